@@ -1,0 +1,1 @@
+"""From raw footage to training batches: readers, checks, the prepared store, the loader."""

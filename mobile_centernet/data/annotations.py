@@ -1,0 +1,93 @@
+"""The vocabulary every reader, check and writer of data shares: frames, boxes, findings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+Xyxy = tuple[float, float, float, float]
+"""A box as (x1, y1, x2, y2) in absolute pixels of the frame it belongs to; x right, y down, origin top left."""
+
+
+class FrameState(StrEnum):
+    """What is known about a frame. An unlabelled frame must never train as background."""
+
+    LABELLED = "labelled"
+    EMPTY = "empty"
+    UNLABELLED = "unlabelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One object of a raw label file, under its source's own category name (lower case, single spaces)."""
+
+    category: str
+    xyxy: Xyxy
+    ignore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture with what its source says about it.
+
+    `name` is unique within the source (`1_40_00.mp4/1_40_00.mp4_00007`), `video` names the clip it comes from
+    (frames of one video never straddle two splits), `split` is the source's own split, if it has one.
+    `declared_size` is the (height, width) that the label file claims, checked against the picture later.
+    """
+
+    image: Path
+    name: str
+    video: str
+    split: str
+    state: FrameState
+    boxes: tuple[Box, ...] = ()
+    declared_size: tuple[int, int] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Action(StrEnum):
+    """What was done about a finding."""
+
+    QUARANTINED = "quarantined"
+    REPAIRED = "repaired"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One dirty item: nothing is dropped or changed without one.
+
+    `kind` is one of the words in `KINDS`; `item` is a path relative to the source's root, with `#3` behind it
+    for the fourth object of that file.
+    """
+
+    kind: str
+    action: Action
+    item: str
+    expected: str
+    found: str
+
+
+KINDS: Mapping[str, str] = {
+    "unreadable_label": "the label file is empty, truncated or not of a known layout",
+    "missing_image": "a label or list names a picture that is not there",
+    "unreadable_image": "the picture does not decode completely",
+    "missing_label": "a listed frame has no label file",
+    "duplicate_frame": "two label entries claim the same frame",
+    "size_mismatch": "the label file claims another picture size",
+    "unknown_category": "the category is not in the class map",
+    "nan_box": "a coordinate is not a finite number",
+    "bad_box": "the box is missing or its coordinates are not numbers",
+    "inverted_box": "x2 < x1 or y2 < y1",
+    "outside_box": "the box reaches outside the picture",
+    "tiny_box": "less than one pixel is left of the box",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawSet:
+    """What a reader returns: every frame it could place, and a finding for everything else."""
+
+    root: Path
+    frames: tuple[Frame, ...]
+    findings: tuple[Finding, ...]

@@ -1,0 +1,1 @@
+"""Detections against ground truth: mAP@0.5, plots, the report."""

@@ -1,0 +1,1 @@
+"""ONNX files that prove themselves, TensorRT build plans."""

@@ -1,0 +1,46 @@
+# Everything runs in .venv; `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+# No stage, test or tool reports usage to anyone.
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test test-slow check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+install: .venv/.installed ## make .venv and install requirements.lock
+
+.venv/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+repro: install ## run the pipeline: footage → teacher → student → evaluated, exported, registered
+	dvc repro
+	@python -m steps.summary
+
+test: install ## run the test suite
+	python -m pytest -m "not slow and not benchmark"
+
+test-slow: install ## run the tests that take minutes
+	python -m pytest -m slow
+
+check: install ## ruff, ruff format, mypy strict, import-linter
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+bench: install ## measure speed and memory as ratios, side by side in one run
+	python -m pytest -m benchmark -s
+
+clean: ## remove what the pipeline wrote; keeps .venv and the DVC cache
+	rm -rf data/raw data/prepared data/models data/export data/reports .work

@@ -1,0 +1,1 @@
+"""What each command does; `cli.py` says what each one is called and takes."""

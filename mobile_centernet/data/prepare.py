@@ -1,0 +1,227 @@
+"""Writes a prepared set: pictures resized once, boxes checked once, everything dropped or repaired on record.
+
+The folder holds
+- `images-00000.tar`, ...: the resized pictures (`mobile_centernet.data.shards`),
+- `annotations_<split>.json`: a COCO document (`mobile_centernet.data.coco`),
+- `report.json`: counts per split, and one finding for each item that was dropped or changed.
+"""
+
+import os
+import re
+import shutil
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.coco import CocoWriter, Document, annotations_name
+from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.reading import quarantined
+from mobile_centernet.data.shards import ShardWriter
+from mobile_centernet.errors import DataError
+from mobile_centernet.files import write_json
+from mobile_centernet.preprocessing import decode_image, encode_jpeg, jpeg_size, resize
+
+REPORT = "report.json"
+CHUNK = 16  # frames per task: small enough for flat memory, large enough to hide the pool's overhead
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One frame ready to be written: its JPEG, that picture's (height, width), and boxes in its pixels."""
+
+    jpeg: bytes
+    size: Size
+    converted: Converted
+
+
+@dataclass
+class SplitCounts:
+    """What the report says about one split."""
+
+    frames: int = 0
+    videos: set[str] = field(default_factory=set)
+    states: Counter[str] = field(default_factory=Counter)
+    boxes: Counter[str] = field(default_factory=Counter)
+    ignore_boxes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, frame: Frame, converted: Converted, classes: Sequence[str]) -> None:
+        """Count one frame."""
+        self.frames += 1
+        self.videos.add(frame.video)
+        self.states[converted.state] += 1
+        self.boxes.update(classes[label] for label in converted.labels)
+        self.ignore_boxes += len(converted.ignore_boxes)
+        self.dropped += converted.dropped
+
+    def document(self, classes: Sequence[str]) -> Document:
+        """The counts as JSON, every class and state named even where it is 0."""
+        return {
+            "frames": self.frames,
+            "videos": len(self.videos),
+            "states": {str(state): self.states[state] for state in FrameState},
+            "boxes": {name: self.boxes[name] for name in classes},
+            "ignore_boxes": self.ignore_boxes,
+            "dropped": dict(sorted(self.dropped.items())),
+        }
+
+
+def prepare(
+    raw: RawSet,
+    frames: Iterable[Frame],
+    class_map: ClassMap,
+    out: Path,
+    *,
+    max_size: Size = (360, 640),
+    quality: int = 90,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Document:
+    """Write `frames` (out of `raw`, each with its final split) to the folder `out` and return its report.
+
+    Pictures are shrunk, never enlarged, so that their long side fits the longer and their short side the shorter
+    of `max_size`, and compressed at `quality`. `workers` processes share the work (default: one per core); the bytes
+    written do not depend on their number. `out` appears only when it is complete and replaces an older prepared set.
+    Raises DataError where `out` cannot be written or holds something else, and where no frame can be used.
+    """
+    frames = list(frames)
+    _check(frames)
+    splits = list(dict.fromkeys(frame.split for frame in frames))
+    ordered = sorted(frames, key=lambda frame: splits.index(frame.split))
+    store = partial(_store, root=raw.root, class_map=class_map, max_size=max_size, quality=quality)
+    results = _in_order(store, ordered, workers or len(os.sched_getaffinity(0)))
+    shown = tqdm(zip(ordered, results, strict=True), "prepare", len(ordered), disable=not progress)
+
+    classes, findings = class_map.classes, list(raw.findings)
+    counts = {split: SplitCounts() for split in splits}
+    with _new_folder(out) as folder, ShardWriter(folder) as shards:
+        for split, members in groupby(shown, key=lambda pair: pair[0].split):
+            with CocoWriter(folder / annotations_name(split), classes) as coco:
+                for frame, result in members:
+                    if isinstance(result, Finding):
+                        findings.append(result)
+                        continue
+                    place = shards.add(f"{frame.name}.jpg", result.jpeg)
+                    coco.add(frame, result.size, place, result.converted)
+                    counts[split].add(frame, result.converted, classes)
+                    findings += result.converted.findings
+        if not any(split.frames for split in counts.values()):
+            raise DataError(f"{raw.root}: expected readable pictures, found none in {len(frames)} frames")
+        report = {
+            "classes": list(classes),
+            "max_size": list(max_size),
+            "quality": quality,
+            "splits": {split: count.document(classes) for split, count in counts.items()},
+            **{str(action): _by_kind(findings, action) for action in Action},
+            "findings": [asdict(finding) for finding in findings],
+        }
+        write_json(folder / REPORT, report)
+    return report
+
+
+def fit(size: Size, max_size: Size) -> Size:
+    """The (height, width) of a picture of `size` once it is shrunk to fit `max_size`, either way up."""
+    scale = min(1.0, max(max_size) / max(size), min(max_size) / min(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _check(frames: Sequence[Frame]) -> None:
+    if not frames:
+        raise DataError("prepare: expected frames, found none")
+    for frame in frames:
+        if not re.fullmatch(r"[\w-]+", frame.split):
+            raise DataError(f"{frame.name}: expected a split such as train, val or test, found {frame.split!r}")
+    names = Counter(frame.name for frame in frames)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise DataError(f"prepare: expected every frame once, found {twice[0]} twice")
+
+
+def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, quality: int) -> Stored | Finding:
+    """Read, check and shrink one frame; a finding where its picture cannot be used."""
+    item = os.path.relpath(frame.image, root)
+    try:
+        data = frame.image.read_bytes()
+    except OSError as error:
+        found = error.strerror or "an unreadable file"
+        return quarantined("missing_image", item, "a picture", found)
+    original = jpeg_size(data)
+    try:
+        image = decode_image(data, item, _reduction(original, max_size))
+    except DataError as error:
+        found = str(error).removeprefix(f"{item}: ")
+        return quarantined("unreadable_image", item, "a picture that decodes completely", found)
+    height, width = original or image.shape[:2]
+    size = fit((height, width), max_size)
+    factor = np.array([size[1] / width, size[0] / height] * 2)
+    converted = convert(frame, class_map, (height, width))
+    scaled = replace(converted, boxes=converted.boxes * factor, ignore_boxes=converted.ignore_boxes * factor)
+    return Stored(encode_jpeg(resize(image, size), quality), size, scaled)
+
+
+def _reduction(original: Size | None, max_size: Size) -> int:
+    """The largest factor by which a JPEG may shrink while it is decoded without ending up smaller than wanted."""
+    if original is None:
+        return 1
+    wanted = fit(original, max_size)
+    factor = min(original[0] / wanted[0], original[1] / wanted[1])
+    return 4 if factor >= 4 else 2 if factor >= 2 else 1
+
+
+def _in_order(
+    work: Callable[[Frame], Stored | Finding], frames: Sequence[Frame], workers: int
+) -> Iterator[Stored | Finding]:
+    """`map(work, frames)` over processes, with only a few chunks under way, so that memory stays flat."""
+    if workers == 1:
+        yield from map(work, frames)
+        return
+    waiting: deque[Future[list[Stored | Finding]]] = deque()
+    # Not fork: OpenCV's and other threads do not survive it.
+    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+        for start in range(0, len(frames), CHUNK):
+            waiting.append(pool.submit(_each, work, frames[start : start + CHUNK]))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _each(work: Callable[[Frame], Stored | Finding], frames: Sequence[Frame]) -> list[Stored | Finding]:
+    return [work(frame) for frame in frames]
+
+
+def _by_kind(findings: Iterable[Finding], action: Action) -> dict[str, int]:
+    return dict(sorted(Counter(finding.kind for finding in findings if finding.action is action).items()))
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to write in, which takes its place only when everything went well."""
+    written, replaced = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.replaced")
+    try:
+        if out.exists() and not (out / REPORT).is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise DataError(f"{out}: expected a new folder or an older prepared set, found something else")
+        for leftover in (written, replaced):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        written.mkdir(parents=True)
+        yield written
+        if out.exists():
+            out.rename(replaced)
+        written.rename(out)
+    except OSError as error:
+        raise DataError(f"{out}: expected a folder that can be written ({error})") from error
+    finally:
+        for leftover in (written, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)

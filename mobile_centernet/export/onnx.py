@@ -1,0 +1,101 @@
+"""The trained network and its decoding as one fixed-shape ONNX graph that TensorRT 8.2 can parse."""
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto
+from onnxscript import ir, optimizer
+from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor, nn
+
+from mobile_centernet.codec import decode
+from mobile_centernet.edge.graph import INPUT, OUTPUTS, GraphMetadata
+from mobile_centernet.errors import ModelError
+from mobile_centernet.files import write_atomically
+from mobile_centernet.models.centernet import COARSEST_STRIDE, CenterNet
+
+# The newest operator set of TensorRT 8.2, the last one for the Jetson TX2 (JetPack 4.6).
+OPSET = 13
+
+
+def export_onnx(
+    model: CenterNet, path: Path, *, classes: Sequence[str], input_size: tuple[int, int], k: int = 100
+) -> None:
+    """Write `model` as float32 ONNX to `path`, whole or not at all; equal weights give equal bytes.
+
+    The graph takes and gives what `edge.graph` describes: normalisation, network, one sigmoid, peaks and top
+    `k` are all inside, batch norms are folded into convolutions, every shape is fixed. `input_size` is (height,
+    width). Raises ModelError when the class list or the size doesn't fit the model.
+    """
+    _check(model, classes, input_size, k)
+    metadata = GraphMetadata(model.name, tuple(classes), input_size, "fp32")
+    graph = _simplified(_traced(model, input_size, k))
+    onnx.helper.set_model_props(graph, metadata.to_props())
+    onnx.checker.check_model(graph, full_check=True)
+    write_atomically(path, graph.SerializeToString(deterministic=True))
+
+
+class DetectionGraph(nn.Module):
+    """What the ONNX file computes: an image [1, 3, H, W], RGB 0..255, to boxes, scores and labels."""
+
+    def __init__(self, model: CenterNet, k: int) -> None:
+        super().__init__()
+        self.model = model
+        self.k = k
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = self.model(image)
+        heatmap = output.heatmap_logits.sigmoid()
+        found = decode(heatmap, output.size, output.offset, k=self.k, stride=self.model.stride)
+        return found.boxes, found.scores, found.labels
+
+
+def _check(model: CenterNet, classes: Sequence[str], input_size: tuple[int, int], k: int) -> None:
+    if len(classes) != model.num_classes:
+        raise ModelError(f"{model.name}: expected {model.num_classes} class names to export, found {len(classes)}")
+    height, width = input_size
+    if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
+        raise ModelError(f"{model.name}: expected sides in multiples of {COARSEST_STRIDE}, found {width}x{height}")
+    cells = height * width // model.stride**2
+    if not 1 <= k <= cells:
+        raise ModelError(f"{model.name}: expected k in 1..{cells} for {width}x{height}, found {k}")
+
+
+def _traced(model: CenterNet, input_size: tuple[int, int], k: int) -> ModelProto:
+    """The graph as PyTorch's TorchScript exporter writes it, batch norms folded.
+
+    The newer exporter (dynamo=True) starts at opset 18 and onnx.version_converter cannot go back to 13.
+    """
+    detector = DetectionGraph(copy.deepcopy(model).float().cpu(), k).eval()
+    image = torch.zeros(1, 3, *input_size)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # It warns that it is the older exporter and that it freezes shapes: both are what we want.
+        warnings.simplefilter("ignore")
+        file = Path(folder, "traced.onnx")
+        torch.onnx.export(
+            detector,
+            (image,),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+        )
+        return onnx.load(file)
+
+
+def _simplified(traced: ModelProto) -> ModelProto:
+    """Fold everything that fixed shapes make constant, so that only arithmetic on the image is left.
+
+    TensorRT 8.2 needs this: there ConstantOfShape is float only and weights must be initialisers, not Identity.
+    """
+    graph = ir.from_proto(traced)
+    optimizer.fold_constants(graph, should_fold=lambda _node: True)
+    optimizer.optimize(graph)
+    ClearMetadataAndDocStringPass()(graph)  # opset 13 files have no metadata on nodes
+    return ir.to_proto(graph)

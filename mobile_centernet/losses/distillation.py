@@ -1,0 +1,81 @@
+"""Structured knowledge distillation: the student learns the teacher's heatmap and its similarities between pixels.
+
+Mobile CenterNet, eq. 8-10, after Liu et al., "Structured Knowledge Distillation for Semantic Segmentation" (2019).
+No gradient reaches the teacher.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Direction = Literal["student_teacher", "teacher_student"]
+
+
+def pixelwise_loss(student_logits: Tensor, teacher_logits: Tensor, direction: Direction = "student_teacher") -> Tensor:
+    """KL divergence between the two heatmaps, float32 (eq. 8).
+
+    Both [B, C, H, W] before the sigmoid. The heatmap is one sigmoid a class without a background class, so the
+    divergence is Bernoulli's for each class, summed over classes, averaged over pixels and batch. The paper prints
+    KL(student‖teacher); "teacher_student" is the other way round.
+    """
+    _check_same(student_logits.shape, teacher_logits.shape)
+    with torch.autocast(student_logits.device.type, enabled=False):
+        student, teacher = student_logits.float(), teacher_logits.detach().float()
+        if direction == "student_teacher":
+            divergence = _bernoulli_kl(student, teacher)
+        elif direction == "teacher_student":
+            divergence = _bernoulli_kl(teacher, student)
+        else:
+            raise ValueError(f"expected student_teacher or teacher_student, found {direction!r}")
+        return divergence.sum(dim=1).mean()
+
+
+def pairwise_loss(student_features: Tensor, teacher_features: Tensor, eps: float = 1e-3) -> Tensor:
+    """Mean squared difference between the two matrices of cosine similarities of all pixel pairs (eq. 9-10).
+
+    [B, Fs, H, W] and [B, Ft, H, W], of the same resolution: mean over the N² pairs of N = H·W pixels and over the
+    batch. `eps` is the smallest norm a pixel's features are divided by: it bounds the gradient of dark pixels.
+
+    The N×N matrices are never built. With the unit pixels as columns of S and T,
+    Σ(aˢ − aᵗ)² = ‖SᵀS − TᵀT‖² = ‖SSᵀ‖² + ‖TTᵀ‖² − 2‖STᵀ‖², and these are only channels × channels.
+    """
+    _check_same(
+        student_features.shape[:1] + student_features.shape[2:],
+        teacher_features.shape[:1] + teacher_features.shape[2:],
+    )
+    with torch.autocast(student_features.device.type, enabled=False):
+        student = _unit_pixels(student_features, eps)
+        teacher = _unit_pixels(teacher_features.detach(), eps)
+        pixels = student.shape[-1]
+        difference = _gram_energy(student, student) + _gram_energy(teacher, teacher)
+        difference = difference - 2 * _gram_energy(student, teacher)
+        # What rounding leaves of a difference of 0 may be negative.
+        mean = difference.clamp(min=0).mean() / pixels**2
+        return mean.to(torch.promote_types(student_features.dtype, torch.float32))
+
+
+def _bernoulli_kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """KL(p‖q) a cell. Log-sigmoids stay finite where log(sigmoid) does not."""
+    p = p_logits.sigmoid()
+    yes = F.logsigmoid(p_logits) - F.logsigmoid(q_logits)
+    no = F.logsigmoid(-p_logits) - F.logsigmoid(-q_logits)
+    return p * yes + (1 - p) * no
+
+
+def _unit_pixels(features: Tensor, eps: float) -> Tensor:
+    """[B, F, H, W] to [B, F, N] in float64, each pixel's features at length 1 (less below `eps`)."""
+    exact = features.to(torch.promote_types(features.dtype, torch.float32))
+    # float64 from here on: in float32, the three Gram terms cancel to noise once student ≈ teacher.
+    return F.normalize(exact.flatten(2), dim=1, eps=eps).double()
+
+
+def _gram_energy(a: Tensor, b: Tensor) -> Tensor:
+    """‖abᵀ‖² of each image: [B, Fa, N], [B, Fb, N] → [B]."""
+    return (a @ b.mT).square().sum(dim=(1, 2))
+
+
+def _check_same(student: torch.Size, teacher: torch.Size) -> None:
+    if student != teacher:
+        raise ValueError(f"expected the teacher's shape {tuple(teacher)}, found the student's {tuple(student)}")

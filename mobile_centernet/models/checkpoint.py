@@ -1,0 +1,107 @@
+"""A model as one safetensors file: weights, and in its header what it takes to build and use the model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mobile_centernet.errors import ModelError
+from mobile_centernet.files import write_atomically
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.registry import build_model
+
+PROJECT = "mobile-centernet"
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model file, read: `model` is in eval mode on the CPU, `input_size` is (height, width)."""
+
+    model: CenterNet
+    classes: tuple[str, ...]
+    input_size: tuple[int, int]
+    metadata: Mapping[str, str]
+
+
+def save_model(
+    model: CenterNet,
+    path: Path,
+    *,
+    classes: Sequence[str],
+    input_size: tuple[int, int],
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write `model` to `path` whole or not at all. `extra` joins the header (params, data digest, metrics …).
+
+    Raises ModelError when the class list doesn't fit the model.
+    """
+    if len(classes) != model.num_classes:
+        raise ModelError(f"{path}: expected {model.num_classes} class names, found {len(classes)}")
+    metadata = dict(extra or {}) | {
+        "project": PROJECT,
+        "format": FORMAT,
+        "name": model.name,
+        "classes": json.dumps(list(classes)),
+        "input_size": json.dumps(list(input_size)),
+    }
+    # safetensors refuses strided tensors, which the weights of a channels_last model are.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read what `save_model` wrote.
+
+    Raises ModelError for a file that is missing, truncated, not ours, or whose weights don't fit its header.
+    """
+    metadata, tensors = _read(path)
+    if metadata.get("project") != PROJECT or metadata.get("format") != FORMAT:
+        found = f"project {metadata.get('project')!r}, format {metadata.get('format')!r}"
+        raise ModelError(f"{path}: expected a {PROJECT} model of format {FORMAT}, found {found}")
+    name, classes, input_size = _parse(path, metadata)
+    model = _build(path, name, len(classes))
+    _check_weights(path, model, tensors)
+    model.load_state_dict(tensors)
+    return LoadedModel(model.eval(), classes, input_size, metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 safe_open is no dict
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: expected a complete safetensors file: {error}") from error
+
+
+def _parse(path: Path, metadata: Mapping[str, str]) -> tuple[str, tuple[str, ...], tuple[int, int]]:
+    try:
+        classes = tuple(str(name) for name in json.loads(metadata["classes"]))
+        height, width = (int(side) for side in json.loads(metadata["input_size"]))
+        return metadata["name"], classes, (height, width)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: expected name, classes and input_size in the header: {error!r}") from error
+
+
+def _build(path: Path, name: str, num_classes: int) -> CenterNet:
+    try:
+        return build_model(name, num_classes)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _check_weights(path: Path, model: CenterNet, tensors: Mapping[str, Tensor]) -> None:
+    """The same check as load_state_dict's, in one sentence instead of one line a tensor."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    if wrong:
+        first = wrong[0]
+        raise ModelError(
+            f"{path}: {len(wrong)} tensors do not fit {model.name} with {model.num_classes} classes; "
+            f"the first, {first}: expected shape {expected.get(first)}, found {found.get(first)}"
+        )

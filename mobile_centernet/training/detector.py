@@ -1,0 +1,85 @@
+"""The LightningModule: one student, an optional frozen teacher, the criterion, Adam and its schedule."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from mobile_centernet.data.loader import Sample
+from mobile_centernet.errors import UserError
+from mobile_centernet.losses.criterion import Criterion
+from mobile_centernet.models.centernet import CenterNet
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Adam's learning rate: a linear rise over `warmup_steps`, then divided by ten after every milestone epoch."""
+
+    learning_rate: float
+    milestones: Sequence[int] = ()
+    warmup_steps: int = 0
+
+    def factor(self, step: int, steps_per_epoch: int) -> float:
+        """What the learning rate is multiplied with before optimizer step `step` (from 0)."""
+        rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        return rise * float(0.1 ** sum(step >= epoch * steps_per_epoch for epoch in self.milestones))
+
+
+class DetectorTraining(pl.LightningModule):
+    """Trains `student`; with a `teacher`, by structured distillation too.
+
+    The teacher is no submodule: its weights stay out of checkpoints and optimizer, its batch norm out of train().
+    """
+
+    def __init__(
+        self,
+        student: CenterNet,
+        criterion: Criterion,
+        schedule: Schedule,
+        *,
+        fingerprint: str,
+        teacher: CenterNet | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.criterion = criterion
+        self.schedule = schedule
+        self.fingerprint = fingerprint
+        self._teacher = (teacher.eval().requires_grad_(False),) if teacher else ()
+
+    def on_fit_start(self) -> None:
+        for teacher in self._teacher:
+            teacher.to(self.device)
+
+    def training_step(self, batch: Sample, batch_index: int) -> Tensor:
+        output = self.student(batch["image"])
+        with torch.no_grad():
+            teacher_output = self._teacher[0](batch["image"]) if self._teacher else None
+        terms = self.criterion(output, batch, teacher_output)
+        total: Tensor = self.criterion.total(terms)
+        measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
+        size = len(batch["image"])
+        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size)
+        self.log("loss_now", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
+        return total
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate)
+        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule.factor(step, steps_per_epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fingerprint"] = self.fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("fingerprint") != self.fingerprint:
+            raise UserError(
+                f"this checkpoint belongs to another training: expected fingerprint {self.fingerprint} "
+                f"(of the present params and data), found {checkpoint.get('fingerprint')}"
+            )

@@ -1,0 +1,142 @@
+"""One training run: Lightning's loop around DetectorTraining, resumable epoch by epoch, best weights by mAP@0.5."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+
+from mobile_centernet.data.augment import Augmentation
+from mobile_centernet.data.loader import TrainingSamples, labelled_frames, training_loader
+from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.errors import DataError
+from mobile_centernet.losses.criterion import Criterion
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.training.callbacks import History, Record, ScoreEpoch
+from mobile_centernet.training.checkpoints import AtomicCheckpoints
+from mobile_centernet.training.detector import DetectorTraining, Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how one run trains. `precision` is fp32, bf16 or auto (bf16 where the processor has it)."""
+
+    epochs: int
+    batch_size: int
+    schedule: Schedule
+    seed: int
+    workers: int = 1
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a run leaves: the student carries the best epoch's weights, `history` has one record an epoch."""
+
+    best_map50: float
+    best_epoch: int
+    history: list[Record]
+
+
+def fit(
+    student: CenterNet,
+    criterion: Criterion,
+    plan: Plan,
+    *,
+    train_set: PreparedSet,
+    validation_set: PreparedSet,
+    input_size: tuple[int, int],
+    augmentation: Augmentation | None,
+    work: Path,
+    fingerprint: str,
+    teacher: CenterNet | None = None,
+    on_epoch: Callable[[Record], None] = lambda record: None,
+) -> Fitted:
+    """Train `student` in place and leave the weights of the epoch with the best validation mAP@0.5 in it.
+
+    `work` keeps the checkpoints: a run that was killed goes on from its last finished epoch when `fit` is called
+    again with the same `fingerprint` (a digest of everything that the result depends on).
+    `on_epoch` is handed every epoch's record: epoch, seconds, learning_rate, map50, loss and loss/<term>.
+
+    Raises:
+        DataError: a split has no labelled frame.
+        UserError: `work` holds the checkpoint of another training.
+    """
+    _quiet_lightning()
+    pl.seed_everything(plan.seed, workers=True, verbose=False)
+    samples = TrainingSamples(train_set, input_size=input_size, augmentation=augmentation, seed=plan.seed)
+    for prepared in (train_set, validation_set):
+        if not labelled_frames(prepared):
+            raise DataError(f"{prepared.root}: expected labelled frames in split '{prepared.split}', found none")
+
+    module = DetectorTraining(
+        student.to(memory_format=torch.channels_last),  # type: ignore[call-overload]  # torch types .to() without it
+        criterion,
+        plan.schedule,
+        fingerprint=fingerprint,
+        teacher=teacher,
+    )
+    score = ScoreEpoch(validation_set, input_size)
+    history = History(work / "history.jsonl", on_epoch)
+    checkpoints = ModelCheckpoint(
+        work,
+        filename="best",
+        monitor="map50",
+        mode="max",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_epochs=plan.epochs,
+        precision=resolve_precision(plan.precision),  # type: ignore[arg-type]  # Lightning lists its literals
+        callbacks=[score, history, checkpoints, TQDMProgressBar(refresh_rate=5)],
+        plugins=[AtomicCheckpoints()],
+        logger=False,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+        default_root_dir=work,
+    )
+    trainer.fit(
+        module,
+        training_loader(samples, batch_size=plan.batch_size, seed=plan.seed, workers=plan.workers),
+        ckpt_path=_last_checkpoint(work),
+        weights_only=True,
+    )
+    best = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    student.cpu().eval()
+    return Fitted(float(checkpoints.best_model_score or 0.0), int(best["epoch"]), history.records)
+
+
+def resolve_precision(wanted: str) -> str:
+    """Lightning's word for fp32, bf16 or auto. Without bf16 instructions bf16 on a CPU is about four times slower."""
+    if wanted == "auto":
+        wanted = "bf16" if torch.cuda.is_available() or _cpu_has_bf16() else "fp32"
+    return {"fp32": "32-true", "bf16": "bf16-mixed"}[wanted]
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _last_checkpoint(work: Path) -> Path | None:
+    last = work / "last.ckpt"
+    return last if last.exists() else None
+
+
+def _quiet_lightning() -> None:
+    """Only what a user can act on: no adverts, no hints about the number of workers."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory.*exists.*",
+        ".*is smaller than the logging.*",
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,63 @@
+"""evaluate: mAP@0.5 of teacher and student on ivslab frames that no training saw."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.evaluation.coco_eval import MapResult, evaluate_map50
+from mobile_centernet.evaluation.detect import results_for, torch_detector
+from mobile_centernet.files import write_atomically, write_json
+from mobile_centernet.models.checkpoint import load_model
+from steps import tracking, workspace
+from steps.digests import file_digest
+from steps.footage import read_footage
+from steps.params import Params
+
+MODELS = {"teacher": workspace.TEACHER, "student": workspace.STUDENT}
+
+SOURCES = {"sample": "synthetic clips", "folder": "your footage"}
+
+
+def evaluate(params: Params) -> None:
+    """Write metrics.json, the PR curves and every detection as COCO results."""
+    prepared = PreparedSet(workspace.PREPARED / "ivslab", params.evaluate.split)
+    ground_truth = prepared.coco
+    workspace.EVALUATION.mkdir(parents=True, exist_ok=True)
+    metrics: dict[str, Any] = {}
+    curves = []
+    with tracking.run("evaluate", params, ("input_size", "evaluate")) as tracker:
+        for name, folder in MODELS.items():
+            loaded = load_model(folder / workspace.MODEL_FILE)
+            results = results_for(prepared, torch_detector(loaded.model), loaded.input_size, progress=True)
+            measured = evaluate_map50(ground_truth, results, prepared.classes)
+            write_json(workspace.EVALUATION / f"{name}.json", results)
+            metrics[name] = {"map50": measured.map50, "ap50": dict(measured.ap50)}
+            curves.append(_curves(name, measured))
+            tracker.log({f"{name}.map50": measured.map50, **_known(name, measured)})
+            print(f"{name}: mAP@0.5 {measured.map50:.3f} on {measured.images} frames", flush=True)
+        metrics["measured_on"] = {
+            "set": f"ivslab {params.evaluate.split}",
+            "source": SOURCES[read_footage(workspace.RAW / "ivslab").source],
+            "frames": measured.images,
+            "boxes": dict(measured.counts),
+        }
+        write_json(workspace.METRICS, metrics)
+        write_atomically(workspace.REPORTS / "pr_curves.csv", pd.concat(curves).to_csv(index=False).encode())
+        tracker.finish(workspace.REPORTS, student_digest=_digest(workspace.STUDENT))
+
+
+def _known(name: str, measured: MapResult) -> dict[str, float]:
+    return {f"{name}.ap50.{label}": value for label, value in measured.ap50.items() if value is not None}
+
+
+def _curves(name: str, measured: MapResult) -> pd.DataFrame:
+    return pd.concat(
+        pd.DataFrame({"model": name, "class": label, "recall": measured.recall, "precision": precision})
+        for label, precision in measured.precision.items()
+    )
+
+
+def _digest(folder: Path) -> str:
+    return file_digest(folder / workspace.MODEL_FILE)

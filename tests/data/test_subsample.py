@@ -1,0 +1,111 @@
+"""Subsampling and splitting by video: near-copies neither crowd a set nor straddle two."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mobile_centernet.data.annotations import Frame, FrameState
+from mobile_centernet.data.subsample import split_by_video, subsample
+from mobile_centernet.errors import DataError
+
+
+def frame(video: str, number: object, split: str = "train") -> Frame:
+    name = f"{video}/{video}_{number}"
+    return Frame(Path(f"{name}.jpg"), name, video, split, FrameState.UNLABELLED)
+
+
+def names(frames: list[Frame]) -> list[str]:
+    return [each.name.rpartition("_")[2] for each in frames]
+
+
+def test_every_third_frame_of_each_video_first_kept():
+    frames = [frame("a.mp4", f"{n:05d}") for n in range(1, 8)] + [frame("b.mp4", f"{n:05d}") for n in range(1, 3)]
+    assert names(subsample(frames, 3)) == ["00001", "00004", "00007", "00001"]
+
+
+def test_frames_are_counted_in_the_order_of_their_numbers():
+    frames = [frame("a.mp4", number) for number in (10, 9, 1, 2)]
+    assert names(subsample(frames, 2)) == ["1", "9"]
+
+
+def test_interleaved_videos_do_not_disturb_each_other():
+    frames = [frame(video, f"{n:05d}") for n in range(4) for video in ("a.mp4", "b.mp4")]
+    assert [each.name for each in subsample(frames, 2)] == [
+        "a.mp4/a.mp4_00000", "a.mp4/a.mp4_00002", "b.mp4/b.mp4_00000", "b.mp4/b.mp4_00002",
+    ]  # fmt: skip
+
+
+def test_one_video_name_in_two_splits_is_two_videos():
+    frames = [frame("a.mp4", "1", "train"), frame("a.mp4", "2", "test")]
+    assert subsample(frames, 10) == frames
+
+
+@pytest.mark.parametrize("stride", [0, -3])
+def test_a_stride_below_one_is_refused(stride):
+    with pytest.raises(DataError, match="stride of at least 1"):
+        subsample([frame("a.mp4", 1)], stride)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 300)), unique=True), st.integers(1, 12))
+def test_no_video_is_lost_and_none_keeps_more_than_its_share(pairs, stride):
+    frames = [frame(video, number) for video, number in pairs]
+    before, after = (Counter(each.video for each in some) for some in (frames, subsample(frames, stride)))
+    assert after == {video: -(-count // stride) for video, count in before.items()}
+
+
+VIDEOS = [f"{n}_40_00.mp4" for n in range(20)]
+SHARES = {"val": 0.15, "test": 0.2}
+FROZEN = {"a": "train", "b": "test", "c": "val", "d": "train", "e": "train", "f": "train", "g": "train", "h": "test"}
+
+
+def test_shares_of_the_videos():
+    assert Counter(split_by_video(VIDEOS, SHARES, 0).values()) == {"train": 13, "val": 3, "test": 4}
+
+
+def test_the_order_and_repetition_of_videos_do_not_matter():
+    assert split_by_video(VIDEOS, SHARES, 5) == split_by_video(reversed(VIDEOS * 2), SHARES, 5)
+
+
+def test_these_exact_videos_stay_where_they_are():
+    # Frozen: an assignment that moves between versions would leak yesterday's test frames into today's training.
+    assert split_by_video("abcdefgh", SHARES, 1) == FROZEN
+
+
+def test_another_seed_gives_another_split():
+    assert split_by_video(VIDEOS, SHARES, 0) != split_by_video(VIDEOS, SHARES, 1)
+
+
+def test_three_videos_are_enough_for_three_splits():
+    assert sorted(split_by_video("abc", {"val": 0.01, "test": 0.9}, 0).values()) == ["test", "train", "val"]
+
+
+def test_too_few_videos_go_to_train_first():
+    assert split_by_video(["a"], {"val": 0.5, "test": 0.4}, 0) == {"a": "train"}
+    assert split_by_video([], SHARES, 0) == {}
+
+
+def test_no_share_no_video():
+    assert set(split_by_video(VIDEOS, {"val": 0.0, "test": 0.5}, 0).values()) == {"train", "test"}
+
+
+@pytest.mark.parametrize("shares", [{"val": -0.1}, {"val": 0.5, "test": 0.5}, {"train": 0.5}])
+def test_impossible_shares_are_refused(shares):
+    with pytest.raises(DataError, match="expected shares beside train"):
+        split_by_video(VIDEOS, shares, 0)
+
+
+@given(st.sets(st.text(max_size=8), max_size=40), st.floats(0, 0.49), st.floats(0, 0.49), st.integers(0, 2**31))
+def test_every_video_once_and_every_asked_split_served(videos, val, test, seed):
+    splits = split_by_video(videos, {"val": val, "test": test}, seed)
+    assert splits.keys() == videos
+    asked = {"train"} | ({"val"} if val else set()) | ({"test"} if test else set())
+    if len(videos) >= len(asked):
+        assert set(splits.values()) == asked
+
+
+def test_a_new_video_moves_few_others():
+    before, after = (split_by_video(some, SHARES, 0) for some in (VIDEOS, [*VIDEOS, "new.mp4"]))
+    assert sum(before[video] != after[video] for video in VIDEOS) <= 2

@@ -1,0 +1,141 @@
+"""Parity tells a faithful export from an unfaithful one. Small cases by hand, then injected faults."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from mobile_centernet.errors import ModelError
+from mobile_centernet.evaluation.detect import Detect, FoundBoxes
+from mobile_centernet.export.parity import Parity, compare, compare_detectors
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.preprocessing import read_image
+
+SIZE = (96, 128)
+BLANK = [np.zeros((96, 128, 3), np.uint8)]
+
+BOXES = [[10, 10, 30, 30], [50, 10, 60, 50], [80, 40, 90, 60]]
+SCORES = [0.9, 0.5, 0.2]
+LABELS = [0, 1, 0]
+
+
+def says(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Detect:
+    """A detector that answers the same to every picture."""
+
+    def detect(_images: NDArray[np.float32]) -> FoundBoxes:
+        return np.float32(boxes)[None], np.float32(scores)[None], np.int64(labels)[None]
+
+    return detect
+
+
+def measured(candidate: Detect) -> Parity:
+    return compare_detectors(says(BOXES, SCORES, LABELS), candidate, BLANK, SIZE)
+
+
+def test_a_detector_agrees_with_itself() -> None:
+    parity = measured(says(BOXES, SCORES, LABELS))
+    assert (parity.images, parity.detections, parity.labels_agreement, parity.worst_unmatched) == (1, 3, 1, 0)
+    assert all(tensor.max_abs == tensor.mean_abs == 0 for tensor in parity.tensors)
+
+
+def test_differences_by_hand() -> None:
+    moved = [[10, 10, 30, 33], *BOXES[1:]]
+    boxes, scores = measured(says(moved, [0.9, 0.5, 0.25], LABELS)).tensors
+    assert (boxes.tensor, boxes.unit, boxes.max_abs) == ("boxes", "input px", 3)
+    assert boxes.mean_abs == pytest.approx(3 / 12)
+    assert (scores.tensor, scores.max_abs) == ("scores", pytest.approx(0.05))
+    assert scores.mean_abs == pytest.approx(0.05 / 3)
+
+
+def test_swapped_ranks_are_no_difference() -> None:
+    order = [0, 2, 1]
+    parity = measured(says([BOXES[i] for i in order], [SCORES[i] for i in order], [LABELS[i] for i in order]))
+    assert parity.labels_agreement == 1
+    assert [tensor.max_abs for tensor in parity.tensors] == [0, 0]
+
+
+def test_another_class_is_no_partner() -> None:
+    parity = measured(says(BOXES, SCORES, [2, 1, 0]))
+    assert parity.labels_agreement == pytest.approx(2 / 3)
+    assert parity.worst_unmatched == pytest.approx(0.9 - 0.2)
+
+
+def test_another_place_is_no_partner() -> None:
+    parity = measured(says([[20, 10, 40, 30], *BOXES[1:]], SCORES, LABELS))
+    assert parity.labels_agreement == pytest.approx(2 / 3)
+
+
+def test_a_swap_at_the_cut_off_shows_as_harmless() -> None:
+    parity = measured(says([*BOXES[:2], [0, 70, 9, 80]], [0.9, 0.5, 0.2001], LABELS))
+    assert parity.labels_agreement == pytest.approx(2 / 3)
+    assert parity.worst_unmatched == pytest.approx(0.0001, abs=1e-6)
+
+
+def test_empty_boxes_agree_too() -> None:
+    """An untrained model says sizes of 0; overlap could not match them."""
+    empty = says([[10, 10, 10, 10]], [0.1], [0])
+    assert compare_detectors(empty, empty, BLANK, SIZE).labels_agreement == 1
+
+
+def test_nothing_in_common_is_told_without_nan() -> None:
+    parity = measured(says(BOXES, SCORES, [3, 3, 3]))
+    assert parity.labels_agreement == 0
+    json.dumps(asdict(parity), allow_nan=False)
+
+
+def test_no_pictures_prove_nothing() -> None:
+    with pytest.raises(ModelError, match="at least one picture"):
+        compare_detectors(says(BOXES, SCORES, LABELS), says(BOXES, SCORES, LABELS), [], SIZE)
+
+
+def test_a_file_of_another_size_is_refused(
+    student: CenterNet, exported: Path, pictures: list[NDArray[np.uint8]]
+) -> None:
+    with pytest.raises(ModelError, match=r"expected input size \(320, 576\), found \(96, 128\)"):
+        compare(student, exported, pictures, (320, 576))
+
+
+def scale_first_weights(model: onnx.ModelProto) -> None:
+    weights = {name: tensor for tensor in model.graph.initializer for name in [tensor.name]}
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    tensor = weights[first.input[1]]
+    tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.01, tensor.name))
+
+
+def round_up_when_upsampling(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Resize" and attribute.name == "nearest_mode":
+                attribute.s = b"ceil"
+
+
+@pytest.mark.parametrize("fault", [scale_first_weights, round_up_when_upsampling])
+def test_an_unfaithful_file_is_seen(
+    fault: Callable[[onnx.ModelProto], None],
+    student: CenterNet,
+    exported: Path,
+    pictures: list[NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    model = onnx.load(exported)
+    fault(model)
+    onnx.save(model, tmp_path / "faulty.onnx")
+    parity = compare(student, tmp_path / "faulty.onnx", pictures[:3], SIZE)
+    assert parity.labels_agreement < 1 or parity.tensors[0].max_abs > 0.02
+    assert parity.tensors[1].max_abs > 1e-4
+
+
+@pytest.mark.real_data
+def test_parity_on_real_photos(student: CenterNet, exported: Path, shared_data: Path) -> None:
+    photos = sorted((shared_data / "bdd100k-sample" / "images").rglob("*.jpg"))
+    assert len(photos) == 16
+    parity = compare(student, exported, [read_image(photo) for photo in photos], SIZE)
+    assert (parity.images, parity.detections) == (16, 1600)
+    assert parity.labels_agreement > 0.99 and parity.worst_unmatched < 1e-5
+    assert parity.tensors[0].max_abs < 2e-3
+    assert parity.tensors[1].max_abs < 1e-5

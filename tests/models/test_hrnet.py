@@ -1,0 +1,49 @@
+"""HRNet's modules are the official ones, name for name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mobile_centernet.models.hrnet import HRNet
+from mobile_centernet.models.registry import MODELS
+
+OFFICIAL = {"hrnet_w16": "pose_hrnet_w16_student", "hrnet_w32": "pose_hrnet_w32_teacher"}
+
+
+@pytest.fixture(scope="module", params=OFFICIAL)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def body(name: str) -> HRNet:
+    return HRNet(MODELS[name].backbone)
+
+
+def test_names_and_shapes_are_the_official_ones(name: str, body: HRNet, shared_oracles: Path) -> None:
+    official = json.loads((shared_oracles / "hrnet_state_dicts.json").read_text())[OFFICIAL[name]]
+    ours = {key: list(tensor.shape) for key, tensor in body.state_dict().items()}
+    assert ours == official
+    assert list(ours) == list(official)
+
+
+def test_number_of_tensors(name: str, body: HRNet) -> None:
+    assert len(body.state_dict()) == {"hrnet_w16": 402, "hrnet_w32": 1752}[name]
+
+
+def test_shape(name: str, body: HRNet) -> None:
+    features = body.eval()(torch.zeros(2, 3, 64, 96))
+    assert features.shape == (2, {"hrnet_w16": 16, "hrnet_w32": 32}[name], 16, 24)
+
+
+def test_last_module_feeds_only_the_highest_resolution(body: HRNet) -> None:
+    rows = [len(module.get_submodule("fuse_layers")._modules) for module in body.stage4]
+    assert rows == [4] * (len(rows) - 1) + [1]
+
+
+def test_every_parameter_learns(body: HRNet) -> None:
+    body.train()(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    still = [key for key, parameter in body.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not still

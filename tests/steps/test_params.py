@@ -1,0 +1,57 @@
+"""params.yaml and params.paper.yaml load; what is wrong in one is said in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from mobile_centernet.errors import UserError
+from steps.params import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "params.paper.yaml"])
+def test_shipped_files_load_and_hold_the_papers_method(name: str) -> None:
+    params = load_params(ROOT / name)
+    assert params.classes == ("vehicle", "pedestrian", "scooter", "bicycle")
+    assert (params.loss.alpha, params.loss.beta) == (2, 4)
+    assert (params.loss.lambda_size, params.loss.lambda_offset) == (0.1, 1)
+    assert (params.loss.lambda_pixelwise, params.loss.lambda_pairwise) == (0.1, 10)
+    assert (params.class_weights.w_max, params.class_weights.gamma) == (10, 0.75)
+    assert params.distill_student.finetune.learning_rate == 1e-3
+    assert params.subsample_ivslab.stride == 10
+    assert (params.train_teacher.model, params.distill_student.model) == ("hrnet_w32", "hrnet_w16")
+
+
+def test_the_papers_recipe() -> None:
+    params = load_params(ROOT / "params.paper.yaml")
+    assert params.input_size.hw == (320, 576)
+    for phase in (params.train_teacher.pretrain, params.distill_student.finetune):
+        assert phase.epochs == 60
+        assert phase.milestones == (45, 55)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("jpeg_quality:", "jpeg_qualty:", "store.jpeg_qualty: unknown key"),
+        ("seed: 2020", "seed: soon", "seed: Input should be a valid integer"),
+        ("{width: 288, height: 160}", "{width: 290, height: 160}", "multiples of 32, found 290x160"),
+        ("source: sample ", "source: /data/bdd100k ", "fetch_bdd100k.source: Input should be 'sample' or 'folder'"),
+        ("seed: 2020", "seed: [", "expected YAML"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError) as raised:
+        load_params(path)
+    assert sentence in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="found no such file"):
+        load_params(tmp_path / "params.yaml")

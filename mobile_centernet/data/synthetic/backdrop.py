@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.data.synthetic.camera import Camera, Floats
+from mobile_centernet.data.synthetic.canvas import Canvas, Fixed, fixed_point
 from mobile_centernet.data.synthetic.light import Light, headlight
-from mobile_centernet.data.synthetic.shapes import Canvas, Colour, Fixed, fixed_point
+from mobile_centernet.data.synthetic.shapes import Colour
 from mobile_centernet.data.synthetic.street import LANE, Road, Street
 
 COARSE = 4
@@ -167,10 +168,19 @@ def _rub_in_grain(ground: NDArray[np.uint8], camera: Camera, horizon: int) -> No
     fade = np.clip(14.0 / depth, 0.0, 1.0) * np.float32(0.28)
     relief = ((grain.astype(np.float32) - 128) * fade + 64).astype(np.uint8)
     full = cv2.resize(relief, (width * 2, height * 2))[: ground.shape[0], : ground.shape[1]]
-    cv2.addWeighted(ground[:, : full.shape[1]], 1.0, cv2.cvtColor(full, cv2.COLOR_GRAY2BGR), 1.0, -64.0, dst=ground[:, : full.shape[1]])
+    cv2.addWeighted(
+        ground[:, : full.shape[1]],
+        1.0,
+        cv2.cvtColor(full, cv2.COLOR_GRAY2BGR),
+        1.0,
+        -64.0,
+        dst=ground[:, : full.shape[1]],
+    )
 
 
-def light_ground(canvas: Canvas, camera: Camera, light: Light, shade: NDArray[np.float32], pools: NDArray[np.float32]) -> None:
+def light_ground(
+    canvas: Canvas, camera: Camera, light: Light, shade: NDArray[np.float32], pools: NDArray[np.float32]
+) -> None:
     """Light the ground by the sky, our headlights and street lamps (`pools`), less `shade`; then lay haze over it.
 
     Both maps are [height/4, width/4]: light added, and the share of the light that is lost.
@@ -179,7 +189,9 @@ def light_ground(canvas: Canvas, camera: Camera, light: Light, shade: NDArray[np
     horizon = int(np.clip(camera.centre[1] + 1, 0, height - 1))
     first = horizon // COARSE
     shade, pools = shade[first:], pools[first:]
-    rows = np.arange(shade.shape[0], dtype=np.float32)[:, None] * COARSE + np.float32(first * COARSE + COARSE / 2 - camera.centre[1])
+    rows = np.arange(shade.shape[0], dtype=np.float32)[:, None] * COARSE + np.float32(
+        first * COARSE + COARSE / 2 - camera.centre[1]
+    )
     columns = np.arange(shade.shape[1], dtype=np.float32)[None] * COARSE + np.float32(COARSE / 2 - camera.centre[0])
     depth = np.float32(camera.focal * camera.eye) / np.maximum(rows, np.float32(0.5))
     beam = headlight(light, columns * depth / np.float32(camera.focal), depth)

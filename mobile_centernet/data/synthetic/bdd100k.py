@@ -9,7 +9,8 @@ import numpy as np
 
 from mobile_centernet.data.synthetic import files, traffic
 from mobile_centernet.data.synthetic.camera import Floats
-from mobile_centernet.data.synthetic.render import Clip, Seen
+from mobile_centernet.data.synthetic.clip import Clip
+from mobile_centernet.data.synthetic.painter import Seen
 
 Json = dict[str, object]
 _NAMES_2020: Mapping[str, str] = {"person": "pedestrian"}
@@ -149,9 +150,21 @@ def _entry_2018(shot: _Shot) -> Json:
     """An entry of the 2018 list: boxes, then the lane markings and the drivable area as polygons."""
     labels: list[Json] = [{**label, "manualShape": True, "manualAttributes": True} for label in _labels_2018(shot)]
     for style, line in shot.lanes:
-        attributes = {"laneDirection": "parallel", "laneStyle": "dashed" if style == "dashed" else "solid", "laneType": _lane_type(style)}
+        attributes = {
+            "laneDirection": "parallel",
+            "laneStyle": "dashed" if style == "dashed" else "solid",
+            "laneType": _lane_type(style),
+        }
         polygon = [{"vertices": np.round(line, 3).tolist(), "types": "L" * len(line), "closed": False}]
-        labels.append({"attributes": attributes, "category": "lane", "manualShape": True, "manualAttributes": True, "poly2d": polygon})
+        labels.append(
+            {
+                "attributes": attributes,
+                "category": "lane",
+                "manualShape": True,
+                "manualAttributes": True,
+                "poly2d": polygon,
+            }
+        )
     if len(shot.lanes) >= 2:
         around = np.vstack([shot.lanes[0][1], shot.lanes[-1][1][::-1]])
         area = [{"vertices": np.round(around, 3).tolist(), "types": "L" * len(around), "closed": True}]
@@ -174,5 +187,7 @@ def _single(shot: _Shot) -> Json:
     for style, line in shot.lanes:
         points = [[x, y, "L"] for x, y in np.round(line, 3).tolist()]
         attributes = {"direction": "parallel", "style": "dashed" if style == "dashed" else "solid"}
-        objects.append({"category": f"lane/{_lane_type(style)}", "id": len(objects), "attributes": attributes, "poly2d": points})
+        objects.append(
+            {"category": f"lane/{_lane_type(style)}", "id": len(objects), "attributes": attributes, "poly2d": points}
+        )
     return {"name": shot.stem, "attributes": shot.attributes, "frames": [{"timestamp": 10000, "objects": objects}]}

@@ -29,7 +29,9 @@ def claim(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
 
 
-def work(task: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int | None, progress: bool, name: str) -> list[Result]:
+def work(
+    task: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int | None, progress: bool, name: str
+) -> list[Result]:
     """The results of all tasks in their order, from `workers` processes (None: as many as there are cores)."""
     count = min(workers or os.cpu_count() or 1, len(tasks))
     if count <= 1:

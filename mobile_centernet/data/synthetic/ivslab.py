@@ -8,15 +8,20 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mobile_centernet.data.synthetic import files, traffic
-from mobile_centernet.data.synthetic.render import Clip, Seen
-from mobile_centernet.data.synthetic.street import FPS
+from mobile_centernet.data.synthetic.clip import FPS, Clip
+from mobile_centernet.data.synthetic.painter import Seen
 
 _CLASSES = {
-    "car": "vehicle", "bus": "vehicle", "truck": "vehicle", "person": "pedestrian", "motorcycle": "scooter", "bicycle": "bicycle",
-}  # fmt: skip
+    "car": "vehicle",
+    "bus": "vehicle",
+    "truck": "vehicle",
+    "person": "pedestrian",
+    "motorcycle": "scooter",
+    "bicycle": "bicycle",
+}
 _KEPT_OF = 10  # the paper keeps frames 1, 11, 21 …: dirt planted there survives the subsampling
 _BOX_DIRT = ("nan", "inverted", "negative", "outside")
-_OBJECT_DIRT_RATE = 0.006
+_BOX_DIRT_RATE = 0.04  # of the frames: about one box of a hundred and fifty
 Box = tuple[str, list[str]]
 """Class name and the texts of xmin, ymin, xmax, ymax."""
 
@@ -57,9 +62,9 @@ def write_ivslab(
 ) -> None:
     """Write a synthetic set in ivslab's raw layout: `ivslab_train` with labels and dirt, `ivslab_test` flat without.
 
-    Frames of a video are a tenth of a second apart. Every sixteenth video (the eighth first) has no traffic: its frames are
-    verified empty. About 1 % of the objects have NaN, inverted, negative or outside coordinates; a few listed
-    pictures are missing, one JPEG is truncated, one XML file is empty. Same arguments, same bytes, whatever
+    Frames of a video are a tenth of a second apart. Every sixteenth video (the eighth first) has no traffic: its
+    frames are verified empty. About 1 % of the boxes have NaN, inverted, negative or outside coordinates; a few
+    listed pictures are missing, one JPEG is truncated, one XML file is empty. Same arguments, same bytes, whatever
     `workers` is. The list `ImageSets/All.txt` is written last.
 
     Args:
@@ -89,7 +94,8 @@ def write_ivslab(
     (train / "ImageSets").mkdir(parents=True)
     files.work(_film, jobs, workers=workers, progress=progress, name="ivslab train")
     shots = [
-        _Job(test, f"{i + 1:05d}.jpg", 1, False, child, size, jpeg_quality) for i, child in enumerate(tests.spawn(test_frames))
+        _Job(test, f"{i + 1:05d}.jpg", 1, False, child, size, jpeg_quality)
+        for i, child in enumerate(tests.spawn(test_frames))
     ]
     files.work(_shoot, shots, workers=workers, progress=progress, name="ivslab test")
     lines = [f"All/{name}/{name}_{number:05d}" for name in names for number in range(1, frames_per_video + 1)]
@@ -116,7 +122,7 @@ def _plan_dirt(rng: np.random.Generator, videos: int, frames: int) -> list[_Dirt
     taken = {*broken, *empty, *gone}
     for video in range(videos):
         planted = next((f for f in kept[::-1] if (video, f) not in taken), None)
-        boxes = {f: str(rng.choice(_BOX_DIRT)) for f in range(1, frames + 1) if rng.random() < _OBJECT_DIRT_RATE * 5}
+        boxes = {f: str(rng.choice(_BOX_DIRT)) for f in range(1, frames + 1) if rng.random() < _BOX_DIRT_RATE}
         if planted is not None and video % 2 == 0:
             boxes[planted] = _BOX_DIRT[video // 2 % len(_BOX_DIRT)]
         plans.append(

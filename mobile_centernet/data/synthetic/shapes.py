@@ -1,21 +1,30 @@
-"""Things made of convex parts: built once in metres, shaded and painted by every frame."""
+"""Things made of convex parts, in metres; `canvas` paints them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.data.synthetic.camera import NEAR, Camera, Floats, cut_near
+from mobile_centernet.data.synthetic.camera import Floats
 
 Colour = tuple[float, float, float]
 """Blue, green, red in 0–255 under full light."""
 Point = tuple[float, float, float]
-Fixed = NDArray[np.int32]
 FACE, HULL, CAPSULE, STROKE = range(4)
-SUBPIXEL_BITS = 4
-_CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
+CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
+
+
+UNLABELLED = -1
+"""The owner of parts that belong to no object."""
+
+
+def pick(rng: np.random.Generator, colours: Sequence[Colour], spread: float = 0.15) -> Colour:
+    """One of the colours at random, up to `spread` lighter or darker."""
+    factor = float(rng.uniform(1 - spread, 1 + spread))
+    blue, green, red = (min(250.0, max(8.0, c * factor)) for c in colours[int(rng.integers(len(colours)))])
+    return (blue, green, red)
 
 
 @dataclass(slots=True)
@@ -101,6 +110,46 @@ class Model:
         part = self._add(FACE, points, colour)
         part.solid, part.glow, part.normal = solid, glow, (nx * scale, ny * scale, nz * scale)
 
+    def across(
+        self,
+        z: float,
+        cell: tuple[float, float, float, float],
+        colour: Colour,
+        *,
+        solid: bool = False,
+        glow: bool = False,
+    ) -> None:
+        """A rectangle (x1, y1, x2, y2) on a wall that runs across the road."""
+        x1, y1, x2, y2 = cell
+        self.face([(x1, y1, z), (x2, y1, z), (x2, y2, z), (x1, y2, z)], colour, solid=solid, glow=glow)
+
+    def along(
+        self,
+        x: float,
+        cell: tuple[float, float, float, float],
+        colour: Colour,
+        *,
+        solid: bool = False,
+        glow: bool = False,
+    ) -> None:
+        """A rectangle (z1, y1, z2, y2) on a wall that runs along the road."""
+        z1, y1, z2, y2 = cell
+        self.face([(x, y1, z1), (x, y1, z2), (x, y2, z2), (x, y2, z1)], colour, solid=solid, glow=glow)
+
+    def loft(self, outline: Sequence[tuple[float, float]], wide: Callable[[float], float], colour: Colour) -> None:
+        """The skin of a body from its side view (z, y): strips across from point to point, `wide(y)` to each side."""
+        for (z1, y1), (z2, y2) in pairwise(outline):
+            self.face([(-wide(y1), y1, z1), (wide(y1), y1, z1), (wide(y2), y2, z2), (-wide(y2), y2, z2)], colour)
+
+    def flanks(self, outline: Sequence[tuple[float, float]], wide: Callable[[float], float], colour: Colour) -> None:
+        """Both sides of a body from its side view (z, y), flat: `wide(y)` must be linear."""
+        for side in (-1, 1):
+            self.face([(side * wide(y), y, z) for z, y in outline], colour)
+
+    def block(self, half: float, low: float, high: float, length: float, colour: Colour) -> None:
+        """An upright lump of half width `half` and half length `length` around x = z = 0."""
+        self.slab([(half, y, z) for y in (low, high) for z in (-length, length)], colour)
+
     def box(self, low: Point, high: Point, colour: Colour, *, sides: str = "xXyYzZ") -> None:
         """An upright box between two corners; `sides` picks the faces, capitals the far ends of the axes."""
         outer, self.centre = self.centre, ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2, (low[2] + high[2]) / 2)
@@ -120,13 +169,30 @@ class Model:
         """Whatever lies between the points (a rounded or boxy lump)."""
         self._add(HULL, points, colour).solid = solid
 
+    def slab(
+        self,
+        outline: Sequence[Point],
+        colour: Colour,
+        *,
+        solid: bool = True,
+        sides: tuple[float, float] = (-1.0, 1.0),
+    ) -> None:
+        """A lump from points whose x is a half width: taken times -1 and 1, or other `sides` for a lit flank."""
+        self.hull([(side * half, y, z) for side in sides for half, y, z in outline], colour, solid=solid)
+
+    def ball(self, at: Point, radius: float, colour: Colour, *, solid: bool = True) -> None:
+        """A sphere."""
+        self.capsule(at, at, (radius, radius), colour, solid=solid)
+
     def disc(self, at: Point, radius: float, width: float, colour: Colour) -> None:
         """A wheel standing along z, `width` thick."""
         x, y, z = at
-        rim = (_CIRCLE * radius).tolist()
+        rim = (CIRCLE * radius).tolist()
         self.hull([(x + s * width / 2, y + dy, z + dz) for s in (-1, 1) for dz, dy in rim], colour)
 
-    def capsule(self, start: Point, stop: Point, radii: tuple[float, float], colour: Colour, *, solid: bool = True) -> None:
+    def capsule(
+        self, start: Point, stop: Point, radii: tuple[float, float], colour: Colour, *, solid: bool = True
+    ) -> None:
         """A limb: two spheres and all between."""
         part = self._add(CAPSULE, (start, stop), colour)
         part.radii, part.solid = radii, solid
@@ -138,102 +204,3 @@ class Model:
     def lamp(self, at: Point, colour: Colour, radius: float, facing: Point | None = None) -> None:
         """A light in the dark."""
         self.lamps.append(Lamp(at, colour, radius, facing))
-
-
-@dataclass(slots=True)
-class Canvas:
-    """The picture under way (uint8 BGR) and which object owns each pixel (uint16, 0 = none)."""
-
-    image: NDArray[np.uint8]
-    owners: NDArray[np.uint16]
-
-    def fill(self, points: Fixed, colour: Sequence[float], owner: int | None) -> None:
-        """Paint a polygon [N,2] with soft edges; `owner` None leaves ownership alone."""
-        cv2.fillPoly(self.image, [points], colour, cv2.LINE_AA, SUBPIXEL_BITS)
-        if owner is not None:
-            cv2.fillPoly(self.owners, [points], (owner,), cv2.LINE_8, SUBPIXEL_BITS)
-
-    def line(self, points: Fixed, width: float, colour: Sequence[float], owner: int | None) -> None:
-        """Paint a polyline [N,2] `width` pixels thick, at least one."""
-        thick = max(1, round(width))
-        cv2.polylines(self.image, [points], False, colour, thick, cv2.LINE_AA, SUBPIXEL_BITS)
-        if owner is not None:
-            cv2.polylines(self.owners, [points], False, (owner,), thick, cv2.LINE_8, SUBPIXEL_BITS)
-
-
-def fixed_point(pixels: Floats) -> Fixed:
-    """Continuous pixel coordinates -> cv2's fixed-point ones, whose whole numbers are pixel centres."""
-    return np.rint((pixels - 0.5) * (1 << SUBPIXEL_BITS)).astype(np.int32)
-
-
-def place(points: Floats, at: Point, heading: float) -> Floats:
-    """Points of a model's own frame [N,3] -> world: turned by `heading` (radians, 0 looks along the road)."""
-    cos, sin = np.cos(heading), np.sin(heading)
-    x, y, z = points[:, 0], points[:, 1], points[:, 2]
-    return np.stack([x * cos + z * sin + at[0], y + at[1], z * cos - x * sin + at[2]], axis=1)
-
-
-def _painting_order(model: Model, depth: Floats) -> list[int]:
-    """Indices of the parts, those to be hidden by others first."""
-    order = list(range(len(model.parts)))
-    if model.sort:
-        starts = model.arrays().starts
-        far = np.add.reduceat(depth, starts) / np.diff(starts, append=len(depth))
-        return np.argsort(-far, kind="stable").tolist()  # type: ignore[no-any-return]
-    groups = {p.group for p in model.parts}
-    if len(groups) > 1:
-        distance = {g: float(np.mean([depth[p.start] for p in model.parts if p.group == g])) for g in groups}
-        distance[0] = np.inf
-        return sorted(order, key=lambda i: -distance[model.parts[i].group])
-    return order
-
-
-def paint(
-    canvas: Canvas, camera: Camera, model: Model, placed: Floats, normals: Floats, colours: Floats, owners: Sequence[int] | None
-) -> None:
-    """Paint a model from its `placed` points [N,3] and turned `normals` [parts,3] in the world.
-
-    `colours` [parts,3] are lit already; `owners` are the ids of the model's objects, None to leave ownership alone.
-    """
-    seen = camera.view(placed)
-    depth = seen[:, 2]
-    if depth.max() <= NEAR:
-        return
-    near = depth < NEAR if depth.min() < NEAR else None
-    safe = np.maximum(depth, NEAR)[:, None]
-    pixels = camera.project(np.hstack([seen[:, :2], safe]))
-    fixed = fixed_point(pixels)
-    facing = ((normals * seen[model.arrays().starts]).sum(axis=1) < 0).tolist()
-    scale = camera.focal / safe[:, 0]
-    rings = _rings(model, pixels, scale)
-    lit = colours.tolist()
-    for i in _painting_order(model, depth):
-        part = model.parts[i]
-        if part.shape == FACE and not facing[i]:
-            continue
-        outline = fixed[part.start : part.stop]
-        owner = None if owners is None or not part.solid else owners[part.owner] if part.owner >= 0 else 0
-        if near is not None and near[part.start : part.stop].any():
-            polygon = cut_near(seen[part.start : part.stop])
-            if part.shape in (CAPSULE, STROKE) or len(polygon) < 3:
-                continue
-            outline = fixed_point(camera.project(polygon))
-        if part.shape == STROKE:
-            canvas.line(outline, part.radii[0] * float(scale[part.start]), lit[i], owner)
-            continue
-        if part.shape == CAPSULE:
-            outline = cv2.convexHull(rings[i])
-        elif part.shape == HULL:
-            outline = cv2.convexHull(outline)
-        canvas.fill(outline, lit[i], owner)
-
-
-def _rings(model: Model, pixels: Floats, scale: Floats) -> dict[int, Fixed]:
-    """The two end circles [32,2] of every capsule, by part."""
-    index = [i for i, part in enumerate(model.parts) if part.shape == CAPSULE]
-    if not index:
-        return {}
-    ends = np.array([model.parts[i].start for i in index])[:, None] + (0, 1)
-    radii = np.array([model.parts[i].radii for i in index]) * scale[ends]
-    circles = pixels[ends][:, :, None] + radii[:, :, None, None] * _CIRCLE
-    return dict(zip(index, fixed_point(circles.reshape(len(index), -1, 2)), strict=True))

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
-from mobile_centernet.data.synthetic import scenery
-from mobile_centernet.data.synthetic.light import Light, draw_light
+from mobile_centernet.data.synthetic.light import Light
 from mobile_centernet.data.synthetic.shapes import Model
 
 LANE = 3.4
-FPS = 10.0
 
 
 @dataclass(slots=True)
@@ -27,7 +24,6 @@ class Actor:
     vz: float = 0.0
     heading: float = 0.0
     reach: float = 90.0
-    shadow: bool = True
     signal: str = "NA"
 
     def at(self, seconds: float) -> tuple[float, float]:
@@ -55,7 +51,11 @@ def lazily(make: Callable[[np.random.Generator], Model], rng: np.random.Generato
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """Cross-section (x in metres, our lane at 0) and bends."""
+    """Cross-section and course of a road, in metres; our lane lies at x = 0.
+
+    `lanes` are (x, direction: 1 our way), `dividers` (x, style), `parking` the x of parked cars, `rails` the x of a
+    tram track, `crossing` the z of a crossing road; `bend` see `Camera`, `scene` as BDD100K names it.
+    """
 
     left: float
     right: float
@@ -94,6 +94,11 @@ class Street:
         beside = np.abs(x - ox - vx * times) < width + ow + margin * 0.5
         return not (beside & (np.abs(z - oz - vz * times) < length + ol + margin)).any()
 
+    def in_crossing(self, low: float, high: float) -> bool:
+        """Whether the stretch between two z lies on the crossing road or its corners."""
+        crossing = self.road.crossing
+        return crossing is not None and low < crossing + 6.5 and high > crossing - 6.5
+
     def add(self, actor: Actor) -> None:
         """Take the actor in if there is room for it."""
         if self.free(actor):
@@ -106,38 +111,34 @@ def draw_road(rng: np.random.Generator, *, trams: bool) -> Road:
     scene = str(rng.choice(("city street", "residential", "highway"), p=(0.68, 0.22, 0.10)))
     ours = int(rng.choice((1, 2, 3), p=(0.4, 0.4, 0.2))) if scene != "residential" else 1
     against = int(rng.choice((0, 1, 2), p=(0.15, 0.5, 0.35))) if scene != "residential" else 1
-    to_left = int(rng.integers(ours))
-    to_right = ours - 1 - to_left
-    rails = trams and scene != "highway" and rng.random() < 0.16
-    lanes: list[tuple[float, int]] = [((i - to_left) * LANE, 1) for i in range(ours)]
-    dividers: list[tuple[float, str]] = [((i - to_left + 0.5) * LANE, "dashed") for i in range(ours - 1)]
-    edge = -(to_left + 0.5) * LANE
-    track = edge - 1.8 if rails else None
-    if rails:
-        dividers.append((edge, "solid"))
-        edge -= 3.6
+    to_left = int(rng.integers(ours))  # lanes between ours and the middle of the road
+    lanes = [((i - to_left) * LANE, 1) for i in range(ours)]
+    dividers = [((i - to_left + 0.5) * LANE, "dashed") for i in range(ours - 1)]
+    left, right = -(to_left + 0.5) * LANE, (ours - to_left - 0.5) * LANE + 0.4
+    rails = None
+    if trams and scene != "highway" and rng.random() < 0.16:
+        rails = left - 1.8
+        dividers.append((left, "solid"))
+        left -= 3.6
     if against:
-        dividers.append((edge, "double"))
-    lanes += [(edge - (i + 0.5) * LANE, -1) for i in range(against)]
-    dividers += [(edge - (i + 1) * LANE, "dashed") for i in range(against - 1)]
-    left = edge - against * LANE - 0.4
-    right = (to_right + 0.5) * LANE + 0.4
-    parking: list[float] = []
-    if scene != "highway":
-        if rng.random() < 0.55:
-            dividers.append((right, "solid"))
-            parking.append(right + 1.15)
-            right += 2.3
-        else:
-            right += float(rng.uniform(0.4, 1.6))
-        if rng.random() < 0.5:
-            parking.append(left - 1.15)
-            left -= 2.3
-    else:
+        dividers.append((left, "double"))
+        lanes += [(left - (i + 0.5) * LANE, -1) for i in range(against)]
+        dividers += [(left - (i + 1) * LANE, "dashed") for i in range(against - 1)]
+    left -= against * LANE + 0.4
+    parking = []
+    if scene == "highway":
         dividers += [(right, "solid"), (left, "solid")]
-        right, left = right + 2.0, left - 1.5
-    crossing = float(rng.uniform(13, 34)) if scene != "highway" and rng.random() < 0.42 else None
-    bend = float(rng.normal(0, 0.0012)) if crossing is None else float(rng.normal(0, 0.0003))
+        left, right = left - 1.5, right + 2.0
+    elif rng.random() < 0.55:
+        dividers.append((right, "solid"))
+        parking.append(right + 1.15)
+        right += 2.3
+    else:
+        right += float(rng.uniform(0.4, 1.6))
+    if scene != "highway" and rng.random() < 0.5:
+        parking.append(left - 1.15)
+        left -= 2.3
+    crosses = scene != "highway" and rng.random() < 0.42
     return Road(
         left=left,
         right=right,
@@ -145,84 +146,8 @@ def draw_road(rng: np.random.Generator, *, trams: bool) -> Road:
         dividers=tuple(dividers),
         parking=tuple(parking),
         pavement=float(rng.uniform(2.2, 4.5)),
-        rails=track,
-        crossing=crossing,
-        bend=bend,
+        rails=rails,
+        crossing=float(rng.uniform(13, 34)) if crosses else None,
+        bend=float(rng.normal(0, 0.0003 if crosses else 0.0012)),
         scene=scene,
     )
-
-
-def draw_street(rng: np.random.Generator, seconds: float, *, trams: bool) -> Street:
-    """The empty street: road, light, our speed, houses and what stands along it."""
-    road = draw_road(rng, trams=trams)
-    light = draw_light(rng)
-    speed = float(rng.uniform(4, 13)) if road.scene != "highway" else float(rng.uniform(16, 24))
-    if road.crossing is not None and rng.random() < 0.45:
-        speed = 0.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 2.0))
-    street = Street(road, light, speed, seconds)
-    _add_houses(street, rng)
-    _add_furniture(street, rng)
-    return street
-
-
-def still(model: Model) -> Callable[[float], Model]:
-    return lambda _seconds: model
-
-
-def _in_crossing(road: Road, low: float, high: float) -> bool:
-    return road.crossing is not None and low < road.crossing + 6.5 and high > road.crossing - 6.5
-
-
-def _add_houses(street: Street, rng: np.random.Generator) -> None:
-    road = street.road
-    if road.scene == "highway":
-        return
-    city = road.scene == "city street"
-    for side, edge in ((1, road.right), (-1, road.left)):
-        z = float(rng.uniform(-12, -4))
-        setback = 0.3 if city else float(rng.uniform(3.0, 6.0))
-        while z < 95 + street.speed * street.duration:
-            number = int(rng.integers(scenery.STOCK))
-            model, depth = scenery.pooled_house(number, side, shops=city, dark=street.light.dark)
-            keep = rng.random() < (0.93 if city else 0.65)
-            if keep and not _in_crossing(road, z, z + depth):
-                x = edge + side * (road.pavement + setback + float(rng.uniform(0, 0.8)))
-                street.houses.append(Actor(still(model), x, z, (14.0, depth), reach=140.0))
-            z += depth + float(rng.uniform(0.0, 1.0) if city else rng.uniform(2, 6))
-
-
-def _add_furniture(street: Street, rng: np.random.Generator) -> None:
-    road = street.road
-    end = 85 + street.speed * street.duration
-    weights = np.array([weight for _, weight in scenery.CLUTTER])
-    leafy = rng.random() < 0.6 or road.scene != "city street"
-    for side, edge in ((1, road.right), (-1, road.left)):
-        lamps = np.arange(rng.uniform(2, 24), end, rng.uniform(22, 32)) if side > 0 or rng.random() < 0.6 else np.array([])
-        for z in lamps.tolist():
-            street.add(Actor(lazily(partial(scenery.street_lamp, side=side), rng), edge + side * 0.5, z, (0.2, 0.2)))
-        z = float(rng.uniform(2, 10))
-        while z < end:
-            if not _in_crossing(road, z, z):
-                kerb = edge + side * float(rng.uniform(0.5, 0.9))
-                draw = rng.random()
-                if leafy and draw < 0.5:
-                    away = 0.0 if road.scene == "city street" else side * float(rng.uniform(0, 4))
-                    street.add(Actor(still(scenery.pooled_tree(int(rng.integers(scenery.STOCK)))), kerb + away, z, (0.4, 0.4)))
-                elif draw < 0.90 and road.scene != "highway":
-                    make = scenery.CLUTTER[int(rng.choice(len(weights), p=weights / weights.sum()))][0]
-                    street.add(Actor(lazily(make, rng), kerb + side * 0.3, z, (0.4, 0.6), reach=60.0))
-                else:
-                    sign = Actor(lazily(scenery.traffic_sign, rng), kerb, z, (0.3, 0.2), ("traffic sign",), reach=42.0)
-                    street.add(sign)
-            z += float(rng.uniform(3.5, 13))
-    if road.crossing is not None:
-        signal = str(rng.choice(("G", "Y", "R"), p=(0.4, 0.1, 0.5)))
-        if street.speed == 0.0:
-            signal = "R"
-        for side, edge in ((1, road.right), (-1, road.left)):
-            for z, chance in ((road.crossing - 6.0, 0.5), (road.crossing + 6.0, 0.9)):
-                if rng.random() < chance:
-                    overhead = bool(rng.random() < 0.45)
-                    make_light = partial(scenery.traffic_light, colour=signal, side=side, overhead=overhead)
-                    x = edge + side * 0.6
-                    street.add(Actor(lazily(make_light, rng), x, z, (0.2, 0.2), ("traffic light",), reach=60.0, signal=signal))

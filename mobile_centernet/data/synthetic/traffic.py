@@ -6,9 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from mobile_centernet.data.synthetic import cars, heavy, people
+from mobile_centernet.data.synthetic import cars, heavy, people, two_wheelers
+from mobile_centernet.data.synthetic.furnish import draw_street
 from mobile_centernet.data.synthetic.shapes import Model
-from mobile_centernet.data.synthetic.street import LANE, Actor, Street, draw_street, lazily
+from mobile_centernet.data.synthetic.street import LANE, Actor, Street, lazily
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,15 @@ class Mix:
     separate_riders: bool
 
 
-AMERICAN = Mix(gap=27.0, scooters=0.8, motorcycle_share=0.6, bicycles=0.5, pedestrians=3.4, trams=True, separate_riders=True)
-TAIWANESE = Mix(gap=33.0, scooters=3.0, motorcycle_share=0.1, bicycles=1.0, pedestrians=4.8, trams=False, separate_riders=False)
-DESERTED = Mix(gap=np.inf, scooters=0.0, motorcycle_share=0.0, bicycles=0.0, pedestrians=0.0, trams=False, separate_riders=False)
+AMERICAN = Mix(
+    gap=17.0, scooters=1.6, motorcycle_share=0.6, bicycles=0.9, pedestrians=3.4, trams=True, separate_riders=True
+)
+TAIWANESE = Mix(
+    gap=22.0, scooters=3.0, motorcycle_share=0.1, bicycles=1.4, pedestrians=4.8, trams=False, separate_riders=False
+)
+DESERTED = Mix(
+    gap=np.inf, scooters=0.0, motorcycle_share=0.0, bicycles=0.0, pedestrians=0.0, trams=False, separate_riders=False
+)
 
 _STOCK = 64  # different vehicles of a kind
 _CAR_KINDS = ("sedan", "hatchback", "suv", "van")
@@ -72,9 +79,18 @@ def _pooled_vehicle(make: str, number: int) -> Model:
     return heavy.truck(rng) if make == "truck" else cars.car(make, rng)
 
 
-def _put_vehicle(street: Street, rng: np.random.Generator, x: float, z: float, vx: float, vz: float, heading: float, heavy_share: float = 0.16) -> None:
+def _put_vehicle(
+    street: Street,
+    rng: np.random.Generator,
+    x: float,
+    z: float,
+    vx: float,
+    vz: float,
+    heading: float,
+    heavy_share: float = 0.16,
+) -> None:
     kind, build, half = _vehicle(rng, heavy_share)
-    reach = 72.0 if kind == "car" else 90.0
+    reach = float(rng.uniform(24.0, 48.0)) if kind == "car" else 55.0
     street.add(Actor(build, x, z, half, (kind,), vx, vz, heading, reach))
 
 
@@ -140,7 +156,9 @@ def _add_tram(street: Street, rng: np.random.Generator) -> None:
     speed = direction * float(rng.uniform(0, 9))
     z = float(rng.uniform(18, 40)) + max(0.0, street.speed - speed) * street.duration * 0.4
     heading = 0.0 if direction > 0 else np.pi
-    street.add(Actor(lazily(heavy.tram, rng), street.road.rails, z, (1.4, 13.0), ("train",), 0.0, speed, heading, 100.0))
+    street.add(
+        Actor(lazily(heavy.tram, rng), street.road.rails, z, (1.4, 13.0), ("train",), 0.0, speed, heading, 100.0)
+    )
 
 
 def _starts(street: Street, rng: np.random.Generator, per_frame: float, far: float, vz: float) -> list[float]:
@@ -151,12 +169,14 @@ def _starts(street: Street, rng: np.random.Generator, per_frame: float, far: flo
     return sorted((low + (high - low) * rng.random(count) ** 1.15).tolist())
 
 
-def _two_wheeler(rng: np.random.Generator, street: Street, mix: Mix, *, bicycle: bool) -> tuple[Callable[[float], Model], tuple[str, str]]:
+def _two_wheeler(
+    rng: np.random.Generator, street: Street, mix: Mix, *, bicycle: bool
+) -> tuple[Callable[[float], Model], tuple[str, str]]:
     separate = mix.separate_riders
     if bicycle:
         looks = people.draw_looks(rng, wet=False)
-        return lambda seconds: people.bicycle(looks, seconds, separate=separate), ("bicycle", "rider")
-    make = people.motorcycle if rng.random() < mix.motorcycle_share else people.scooter
+        return lambda seconds: two_wheelers.bicycle(looks, seconds, separate=separate), ("bicycle", "rider")
+    make = two_wheelers.motorcycle if rng.random() < mix.motorcycle_share else two_wheelers.scooter
     return lazily(lambda own: make(people.draw_looks(own, wet=False), separate=separate), rng), ("motorcycle", "rider")
 
 
@@ -171,15 +191,15 @@ def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullne
             direction = -1 if against else 1
             share = 0.32 if against else 0.68
             vz = 0.0 if stopped and not against and not bicycle else direction * cruise
-            for z in _starts(street, rng, per_frame * share, 34.0, vz):
+            for z in _starts(street, rng, per_frame * share, 23.0, vz):
                 build, kinds = _two_wheeler(rng, street, mix, bicycle=bicycle)
                 edge = road.left + 0.9 if against else road.right - 0.9
                 inner = [x for x, style in road.dividers if style == "dashed" and (x < -LANE) == against]
                 x = float(rng.choice(inner)) if inner and not bicycle and rng.random() < 0.4 else edge
                 x += float(rng.normal(0, 0.35))
                 heading = (np.pi if against else 0.0) + float(rng.normal(0, 0.16))
-                speed = vz + float(rng.normal(0, 0.8)) if vz else 0.0
-                street.add(Actor(build, x, z, (0.45, 1.0), kinds, 0.0, speed, heading, 46.0))
+                speed = vz + float(rng.normal(0, 0.6 if bicycle else 2.0)) if vz else 0.0
+                street.add(Actor(build, x, z, (0.45, 1.0), kinds, 0.0, speed, heading, float(rng.uniform(16.0, 30.0))))
         _cross_over(street, rng, mix, bicycle=bicycle, chance=min(0.8, per_frame * 0.3))
 
 
@@ -195,13 +215,13 @@ def _cross_over(street: Street, rng: np.random.Generator, mix: Mix, *, bicycle: 
         z = middle + float(rng.uniform(-4, 4)) + street.speed * street.duration * float(rng.random())
         x = float(rng.uniform(-8, 8)) - speed * street.duration * 0.5
         heading = direction * np.pi / 2 + float(rng.normal(0, 0.3))
-        street.add(Actor(build, x, z, (0.45, 1.0), kinds, speed, 0.0, heading, 46.0))
+        street.add(Actor(build, x, z, (0.45, 1.0), kinds, speed, 0.0, heading, 30.0))
 
 
 def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float) -> None:
     """People on the pavements, waiting at the kerb and walking over."""
     road = street.road
-    for z in _starts(street, rng, per_frame, 30.0, 0.0):
+    for z in _starts(street, rng, per_frame, 20.0, 0.0):
         right = rng.random() < 0.58
         edge, side = (road.right, 1) if right else (road.left, -1)
         walking = bool(rng.random() < 0.8)
@@ -219,7 +239,7 @@ def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float)
             velocity = (pace * np.sin(heading), pace * np.cos(heading))
             aside = friend * 0.65
             spot = (x + aside * np.cos(heading), z - aside * np.sin(heading))
-            street.add(Actor(build, *spot, (0.3, 0.3), ("person",), *velocity, heading, 38.0))
+            street.add(Actor(build, *spot, (0.3, 0.3), ("person",), *velocity, heading, float(rng.uniform(14.0, 26.0))))
 
 
 def _walker(looks: people.Looks, walking: bool) -> Callable[[float], Model]:

@@ -27,7 +27,7 @@ def evaluate(params: Params) -> None:
     workspace.EVALUATION.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, Any] = {}
     curves = []
-    with tracking.run("evaluate", params, ("input_size", "evaluate")) as tracker:
+    with tracking.run("evaluate", params, ("evaluate",)) as tracker:
         for name, folder in MODELS.items():
             loaded = load_model(folder / workspace.MODEL_FILE)
             results = results_for(prepared, torch_detector(loaded.model), loaded.input_size, progress=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from mobile_centernet.data.synthetic.bdd100k import write_bdd100k
-from mobile_centernet.data.synthetic.ivslab import write_ivslab
 from tqdm import tqdm
 
+from mobile_centernet.data.synthetic.bdd100k import write_bdd100k
+from mobile_centernet.data.synthetic.ivslab import write_ivslab
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import write_json
 from steps import workspace

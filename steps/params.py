@@ -150,12 +150,24 @@ class DistillStudent(Section):
 
 class Evaluate(Section):
     split: Literal["val", "test"] = Field(description="ivslab split that is scored")
-    score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(description="drawn and in the confusion matrix")
+
+
+class ParityLimits(Section):
+    """How far an exported file may be from torch before the stage fails."""
+
+    scores: Annotated[float, Field(ge=0)] = Field(description="largest difference of a score, 0..1")
+    boxes: Annotated[float, Field(ge=0)] = Field(description="largest difference of a coordinate, input pixels")
+    map50_drop: Annotated[float, Field(ge=0)] = Field(description="largest loss of mAP@0.5, 0..1")
 
 
 class Export(Section):
+    limits: ParityLimits
     parity_frames: Positive = Field(description="frames on which torch and ONNX are compared")
     tensorrt: Literal["auto", "required", "off"] = Field(description="auto: build where a CUDA device is")
+
+
+class Report(Section):
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(description="drawn and in the confusion matrix")
 
 
 class Register(Section):
@@ -182,6 +194,7 @@ class Params(Section):
     distill_student: DistillStudent
     evaluate: Evaluate
     export: Export
+    report: Report
     register_: Register = Field(alias="register")
 
 

@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.subsample import split_by_video
-
 from mobile_centernet.data.annotations import Frame, RawSet
 from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
+from mobile_centernet.data.ivslab import read_ivslab
 from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.subsample import split_by_video
 from steps import workspace
 from steps.footage import footage_root
 from steps.params import Params, Prepare, Split

@@ -5,16 +5,14 @@ Registering changes nothing on any device: promotion is a pipeline of its own.
 """
 
 import json
-import subprocess
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from mobile_centernet.edge.graph import OUTPUTS
 from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.files import write_json
-from steps import tracking, workspace
-from steps.digests import file_digest, folder_digest
+from steps import lineage, tracking, workspace
+from steps.digests import file_digest
 from steps.params import Params
 
 
@@ -26,7 +24,7 @@ def register(params: Params) -> None:
     digest = file_digest(workspace.ONNX_FP32)
     version = _find(client, name, digest)
     if version is None:
-        version = _log_and_register(mlflow, client, name, digest)
+        version = _log_and_register(mlflow, client, name)
     else:
         print(f"{name} version {version} already holds this file")
     write_json(workspace.REGISTRATION, {"name": name, "version": int(version), "onnx_sha256": digest})
@@ -40,8 +38,8 @@ def _find(client: Any, name: str, digest: str) -> str | None:
     return None
 
 
-def _log_and_register(mlflow: Any, client: Any, name: str, digest: str) -> str:
-    tags = {"onnx_sha256": digest, **_lineage()}
+def _log_and_register(mlflow: Any, client: Any, name: str) -> str:
+    tags = _lineage()
     metrics = json.loads(workspace.METRICS.read_text(encoding="utf-8"))
     with mlflow.start_run(run_name="register", tags={"stage": "register", **tags}) as run:
         for who in ("teacher", "student"):
@@ -79,26 +77,13 @@ def _log_model(mlflow: Any, metrics: dict[str, Any]) -> Any:
 
 
 def _lineage() -> dict[str, str]:
-    """What leads from a version back to its origins."""
-    facts = {
-        "git_commit": _git_commit(),
-        "params_sha256": file_digest(workspace.PARAMS),
-        "teacher_sha256": file_digest(workspace.TEACHER / workspace.MODEL_FILE),
-        "student_sha256": file_digest(workspace.STUDENT / workspace.MODEL_FILE),
-        "map50": f"{json.loads(workspace.METRICS.read_text(encoding='utf-8'))['student']['map50']:.6f}",
+    """The version's tags, beside its own digest."""
+    metrics = json.loads(workspace.METRICS.read_text(encoding="utf-8"))
+    digests = {**lineage.data_digests(), **lineage.model_digests()}
+    return {
+        "git_commit": lineage.git_commit(),
+        "params_sha256": lineage.params_digest(),
+        "map50": f"{metrics['student']['map50']:.6f}",
+        "measured_on": f"{metrics['measured_on']['set']}, {metrics['measured_on']['source']}",
+        **{f"{name}_sha256": digest for name, digest in digests.items()},
     }
-    for data_set in ("bdd100k", "ivslab"):
-        facts[f"{data_set}_sha256"] = folder_digest(workspace.PREPARED / data_set)
-    return facts
-
-
-def _git_commit() -> str:
-    """The commit, with `-dirty` behind it when files that git tracks differ from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path.cwd(),
-    )
-    return described.stdout.strip() if described.returncode == 0 else "unknown: not a git checkout"

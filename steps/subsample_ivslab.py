@@ -4,7 +4,6 @@ from collections import Counter
 
 from mobile_centernet.data.ivslab import read_ivslab
 from mobile_centernet.data.subsample import subsample
-
 from mobile_centernet.files import write_json
 from steps import workspace
 from steps.footage import footage_root

@@ -38,6 +38,7 @@ class Criterion(nn.Module):
     """Detection losses against the labels, distillation losses against a teacher.
 
     class_weights: one a class for the heatmap (eq. 4), None for all 1
+    alpha, beta:   of the focal loss (eq. 3)
     weights:       the λ of each term, one for each name in PAPER_WEIGHTS
     kl_direction:  of the pixel-wise term; "student_teacher" is the paper's
     """
@@ -47,12 +48,16 @@ class Criterion(nn.Module):
     def __init__(
         self,
         class_weights: Sequence[float] | None = None,
+        *,
+        alpha: float = 2.0,
+        beta: float = 4.0,
         weights: Mapping[str, float] = PAPER_WEIGHTS,
         kl_direction: Direction = "student_teacher",
     ) -> None:
         super().__init__()
         if set(weights) != set(PAPER_WEIGHTS):
             raise ValueError(f"expected weights for {sorted(PAPER_WEIGHTS)}, found {sorted(weights)}")
+        self.alpha, self.beta = alpha, beta
         self.weights = dict(weights)
         self.kl_direction: Direction = kl_direction
         balance = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
@@ -88,7 +93,7 @@ class Criterion(nn.Module):
         index, mask = targets["index"], targets["mask"]
         return {
             "heatmap": category_balanced_focal_loss(
-                heatmap_logits, targets["heatmap"], self.class_weights, targets.get("ignore")
+                heatmap_logits, targets["heatmap"], self.class_weights, targets.get("ignore"), self.alpha, self.beta
             ),
             "size": centre_l1_loss(size, targets["size"], index, mask),
             "offset": centre_l1_loss(offset, targets["offset"], index, mask),

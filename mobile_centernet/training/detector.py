@@ -67,7 +67,7 @@ class DetectorTraining(pl.LightningModule):
         return total
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate)
+        optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate, fused=True)
         steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule.factor(step, steps_per_epoch)

@@ -59,5 +59,5 @@ def test_a_section_that_is_not_listed_cannot_be_read() -> None:
         load_params(ROOT / "params.yaml"), "class_weights", listed_params("class_weights", ROOT / "dvc.yaml")
     )
     assert params.class_weights is not None
-    with pytest.raises(AttributeError, match="class_weights reads params section 'seed', which dvc.yaml does not list"):
+    with pytest.raises(AttributeError, match=r"class_weights reads params section .seed., which"):
         _ = params.seed

@@ -90,8 +90,16 @@ def _put_vehicle(
     heavy_share: float = 0.16,
 ) -> None:
     kind, build, half = _vehicle(rng, heavy_share)
-    reach = float(rng.uniform(24.0, 48.0)) if kind == "car" else 55.0
+    reach = _reach(rng, 24.0, 48.0, 72.0) if kind == "car" else 60.0
     street.add(Actor(build, x, z, half, (kind,), vx, vz, heading, reach))
+
+
+def _reach(rng: np.random.Generator, low: float, high: float, far: float) -> float:
+    """From how far an actor is drawn, in metres: most only where they are of a good size, one in ten from far away.
+
+    A picture full of specks is no better trial, and takes many more epochs to learn from.
+    """
+    return far if rng.random() < 0.1 else float(rng.uniform(low, high))
 
 
 def _fill_lane(street: Street, rng: np.random.Generator, x: float, direction: int, gap: float) -> None:
@@ -199,7 +207,7 @@ def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullne
                 x += float(rng.normal(0, 0.35))
                 heading = (np.pi if against else 0.0) + float(rng.normal(0, 0.16))
                 speed = vz + float(rng.normal(0, 0.6 if bicycle else 2.0)) if vz else 0.0
-                street.add(Actor(build, x, z, (0.45, 1.0), kinds, 0.0, speed, heading, float(rng.uniform(16.0, 30.0))))
+                street.add(Actor(build, x, z, (0.45, 1.0), kinds, 0.0, speed, heading, _reach(rng, 16.0, 30.0, 46.0)))
         _cross_over(street, rng, mix, bicycle=bicycle, chance=min(0.8, per_frame * 0.3))
 
 
@@ -239,7 +247,7 @@ def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float)
             velocity = (pace * np.sin(heading), pace * np.cos(heading))
             aside = friend * 0.65
             spot = (x + aside * np.cos(heading), z - aside * np.sin(heading))
-            street.add(Actor(build, *spot, (0.3, 0.3), ("person",), *velocity, heading, float(rng.uniform(14.0, 26.0))))
+            street.add(Actor(build, *spot, (0.3, 0.3), ("person",), *velocity, heading, _reach(rng, 14.0, 26.0, 38.0)))
 
 
 def _walker(looks: people.Looks, walking: bool) -> Callable[[float], Model]:

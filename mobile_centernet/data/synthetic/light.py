@@ -56,8 +56,8 @@ _SKIES: dict[tuple[str, bool], tuple[Colour, Colour, Colour, float, float]] = {
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """Time of day and weather drawn at random: mostly day, a quarter night, a sixth rain."""
-    time = str(rng.choice(TIMES, p=(0.58, 0.17, 0.25)))
+    """Time of day and weather drawn at random: mostly day, a sixth night, a sixth rain."""
+    time = str(rng.choice(TIMES, p=(0.66, 0.17, 0.17)))
     weather = str(rng.choice(WEATHERS, p=(0.45, 0.2, 0.19, 0.16)))
     clouded = weather in ("overcast", "rainy")
     zenith, horizon, tint, ambient, sun = _SKIES[time, clouded]

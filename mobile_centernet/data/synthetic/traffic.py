@@ -26,10 +26,10 @@ class Mix:
 
 
 AMERICAN = Mix(
-    gap=17.0, scooters=1.6, motorcycle_share=0.6, bicycles=0.9, pedestrians=3.4, trams=True, separate_riders=True
+    gap=9.0, scooters=1.6, motorcycle_share=0.6, bicycles=0.9, pedestrians=4.4, trams=True, separate_riders=True
 )
 TAIWANESE = Mix(
-    gap=22.0, scooters=3.0, motorcycle_share=0.1, bicycles=1.4, pedestrians=4.8, trams=False, separate_riders=False
+    gap=9.0, scooters=3.6, motorcycle_share=0.1, bicycles=1.9, pedestrians=5.5, trams=False, separate_riders=False
 )
 DESERTED = Mix(
     gap=np.inf, scooters=0.0, motorcycle_share=0.0, bicycles=0.0, pedestrians=0.0, trams=False, separate_riders=False
@@ -90,16 +90,16 @@ def _put_vehicle(
     heavy_share: float = 0.16,
 ) -> None:
     kind, build, half = _vehicle(rng, heavy_share)
-    reach = _reach(rng, 24.0, 48.0, 72.0) if kind == "car" else 60.0
+    reach = _reach(rng, 12.0, 24.0, 60.0) if kind == "car" else 30.0
     street.add(Actor(build, x, z, half, (kind,), vx, vz, heading, reach))
 
 
 def _reach(rng: np.random.Generator, low: float, high: float, far: float) -> float:
-    """From how far an actor is drawn, in metres: most only where they are of a good size, one in ten from far away.
+    """From how far an actor is drawn, in metres: most only where they are of a good size, one in sixteen from far away.
 
     A picture full of specks is no better trial, and takes many more epochs to learn from.
     """
-    return far if rng.random() < 0.1 else float(rng.uniform(low, high))
+    return far if rng.random() < 0.06 else float(rng.uniform(low, high))
 
 
 def _fill_lane(street: Street, rng: np.random.Generator, x: float, direction: int, gap: float) -> None:
@@ -199,7 +199,7 @@ def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullne
             direction = -1 if against else 1
             share = 0.32 if against else 0.68
             vz = 0.0 if stopped and not against and not bicycle else direction * cruise
-            for z in _starts(street, rng, per_frame * share, 23.0, vz):
+            for z in _starts(street, rng, per_frame * share, 12.0, vz):
                 build, kinds = _two_wheeler(rng, street, mix, bicycle=bicycle)
                 edge = road.left + 0.9 if against else road.right - 0.9
                 inner = [x for x, style in road.dividers if style == "dashed" and (x < -LANE) == against]
@@ -207,7 +207,7 @@ def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullne
                 x += float(rng.normal(0, 0.35))
                 heading = (np.pi if against else 0.0) + float(rng.normal(0, 0.16))
                 speed = vz + float(rng.normal(0, 0.6 if bicycle else 2.0)) if vz else 0.0
-                street.add(Actor(build, x, z, (0.45, 1.0), kinds, 0.0, speed, heading, _reach(rng, 16.0, 30.0, 46.0)))
+                street.add(Actor(build, x, z, (0.45, 1.0), kinds, 0.0, speed, heading, _reach(rng, 8.0, 14.0, 36.0)))
         _cross_over(street, rng, mix, bicycle=bicycle, chance=min(0.8, per_frame * 0.3))
 
 
@@ -223,13 +223,13 @@ def _cross_over(street: Street, rng: np.random.Generator, mix: Mix, *, bicycle: 
         z = middle + float(rng.uniform(-4, 4)) + street.speed * street.duration * float(rng.random())
         x = float(rng.uniform(-8, 8)) - speed * street.duration * 0.5
         heading = direction * np.pi / 2 + float(rng.normal(0, 0.3))
-        street.add(Actor(build, x, z, (0.45, 1.0), kinds, speed, 0.0, heading, 30.0))
+        street.add(Actor(build, x, z, (0.45, 1.0), kinds, speed, 0.0, heading, 15.0))
 
 
 def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float) -> None:
     """People on the pavements, waiting at the kerb and walking over."""
     road = street.road
-    for z in _starts(street, rng, per_frame, 20.0, 0.0):
+    for z in _starts(street, rng, per_frame, 11.0, 0.0):
         right = rng.random() < 0.58
         edge, side = (road.right, 1) if right else (road.left, -1)
         walking = bool(rng.random() < 0.8)
@@ -247,7 +247,7 @@ def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float)
             velocity = (pace * np.sin(heading), pace * np.cos(heading))
             aside = friend * 0.65
             spot = (x + aside * np.cos(heading), z - aside * np.sin(heading))
-            street.add(Actor(build, *spot, (0.3, 0.3), ("person",), *velocity, heading, _reach(rng, 14.0, 26.0, 38.0)))
+            street.add(Actor(build, *spot, (0.3, 0.3), ("person",), *velocity, heading, _reach(rng, 7.0, 12.0, 30.0)))
 
 
 def _walker(looks: people.Looks, walking: bool) -> Callable[[float], Model]:

@@ -1,0 +1,136 @@
+"""Training on a few drawn frames: it resumes where it stopped, leaves the teacher alone, keeps the best epoch."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
+from mobile_centernet.data.convert import ClassMap
+from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.errors import DataError, UserError
+from mobile_centernet.losses.criterion import Criterion
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.registry import build_model
+from mobile_centernet.training.detector import Schedule
+from mobile_centernet.training.fit import Fitted, Plan, fit, resolve_precision
+
+INPUT = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames with one bright rectangle each, six to train on."""
+    root = tmp_path_factory.mktemp("frames")
+    rng = np.random.default_rng(0)
+    frames = []
+    for i in range(8):
+        image = np.full((*INPUT, 3), 60, np.uint8)
+        x, y = rng.integers(4, 40), rng.integers(4, 24)
+        cv2.rectangle(image, (int(x), int(y)), (int(x) + 40, int(y) + 30), (230, 230, 230), -1)
+        cv2.imwrite(str(root / f"{i}.jpg"), image)
+        split = "train" if i < 6 else "val"
+        box = Box("car", (float(x), float(y), float(x) + 41, float(y) + 31))
+        frames.append(Frame(root / f"{i}.jpg", str(i), str(i), split, FrameState.LABELLED, (box,)))
+    raw = RawSet(root, tuple(frames), ())
+    prepare(raw, frames, ClassMap(("car",), {"car": "car"}), root / "set", max_size=INPUT, workers=1, progress=False)
+    return root / "set"
+
+
+def train(
+    prepared: Path,
+    work: Path,
+    *,
+    epochs: int = 2,
+    teacher: CenterNet | None = None,
+    fingerprint: str = "a",
+    stop_after: int | None = None,
+) -> tuple[CenterNet, Fitted]:
+    """`stop_after`: the process dies, without any chance to clean up, when that epoch has been recorded."""
+
+    def die(record: dict[str, float]) -> None:
+        if record["epoch"] == stop_after:
+            os._exit(9)
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    student = build_model("hrnet_w16", 1)
+    fitted = fit(
+        student,
+        Criterion([1.0]),
+        Plan(epochs, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32"),
+        train_set=PreparedSet(prepared, "train"),
+        validation_set=PreparedSet(prepared, "val"),
+        input_size=INPUT,
+        augmentation=None,
+        work=work,
+        fingerprint=fingerprint,
+        teacher=teacher,
+        on_epoch=die,
+    )
+    return student, fitted
+
+
+def test_every_term_of_every_epoch_is_recorded_and_the_teacher_stays_as_it_was(prepared: Path, tmp_path: Path) -> None:
+    teacher = build_model("hrnet_w16", 1)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    _, fitted = train(prepared, tmp_path, teacher=teacher)
+    assert [record["epoch"] for record in fitted.history] == [0, 1]
+    terms = {"loss", "loss/heatmap", "loss/size", "loss/offset", "loss/pixelwise", "loss/pairwise", "map50"}
+    for record in fitted.history:
+        assert terms <= set(record)
+        assert all(np.isfinite(value) for value in record.values())
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == fitted.history
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(prepared: Path, tmp_path: Path) -> None:
+    whole, fitted = train(prepared, tmp_path / "whole", epochs=3)
+    context = multiprocessing.get_context("spawn")
+    victim = context.Process(target=train, args=(prepared, tmp_path / "killed"), kwargs={"epochs": 3, "stop_after": 1})
+    victim.start()
+    victim.join(120)
+    assert victim.exitcode == 9
+    resumed, again = train(prepared, tmp_path / "killed", epochs=3)
+    assert [record["epoch"] for record in again.history] == [0, 1, 2]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert again.best_epoch == fitted.best_epoch
+
+
+def test_the_checkpoint_of_another_training_is_refused(prepared: Path, tmp_path: Path) -> None:
+    train(prepared, tmp_path, epochs=1)
+    with pytest.raises(UserError, match=r"expected fingerprint b .* found a"):
+        train(prepared, tmp_path, fingerprint="b")
+
+
+def test_a_split_without_labels_is_named(prepared: Path, tmp_path: Path) -> None:
+    unlabelled = tmp_path / "set"
+    unlabelled.mkdir()
+    for path in prepared.iterdir():
+        text = path.read_bytes()
+        if path.suffix == ".json":
+            text = text.replace(b'"labelled"', b'"unlabelled"')
+        (unlabelled / path.name).write_bytes(text)
+    with pytest.raises(DataError, match="expected labelled frames in split 'train', found none"):
+        train(unlabelled, tmp_path / "work")
+
+
+def test_the_learning_rate_rises_and_falls_by_tens() -> None:
+    schedule = Schedule(1e-3, milestones=(2, 3), warmup_steps=4)
+    factors = [schedule.factor(step, steps_per_epoch=10) for step in (0, 4, 19, 20, 29, 30)]
+    np.testing.assert_allclose(factors, [0.2, 1, 1, 0.1, 0.1, 0.01])
+
+
+def test_precision_words() -> None:
+    assert resolve_precision("fp32") == "32-true"
+    assert resolve_precision("bf16") == "bf16-mixed"
+    assert resolve_precision("auto") in ("32-true", "bf16-mixed")

@@ -1,5 +1,6 @@
 """MLflow. Tracking a training is best effort: no failure of the tracking server stops or slows a training much."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ def connect() -> Any:
     """
     import mlflow
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # not a line per new table
     if "MLFLOW_TRACKING_URI" in os.environ:
         mlflow.set_experiment(EXPERIMENT)
         return mlflow

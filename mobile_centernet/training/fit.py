@@ -67,6 +67,7 @@ def fit(
         UserError: `work` holds the checkpoint of another training.
     """
     _quiet_lightning()
+    student.train()  # Lightning leaves a module in the mode it finds it in, and a fitted student is in eval mode
     pl.seed_everything(plan.seed, workers=True, verbose=False)
     samples = TrainingSamples(train_set, input_size=input_size, augmentation=augmentation, seed=plan.seed)
     for prepared in (train_set, validation_set):

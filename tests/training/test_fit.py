@@ -51,6 +51,7 @@ def train(
     teacher: CenterNet | None = None,
     fingerprint: str = "a",
     stop_after: int | None = None,
+    student: CenterNet | None = None,
 ) -> tuple[CenterNet, Fitted]:
     """`stop_after`: the process dies, without any chance to clean up, when that epoch has been recorded."""
 
@@ -60,7 +61,7 @@ def train(
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    student = build_model("hrnet_w16", 1)
+    student = student or build_model("hrnet_w16", 1)
     fitted = fit(
         student,
         Criterion([1.0]),
@@ -104,6 +105,16 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(prepared: Path
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert again.best_epoch == fitted.best_epoch
+
+
+def test_a_model_that_was_in_eval_mode_is_trained_in_train_mode(prepared: Path, tmp_path: Path) -> None:
+    """As fine-tuning after pretraining: the batch norms' statistics must move from the first epoch on."""
+    modes = []
+    student = build_model("hrnet_w16", 1).eval()
+    student.backbone.register_forward_hook(lambda module, *_: modes.append(module.training))
+    train(prepared, tmp_path, epochs=1, student=student)
+    assert modes[0] is True
+    assert student.training is False
 
 
 def test_the_checkpoint_of_another_training_is_refused(prepared: Path, tmp_path: Path) -> None:

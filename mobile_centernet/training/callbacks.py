@@ -41,8 +41,8 @@ class History(pl.Callback):
         self.records: list[Record] = []
         self._started = 0.0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        finished = trainer.current_epoch
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        finished = trainer.current_epoch  # known only now: Lightning restores its loops after on_fit_start
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines()
             self.records = [record for record in map(json.loads, lines) if record["epoch"] < finished]

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mobile_centernet.data.loader import Sample
 from mobile_centernet.errors import UserError
@@ -52,7 +52,7 @@ class DetectorTraining(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         for teacher in self._teacher:
-            teacher.to(self.device)
+            nn.utils.convert_conv2d_weight_memory_format(teacher.to(self.device), torch.channels_last)
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         output = self.student(batch["image"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from torch import nn
 
 from mobile_centernet.data.augment import Augmentation
 from mobile_centernet.data.loader import TrainingSamples, labelled_frames, training_loader
@@ -75,7 +76,7 @@ def fit(
             raise DataError(f"{prepared.root}: expected labelled frames in split '{prepared.split}', found none")
 
     module = DetectorTraining(
-        student.to(memory_format=torch.channels_last),  # type: ignore[call-overload]  # torch types .to() without it
+        nn.utils.convert_conv2d_weight_memory_format(student, torch.channels_last),
         criterion,
         plan.schedule,
         fingerprint=fingerprint,

@@ -36,7 +36,7 @@ def test_the_papers_recipe() -> None:
     [
         ("jpeg_quality:", "jpeg_qualty:", "store.jpeg_qualty: unknown key"),
         ("seed: 2020", "seed: soon", "seed: Input should be a valid integer"),
-        ("{width: 288, height: 160}", "{width: 290, height: 160}", "multiples of 32, found 290x160"),
+        ("{width: 192, height: 96}", "{width: 190, height: 96}", "multiples of 32, found 190x96"),
         ("source: sample\n", "source: /data/bdd100k\n", "fetch_bdd100k.source: Input should be 'sample' or 'folder'"),
         ("seed: 2020", "seed: [", "expected YAML"),
     ],

@@ -116,7 +116,7 @@ def draw_road(rng: np.random.Generator, *, trams: bool) -> Road:
     dividers = [((i - to_left + 0.5) * LANE, "dashed") for i in range(ours - 1)]
     left, right = -(to_left + 0.5) * LANE, (ours - to_left - 0.5) * LANE + 0.4
     rails = None
-    if trams and scene != "highway" and rng.random() < 0.16:
+    if trams and scene != "highway" and rng.random() < 0.09:
         rails = left - 1.8
         dividers.append((left, "solid"))
         left -= 3.6

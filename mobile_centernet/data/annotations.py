@@ -57,8 +57,8 @@ class Action(StrEnum):
 class Finding:
     """One dirty item: nothing is dropped or changed without one.
 
-    `kind` is one of the words in `KINDS`; `item` is a path relative to the source's root, with `#3` behind it
-    for the fourth object of that file.
+    `kind` is one of the words in `KINDS`; `item` is a path relative to the source's root, or, for a box, the
+    frame's name with `#3` behind it for its fourth box.
     """
 
     kind: str
@@ -76,8 +76,7 @@ KINDS: Mapping[str, str] = {
     "duplicate_frame": "two label entries claim the same frame",
     "size_mismatch": "the label file claims another picture size",
     "unknown_category": "the category is not in the class map",
-    "nan_box": "a coordinate is not a finite number",
-    "bad_box": "the box is missing or its coordinates are not numbers",
+    "nan_box": "a coordinate is missing or not a finite number",
     "inverted_box": "x2 < x1 or y2 < y1",
     "outside_box": "the box reaches outside the picture",
     "tiny_box": "less than one pixel is left of the box",

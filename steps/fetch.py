@@ -49,8 +49,8 @@ def fetch_ivslab(params: Params) -> None:
 def _fetch(section: Source, out: Path, render: Callable[[Path], None]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if section.source == "sample":
-        render(out)
-        footage = Footage("sample", ".", {})
+        render(out / "footage")
+        footage = Footage("sample", "footage", {})
     else:
         footage = Footage("folder", str(section.path.resolve()), _take_stock(section.path))
     write_json(out / SOURCE_FILE, footage.document())

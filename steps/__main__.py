@@ -22,6 +22,9 @@ def main() -> int:
     except UserError as error:
         print(f"error: {stage}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder that may not be written, a registry that does not answer
+        print(f"error: {stage}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -38,14 +38,13 @@ class History(pl.Callback):
     def __init__(self, path: Path, on_epoch: Callable[[Record], None]) -> None:
         self.path = path
         self.on_epoch = on_epoch
-        self.records: list[Record] = []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.records: list[Record] = [json.loads(line) for line in lines]
         self._started = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         finished = trainer.current_epoch  # known only now: Lightning restores its loops after on_fit_start
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            self.records = [record for record in map(json.loads, lines) if record["epoch"] < finished]
+        self.records = [record for record in self.records if record["epoch"] < finished]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
 

@@ -89,16 +89,17 @@ def fit(
         filename="best",
         monitor="map50",
         mode="max",
-        save_last=True,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+    # Not `save_last=True`: that writes only when an epoch is the best so far, and a killed run would lose the others.
+    last = ModelCheckpoint(work, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1,
         max_epochs=plan.epochs,
         precision=resolve_precision(plan.precision),  # type: ignore[arg-type]  # Lightning lists its literals
-        callbacks=[score, history, checkpoints, TQDMProgressBar(refresh_rate=5)],
+        callbacks=[score, history, checkpoints, last, TQDMProgressBar(refresh_rate=5)],
         plugins=[AtomicCheckpoints()],
         logger=False,
         log_every_n_steps=1,

@@ -107,6 +107,14 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(prepared: Path
     assert again.best_epoch == fitted.best_epoch
 
 
+def test_a_finished_training_that_is_asked_for_again_gives_the_same_answer(prepared: Path, tmp_path: Path) -> None:
+    """As pretraining when a run was killed while fine-tuning."""
+    first, fitted = train(prepared, tmp_path)
+    second, again = train(prepared, tmp_path)
+    assert again == fitted
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
 def test_a_model_that_was_in_eval_mode_is_trained_in_train_mode(prepared: Path, tmp_path: Path) -> None:
     """As fine-tuning after pretraining: the batch norms' statistics must move from the first epoch on."""
     modes = []

@@ -130,10 +130,11 @@ class Phase(Section):
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="Adam's learning rate")
     milestones: tuple[Positive, ...] = Field(description="epochs after which the rate is divided by ten")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(description="steps over which the rate rises linearly")
+    ema_decay: Fraction = Field(description="of the weights' moving average, a step; 0: none")
 
 
 class DistillPhase(Phase):
-    distill: bool = Field(description="whether the teacher takes part")
+    distill_epochs: Annotated[int, Field(ge=0)] = Field(description="first epochs in which the teacher takes part")
 
 
 class TrainTeacher(Section):

@@ -19,7 +19,7 @@ from mobile_centernet.training.detector import Schedule
 from mobile_centernet.training.fit import Fitted, Plan, fit
 from steps import tracking, workspace
 from steps.digests import file_digest, fingerprint, folder_digest
-from steps.params import Loss, Params, Phase
+from steps.params import DistillPhase, Loss, Params, Phase
 
 DATA_SETS: Mapping[str, str] = {"pretrain": "bdd100k", "finetune": "ivslab"}
 PHASE_FILES: Mapping[str, str] = {"pretrain": "pretrained.safetensors", "finetune": workspace.MODEL_FILE}
@@ -35,7 +35,7 @@ def distill_student(params: Params) -> None:
     """The small network, from labels and, where a phase says so, from the teacher of the same phase."""
     section = params.distill_student
     phases = {"pretrain": section.pretrain, "finetune": section.finetune}
-    teachers = {name: workspace.TEACHER / PHASE_FILES[name] for name, phase in phases.items() if phase.distill}
+    teachers = {name: workspace.TEACHER / PHASE_FILES[name] for name, phase in phases.items() if phase.distill_epochs}
     _train("distill_student", section.model, phases, params, teachers)
 
 
@@ -100,6 +100,8 @@ def _fit_phase(
             seed=params.seed,
             workers=params.hardware.workers,
             precision=params.hardware.precision,
+            ema_decay=phase.ema_decay,
+            distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
         ),
         train_set=PreparedSet(folder, "train"),
         validation_set=PreparedSet(folder, "val"),

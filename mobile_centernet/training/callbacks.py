@@ -25,9 +25,9 @@ class ScoreEpoch(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
-        pl_module.student.eval()
-        results = results_for(self.validation_set, torch_detector(pl_module.student), self.input_size)
-        pl_module.student.train()
+        was_training = pl_module.scored.training
+        results = results_for(self.validation_set, torch_detector(pl_module.scored.eval()), self.input_size)
+        pl_module.scored.train(was_training)
         measured = evaluate_map50(self.ground_truth, results, self.validation_set.classes)
         pl_module.log("map50", measured.map50, prog_bar=True)
 

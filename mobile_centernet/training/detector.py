@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mobile_centernet.data.loader import Sample
 from mobile_centernet.errors import UserError
 from mobile_centernet.losses.criterion import Criterion
-from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ class Schedule:
 
 
 class DetectorTraining(pl.LightningModule):
-    """Trains `student`; with a `teacher`, by structured distillation too.
+    """Trains `student`; with a `teacher`, by structured distillation too in the first `distill_epochs` epochs.
 
+    With an `ema_decay` above 0 a moving average of the student goes along, and is what counts in the end.
     The teacher is no submodule: its weights stay out of checkpoints and optimizer, its batch norm out of train().
     """
 
@@ -42,13 +44,22 @@ class DetectorTraining(pl.LightningModule):
         *,
         fingerprint: str,
         teacher: CenterNet | None = None,
+        distill_epochs: int | None = None,
+        ema_decay: float = 0.0,
     ) -> None:
         super().__init__()
         self.student = student
+        self.average = _moving_average(student, ema_decay) if ema_decay else None
         self.criterion = criterion
         self.schedule = schedule
         self.fingerprint = fingerprint
+        self.distill_epochs = distill_epochs
         self._teacher = (teacher.eval().requires_grad_(False),) if teacher else ()
+
+    @property
+    def scored(self) -> CenterNet:
+        """The weights to score and to keep: the moving average where there is one, else the student's own."""
+        return cast(CenterNet, self.average.module) if self.average else self.student
 
     def on_fit_start(self) -> None:
         for teacher in self._teacher:
@@ -56,15 +67,25 @@ class DetectorTraining(pl.LightningModule):
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         output = self.student(batch["image"])
-        with torch.no_grad():
-            teacher_output = self._teacher[0](batch["image"]) if self._teacher else None
-        terms = self.criterion(output, batch, teacher_output)
+        terms = self.criterion(output, batch, self._taught(batch["image"]))
         total: Tensor = self.criterion.total(terms)
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
         size = len(batch["image"])
         self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size)
         self.log("loss_now", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
         return total
+
+    @torch.no_grad()
+    def _taught(self, image: Tensor) -> CenterNetOutput | None:
+        """What the teacher says about the very same pictures, in the epochs in which it takes part."""
+        if not self._teacher or (self.distill_epochs is not None and self.current_epoch >= self.distill_epochs):
+            return None
+        output: CenterNetOutput = self._teacher[0](image)
+        return output
+
+    def on_train_batch_end(self, outputs: Any, batch: Sample, batch_idx: int) -> None:
+        if self.average:
+            self.average.update_parameters(self.student)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate, fused=True)
@@ -83,3 +104,9 @@ class DetectorTraining(pl.LightningModule):
                 f"this checkpoint belongs to another training: expected fingerprint {self.fingerprint} "
                 f"(of the present params and data), found {checkpoint.get('fingerprint')}"
             )
+
+
+def _moving_average(model: CenterNet, decay: float) -> AveragedModel:
+    """Exponential moving average of weights and batch-norm statistics; its first update copies the model."""
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return cast(AveragedModel, average.eval().requires_grad_(False))

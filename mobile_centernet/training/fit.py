@@ -24,7 +24,13 @@ from mobile_centernet.training.detector import DetectorTraining, Schedule
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how one run trains. `precision` is fp32, bf16 or auto (bf16 where the processor has it)."""
+    """How long and how one run trains.
+
+    precision:      fp32, bf16 or auto (bf16 where the processor has it)
+    ema_decay:      of the weights' moving average, a step; 0: none, else the average is what is scored and kept
+    distill_epochs: in how many of the first epochs the teacher takes part, None: in all; a teacher that is much larger than its
+                    student helps early and hinders late (Cho and Hariharan, ICCV 2019)
+    """
 
     epochs: int
     batch_size: int
@@ -32,6 +38,8 @@ class Plan:
     seed: int
     workers: int = 1
     precision: str = "auto"
+    ema_decay: float = 0.0
+    distill_epochs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ def fit(
         plan.schedule,
         fingerprint=fingerprint,
         teacher=teacher,
+        distill_epochs=plan.distill_epochs,
+        ema_decay=plan.ema_decay,
     )
     score = ScoreEpoch(validation_set, input_size)
     history = History(work / "history.jsonl", on_epoch)
@@ -114,6 +124,7 @@ def fit(
     )
     best = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
+    student.load_state_dict(module.scored.state_dict())
     student.cpu().eval()
     return Fitted(float(checkpoints.best_model_score or 0.0), int(best["epoch"]), history.records)
 

@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-slow check bench clean
+.PHONY: help install repro ablation test test-slow check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +28,10 @@ repro: install ## run the pipeline: footage → teacher → student → evaluate
 	dvc repro
 	@python -m steps.summary
 
+ablation: install ## train every row of the ablation with every seed; its table lands in data/reports/ablation.md
+	dvc repro class_weights
+	dvc repro ablation/dvc.yaml
+
 test: install ## run the test suite
 	python -m pytest -m "not slow and not benchmark"
 
@@ -44,4 +48,4 @@ bench: install ## measure speed and memory as ratios, side by side in one run
 	python -m pytest -m benchmark -s
 
 clean: ## remove what the pipeline wrote; keeps .venv and the DVC cache
-	rm -rf data/raw data/prepared data/models data/export data/reports .work
+	rm -rf data/raw data/prepared data/models data/export data/ablation data/pseudo_labels data/reports .work

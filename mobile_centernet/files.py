@@ -21,4 +21,5 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_json(path: Path, document: object) -> None:
     """Readable JSON, atomically. NaN and infinity are refused (ValueError): other readers reject them."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())
+    # A file name of other bytes than UTF-8 has lone surrogates, which only JSON's own escapes can express.
+    write_atomically(path, f"{text}\n".encode(errors="backslashreplace"))

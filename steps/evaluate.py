@@ -12,12 +12,10 @@ from mobile_centernet.files import write_atomically, write_json
 from mobile_centernet.models.checkpoint import load_model
 from steps import tracking, workspace
 from steps.digests import file_digest
-from steps.footage import read_footage
+from steps.footage import described
 from steps.params import Params
 
 MODELS = {"teacher": workspace.TEACHER, "student": workspace.STUDENT}
-
-SOURCES = {"sample": "synthetic clips", "folder": "your footage"}
 
 
 def evaluate(params: Params) -> None:
@@ -39,7 +37,7 @@ def evaluate(params: Params) -> None:
             print(f"{name}: mAP@0.5 {measured.map50:.3f} on {measured.images} frames", flush=True)
         metrics["measured_on"] = {
             "set": f"ivslab {params.evaluate.split}",
-            "source": SOURCES[read_footage(workspace.RAW / "ivslab").source],
+            "source": described(workspace.RAW / "ivslab"),
             "frames": measured.images,
             "boxes": dict(measured.counts),
         }

@@ -1,58 +1,160 @@
-"""export: the student as ONNX, compared with torch on frames that no training saw; TensorRT's build plan."""
+"""export: the student as ONNX files, one a precision, each compared with torch on frames that no training saw; and
+TensorRT's engines, or how to build them.
+"""
 
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+from onnx import ModelProto
 
 from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.errors import ModelError
-from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.detect import results_for, torch_detector
-from mobile_centernet.export.onnx import export_onnx
-from mobile_centernet.export.parity import compare
-from mobile_centernet.export.tensorrt import build_plan
+from mobile_centernet.evaluation.detect import Detect, torch_detector
+from mobile_centernet.export.calibration import Quantized, balanced_frames, quantize
+from mobile_centernet.export.engine_detector import EngineDetector
+from mobile_centernet.export.engines import sidecar
+from mobile_centernet.export.hop import Hop, Reference, compare_with
+from mobile_centernet.export.lint import lint
+from mobile_centernet.export.measure import SomeFrames, check_classes, measure, running
+from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
+from mobile_centernet.export.parity import Limits
+from mobile_centernet.export.precision import in_half_arithmetic, to_fp16
+from mobile_centernet.export.tensorrt import provide_engines
 from mobile_centernet.files import write_json
 from mobile_centernet.models.checkpoint import LoadedModel, load_model
+from mobile_centernet.preprocessing import to_input
 from steps import workspace
-from steps.params import Export, Params
+from steps.params import Export, Params, PrecisionLimits
+
+FOR_TENSORRT = ("fp32", "fp16", "int8")
+TIMING_CACHE = workspace.WORK / "tensorrt.timing"
 
 
 def export(params: Params) -> None:
-    """Write data/export and data/reports/parity.json."""
+    """Write data/export and data/reports/parity.json.
+
+    Raises ModelError where a required precision is past its limits (parity.json is written all the same). One that
+    is not required is withdrawn instead: its file is deleted, and parity.json says why.
+    """
+    section = params.export
     student = load_model(workspace.STUDENT / workspace.MODEL_FILE)
-    workspace.EXPORT.mkdir(parents=True, exist_ok=True)
-    workspace.REPORTS.mkdir(parents=True, exist_ok=True)
-    onnx_file = workspace.ONNX_FP32
-    export_onnx(student.model, onnx_file, classes=student.classes, input_size=student.input_size)
-
     frames = PreparedSet(workspace.PREPARED / "ivslab", params.evaluate.split)
-    parity = _measure(student, frames, params.export)
-    engine = build_plan(onnx_file, workspace.EXPORT, params.export.tensorrt)
-    write_json(workspace.PARITY, {"fp32": parity, "engine": {"status": engine.status}})
+    check_classes(frames, student.classes, str(workspace.STUDENT / workspace.MODEL_FILE))
+    for folder in (workspace.EXPORT, workspace.REPORTS, workspace.WORK):
+        folder.mkdir(parents=True, exist_ok=True)
+    rules = section.precisions.wanted
+    files = {precision: workspace.EXPORT / f"model.{precision}.onnx" for precision in rules}
+    int8 = _write_files(student, section, files)
 
-    print(f"{onnx_file}: {onnx_file.stat().st_size / 2**20:.1f} MiB, mAP@0.5 {parity['map50']:.3f}")
-    for row in parity["tensors"]:
-        print(f"  {row['tensor']}: torch and ONNX differ by at most {row['max_abs']:.2g} {row['unit']}")
-    print(engine.status)
-    if not parity["passed"]:
-        raise ModelError(f"{onnx_file}: the exported file differs from torch by more than params allow: {parity}")
+    reference = Reference.of(torch_detector(student.model), frames, section.parity_frames, student.input_size)
+    accuracy = reference.accuracy
+    report: dict[str, Any] = {
+        "measured_on": {"set": f"ivslab {params.evaluate.split}", "frames": len(frames)},
+        "torch": {"map50": accuracy.map50, "ap50": dict(accuracy.ap50)},
+    }
+    print(f"torch: mAP@0.5 {accuracy.map50:.3f} on {len(frames)} frames")
+    failures: list[str] = []
+    for precision, path in files.items():
+        with _detector(precision, path) as detect:
+            hop = compare_with(reference, detect, _limits(rules[precision]))
+        record = _settled(path, hop, rules[precision], failures)
+        report[precision] = {**record, **_calibration(precision, int8)}
+    for_tensorrt = {name: files[name] for name in FOR_TENSORRT if name in files and files[name].exists()}
+    report["engine"] = _engines(for_tensorrt, section, reference, failures)
+    write_json(workspace.PARITY, report)
+    if failures:
+        raise ModelError("; ".join(failures))
 
 
-def _measure(student: LoadedModel, frames: PreparedSet, section: Export) -> dict[str, Any]:
-    """Torch against ONNX Runtime: tensors on some frames, mAP@0.5 on all of them."""
-    images = [frames.image(i) for i in range(min(section.parity_frames, len(frames)))]
-    parity = asdict(compare(student.model, workspace.ONNX_FP32, images, student.input_size))
-    exported = Detector(workspace.ONNX_FP32)
-    detectors = {"torch_map50": torch_detector(student.model), "map50": exported.run}
-    for name, detect in detectors.items():
-        results = results_for(frames, detect, student.input_size, batch_size=1)
-        parity[name] = evaluate_map50(frames.coco, results, frames.classes).map50
-    difference = {row["tensor"]: row["max_abs"] for row in parity["tensors"]}
-    limits = section.limits
-    parity["limits"] = limits.model_dump()
-    parity["passed"] = (
-        difference["scores"] <= limits.scores
-        and difference["boxes"] <= limits.boxes
-        and parity["torch_map50"] - parity["map50"] <= limits.map50_drop
-    )
-    return parity
+def _write_files(student: LoadedModel, section: Export, files: Mapping[str, Path]) -> Quantized | None:
+    """Every file, not measured yet. Raises ModelError where TensorRT 8.2 could not parse one that is meant for it."""
+    export_onnx(student.model, files["fp32"], classes=student.classes, input_size=student.input_size)
+    graph, metadata = read_graph(files["fp32"])
+    graphs: dict[str, ModelProto] = {}
+    int8 = None
+    if "fp16" in files:
+        graphs["fp16"] = to_fp16(graph)
+    if {"int8", "int8_cpu"} & files.keys():
+        int8 = _quantized(graph, student.input_size, section)
+        graphs |= {"int8": int8.tensorrt, "int8_cpu": int8.cpu}
+    for precision, path in files.items():
+        if precision != "fp32":
+            write_graph(path, graphs[precision], replace(metadata, precision=precision.removesuffix("_cpu")))
+        if precision in FOR_TENSORRT and (found := lint(read_graph(path)[0])):
+            raise ModelError(f"{path}: TensorRT 8.2 could not parse it: {'; '.join(found)}")
+    return int8
+
+
+def _quantized(graph: ModelProto, input_size: tuple[int, int], section: Export) -> Quantized:
+    """Calibrated on training frames, chosen by validation frames; the frames that are reported on have no say."""
+    train = PreparedSet(workspace.PREPARED / "ivslab", "train")
+    chosen = balanced_frames(train, section.calibration.frames)
+    inputs = [to_input(train.image(i), input_size) for i in chosen]
+    judges = SomeFrames(workspace.PREPARED / "ivslab", "val", section.calibration.validation_frames)
+    with running(graph) as detector:
+        reference = measure(judges, detector.run, input_size)
+
+    def judge(candidate: ModelProto) -> tuple[float, float]:
+        with running(candidate) as detector:
+            accuracy = measure(judges, detector.run, input_size)
+        return accuracy.map50, accuracy.score_difference(reference)
+
+    return quantize(graph, inputs, section.calibration.methods, judge)
+
+
+@contextmanager
+def _detector(precision: str, path: Path) -> Iterator[Detect]:
+    """The file in ONNX Runtime; a float16 one in operators that round as a device does."""
+    if precision == "fp16":
+        with running(in_half_arithmetic(read_graph(path)[0])) as detector:
+            yield detector.run
+    else:
+        with Detector(path, provider="cpu") as detector:
+            yield detector.run
+
+
+def _limits(rule: PrecisionLimits) -> Limits:
+    return Limits(**rule.model_dump(exclude={"required"}))
+
+
+def _settled(path: Path, hop: Hop, rule: PrecisionLimits, failures: list[str]) -> dict[str, Any]:
+    """The record of one file or engine; when it is past its limits it is either a failure or withdrawn."""
+    size = path.stat().st_size
+    status = "exported" if not hop.objections else "failed" if rule.required else "withdrawn"
+    scores = f"mAP@0.5 {hop.accuracy.map50:.3f} ({-hop.map50_drop:+.4f})"
+    print(f"{path.name}: {size / 2**20:.1f} MiB, {scores}, {status}")
+    for objection in hop.objections:
+        print(f"  {objection}")
+    if status == "failed":
+        failures.append(f"{path}: {', '.join(hop.objections)}")
+    elif status == "withdrawn":
+        path.unlink()
+        sidecar(path).unlink(missing_ok=True)
+    return {"file": path.name, "bytes": size, "status": status, "required": rule.required, **hop.as_record()}
+
+
+def _calibration(precision: str, int8: Quantized | None) -> dict[str, Any]:
+    if int8 is None or not precision.startswith("int8"):
+        return {}
+    rows = [asdict(trial) for trial in int8.trials]
+    return {"calibration": {"chosen": asdict(int8.chosen), "judged_on": "ivslab val", "trials": rows}}
+
+
+def _engines(files: Mapping[str, Path], section: Export, reference: Reference, failures: list[str]) -> dict[str, Any]:
+    """Build what can be built here, and measure it as its file was measured."""
+    built = provide_engines(tuple(files.values()), workspace.EXPORT, section.tensorrt, TIMING_CACHE)
+    print(built.status)
+    rules = section.precisions.wanted
+    measured = {}
+    for precision, path in files.items():
+        if path in built.engines:
+            engine = built.engines[path]
+            detect = EngineDetector(import_module("tensorrt"), engine).run
+            hop = compare_with(reference, detect, _limits(rules[precision]))
+            measured[precision] = _settled(engine, hop, rules[precision], failures)
+    return {"status": built.status, "measured": measured}

@@ -1,66 +1,134 @@
-"""fetch_bdd100k, fetch_ivslab: raw footage, rendered here or taken stock of where it lies."""
+"""fetch_bdd100k, fetch_ivslab: raw footage, rendered, fetched or cut here, or taken stock of where it lies."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
+from mobile_centernet.data.archives import unpack
+from mobile_centernet.data.download import download_all
+from mobile_centernet.data.reading import PICTURES, find_files
+from mobile_centernet.data.remote import Archive
 from mobile_centernet.data.synthetic.bdd100k import write_bdd100k
 from mobile_centernet.data.synthetic.ivslab import write_ivslab
+from mobile_centernet.data.video import VIDEOS, FrameStep, cut_videos
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import write_json
 from steps import workspace
 from steps.digests import file_digest
 from steps.footage import SOURCE_FILE, Footage
-from steps.params import Params, Source
+from steps.params import FetchBdd100k, FetchIvslab, FrameSteps, Params, Source
+
+DOWNLOADS = workspace.WORK / "downloads"
+"""Outside DVC's outputs, so that a stage that is run again goes on with what is there."""
+FOOTAGE = "footage"
 
 
 def fetch_bdd100k(params: Params) -> None:
     """Fill data/raw/bdd100k."""
-    section = params.fetch_bdd100k
+    section, out = params.fetch_bdd100k, workspace.RAW / "bdd100k"
 
     def render(root: Path) -> None:
         sample = section.sample
         write_bdd100k(
-            root, seed=params.seed, train_frames=sample.train_frames, val_frames=sample.val_frames, progress=True
+            root, seed=sample.seed, train_frames=sample.train_frames, val_frames=sample.val_frames, progress=True
         )
 
-    _fetch(section, workspace.RAW / "bdd100k", render)
+    if section.source == "urls":
+        _unpack(section, out / FOOTAGE)
+        footage = Footage("urls", FOOTAGE, _digests(section))
+    else:
+        footage = _local(section, out, render)
+    write_json(out / SOURCE_FILE, footage.document())
 
 
 def fetch_ivslab(params: Params) -> None:
     """Fill data/raw/ivslab."""
-    section = params.fetch_ivslab
+    section, out = params.fetch_ivslab, workspace.RAW / "ivslab"
 
     def render(root: Path) -> None:
         sample = section.sample
         write_ivslab(
             root,
-            seed=params.seed,
+            seed=sample.seed,
             videos=sample.videos,
             frames_per_video=sample.frames_per_video,
             test_frames=sample.test_frames,
             progress=True,
         )
 
-    _fetch(section, workspace.RAW / "ivslab", render)
-
-
-def _fetch(section: Source, out: Path, render: Callable[[Path], None]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    if section.source == "sample":
-        render(out / "footage")
-        footage = Footage("sample", "footage", {})
+    if section.source == "videos":
+        footage = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEOS))
+    elif section.source == "urls":
+        footage = _unpack_ivslab(section, out)
     else:
-        footage = Footage("folder", str(section.path.resolve()), _take_stock(section.path))
+        footage = _local(section, out, render)
     write_json(out / SOURCE_FILE, footage.document())
 
 
-def _take_stock(root: Path) -> dict[str, str]:
+def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Path], None]) -> Footage:
+    out.mkdir(parents=True, exist_ok=True)
+    if section.source == "sample":
+        render(out / FOOTAGE)
+        return Footage("sample", FOOTAGE, {})
+    if section.path.is_dir() and not any(find_files(section.path, PICTURES)) and any(find_files(section.path, VIDEOS)):
+        raise DataError(f"{section.path}: expected pictures, found videos (fetch_ivslab reads them as source: videos)")
+    return Footage("folder", str(section.path.resolve()), _take_stock(section.path))
+
+
+def _take_stock(root: Path, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
     """Every file below `root` with its digest: what the later stages depend on, without a second copy of it."""
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of footage (params.yaml, path), found none")
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name.lower().endswith(suffixes))
     if not files:
-        raise DataError(f"{root}: expected footage, found an empty folder")
+        found = "an empty folder" if suffixes == ("",) else f"no {' or '.join(suffixes)} file"
+        raise DataError(f"{root}: expected footage, found {found}")
     return {path.relative_to(root).as_posix(): file_digest(path) for path in tqdm(files, "take stock", unit="file")}
+
+
+def _unpack(section: Source, into: Path) -> None:
+    """Fetch what is missing, then unpack all archives into the folder `into`, in place of what is there."""
+    shutil.rmtree(into, ignore_errors=True)
+    into.parent.mkdir(parents=True, exist_ok=True)
+    downloads = download_all([Archive(**entry.model_dump()) for entry in section.archives], DOWNLOADS)
+    unpack(downloads, into)
+    if not section.keep_archives:
+        for download in set(downloads):
+            download.unlink()
+
+
+def _digests(section: Source) -> dict[str, str]:
+    return {entry.url: entry.sha256 for entry in section.archives}
+
+
+def _unpack_ivslab(section: FetchIvslab, out: Path) -> Footage:
+    """ivslab's folders, or videos to cut, from archives; either may lie below a folder of the archive's own name."""
+    unpacked = out / FOOTAGE
+    _unpack(section, unpacked)
+    if not any(find_files(unpacked, PICTURES)) and any(find_files(unpacked, VIDEOS)):
+        videos = unpacked.rename(out / "videos")
+        footage = _cut("urls", videos, out, section.frame_step, _digests(section))
+        shutil.rmtree(videos)
+        return footage
+    root = unpacked
+    while not any((root / name).is_dir() for name in ("JPEGImages", "ivslab_train", "ivslab_test")):
+        inner = list(root.iterdir())
+        if len(inner) != 1 or not inner[0].is_dir():
+            raise DataError(
+                f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or mp4 files), found "
+                + ", ".join(sorted(path.name for path in inner)[:5])
+            )
+        root = inner[0]
+    return Footage("urls", root.relative_to(out).as_posix(), _digests(section))
+
+
+def _cut(source: str, videos: Path, out: Path, steps: FrameSteps, files: dict[str, str]) -> Footage:
+    shutil.rmtree(out / FOOTAGE, ignore_errors=True)
+    step = FrameStep(frames=steps.frames or 1, seconds=steps.seconds or 0.0)
+    frames, findings = cut_videos(videos, out / FOOTAGE / "ivslab_train", step)
+    print(f"cut {frames} frames out of {len(files)} {'archives' if source == 'urls' else 'videos'}")
+    for finding in findings:
+        print(f"{finding.action}: {finding.item}: expected {finding.expected}, found {finding.found}")
+    return Footage(source, FOOTAGE, files, tuple(findings))

@@ -1,19 +1,33 @@
-"""Where raw footage lies: in data/raw itself when it was rendered there, or in a folder of the user's."""
+"""Where raw footage lies: in data/raw itself when it was put there, or in a folder of the user's."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mobile_centernet.data.annotations import Action, Finding
+
 SOURCE_FILE = "source.json"
+# What numbers measured on footage of that source are said to be measured on.
+DESCRIPTIONS = {
+    "sample": "synthetic clips",
+    "folder": "your footage",
+    "urls": "fetched archives",
+    "videos": "frames of your videos",
+}
 
 
 @dataclass(frozen=True)
 class Footage:
-    """What a fetch stage leaves behind. `root` is relative to the folder of source.json, or absolute."""
+    """What a fetch stage leaves behind. `root` is relative to the folder of source.json, or absolute.
+
+    `files` are the digests (sha256) of what it was made from: a folder's files, archives by address. `findings` are
+    about items that could not be used; readers cannot see those any more.
+    """
 
     source: str
     root: str
     files: dict[str, str]
+    findings: tuple[Finding, ...] = ()
 
     def document(self) -> dict[str, object]:
         return asdict(self)
@@ -21,9 +35,16 @@ class Footage:
 
 def read_footage(folder: Path) -> Footage:
     """What the fetch stage wrote into `folder`."""
-    return Footage(**json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8")))
+    document = json.loads((folder / SOURCE_FILE).read_text(encoding="utf-8"))
+    findings = (Finding(**{**each, "action": Action(each["action"])}) for each in document.pop("findings", ()))
+    return Footage(**document, findings=tuple(findings))
 
 
 def footage_root(folder: Path) -> Path:
     """The folder in which a reader finds the pictures and labels that `folder` stands for."""
     return folder / read_footage(folder).root
+
+
+def described(folder: Path) -> str:
+    """In words, what the footage in `folder` is."""
+    return DESCRIPTIONS[read_footage(folder).source]

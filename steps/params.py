@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mobile_centernet.data.remote import check_address
 from mobile_centernet.errors import UserError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -30,14 +31,20 @@ class Size(Section):
         return (self.height, self.width)
 
 
-class Bdd100kSample(Section):
+class Sample(Section):
+    """What the generator renders."""
+
+    seed: int = Field(default=2020, description="of the generator; footage does not change with the pipeline's seed")
+
+
+class Bdd100kSample(Sample):
     """How much of BDD100K's layout the generator renders."""
 
     train_frames: Positive = Field(description="frames, each of a clip of its own")
     val_frames: Positive = Field(description="frames, each of a clip of its own")
 
 
-class IvslabSample(Section):
+class IvslabSample(Sample):
     """How much of ivslab's layout the generator renders."""
 
     videos: Positive = Field(description="clips")
@@ -45,23 +52,81 @@ class IvslabSample(Section):
     test_frames: Positive = Field(description="frames of the flat, unlabelled test set")
 
 
+class ArchiveEntry(Section):
+    """A zip, tar or tar.gz somewhere else. Credentials never stand here: ~/.netrc or the environment holds them."""
+
+    url: str = Field(description="https://, s3://, gs://, file:// ...; $NAME stands for an environment variable")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="the file's, lower case hexadecimal")]
+    token_env: str | None = Field(default=None, description="the variable that holds a bearer token, if one is needed")
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_credentials(cls, url: str) -> str:
+        check_address(url)  # a UserError leaves pydantic as it is; a ValueError's message would repeat the address
+        return url
+
+
 class Source(Section):
     """Where raw footage comes from."""
 
-    source: Literal["sample", "folder"] = Field(description="sample: rendered here; folder: your own, only read")
-    path: Path = Field(description="the folder to read; for `sample` the generator's code")
+    path: Path = Field(
+        description="folder, videos: the folder to read; sample: the generator's code; urls: the file that "
+        "`python -m steps.refresh` writes. The stage is re-run when it changes."
+    )
+    archives: tuple[ArchiveEntry, ...] = Field(default=(), description="for urls: what is fetched and unpacked")
+    keep_archives: bool = Field(default=True, description="whether .work/downloads keeps what has been unpacked")
+
+    def _check_urls(self, source: str) -> None:
+        if (source == "urls") != bool(self.archives):
+            raise ValueError(f"archives belong to source: urls, which needs at least one; found source: {source}")
+        if source == "urls" and self.path.suffix != ".json":
+            raise ValueError(f"path must be the .json file that `python -m steps.refresh` writes, found {self.path}")
 
 
 class FetchBdd100k(Source):
+    source: Literal["sample", "folder", "urls"] = Field(
+        description="sample: rendered here; folder: your own, only read; urls: archives, fetched and unpacked"
+    )
     sample: Bdd100kSample
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        self._check_urls(self.source)
+        return self
+
+
+class FrameSteps(Section):
+    """Which frames of a video are kept."""
+
+    frames: Positive | None = Field(default=None, description="every n-th frame")
+    seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, description="one frame per so many seconds")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.frames is None) == (self.seconds is None):
+            raise ValueError("expected either frames or seconds")
+        return self
 
 
 class FetchIvslab(Source):
+    source: Literal["sample", "folder", "urls", "videos"] = Field(
+        description="as for BDD100K; videos: a folder of mp4 files, which are cut into frames"
+    )
+    frame_step: FrameSteps = Field(default=FrameSteps(seconds=0.1), description="for videos: which frames are kept")
     sample: IvslabSample
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        self._check_urls(self.source)
+        return self
 
 
 class Subsample(Section):
-    stride: Positive = Field(description="one of this many neighbouring frames is kept, per video")
+    mode: Literal["stride", "distinct"] = Field(description="by number, or by how much the picture has changed")
+    stride: Positive = Field(description="stride: one of this many neighbouring frames is kept, per video")
+    min_distance: Annotated[int, Field(ge=0, le=256)] = Field(
+        description="bits of the perceptual hash: nearer frames are near-copies; distinct drops these, both count them"
+    )
 
 
 class Split(Section):
@@ -117,6 +182,15 @@ class Loss(Section):
     kl_direction: Literal["student_teacher", "teacher_student"] = Field(description="KL(first‖second)")
 
 
+class Unlabelled(Section):
+    """What becomes of training frames about which nothing is known. None of them ever trains as background."""
+
+    mode: Literal["skip", "distill", "pseudo"] = Field(
+        description="skip: left out; distill: train the student by the teacher's maps alone; pseudo: by its boxes"
+    )
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(description="pseudo: the teacher's boxes from here on")
+
+
 class Hardware(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(description="auto: bf16 where the processor has it")
     workers: Annotated[int, Field(ge=0)] = Field(description="processes that read and augment frames")
@@ -137,14 +211,21 @@ class DistillPhase(Phase):
     distill_epochs: Annotated[int, Field(ge=0)] = Field(description="first epochs in which the teacher takes part")
 
 
-class TrainTeacher(Section):
+class Trained(Section):
+    """A model and what it starts from."""
+
     model: str = Field(description="a row of mobile_centernet.models.registry")
+    init: Path | None = Field(
+        default=None, description="file of initial weights, .safetensors, .pth or .pt; null: random ones"
+    )
+
+
+class TrainTeacher(Trained):
     pretrain: Phase
     finetune: Phase
 
 
-class DistillStudent(Section):
-    model: str = Field(description="a row of mobile_centernet.models.registry")
+class DistillStudent(Trained):
     pretrain: DistillPhase
     finetune: DistillPhase
 
@@ -153,18 +234,81 @@ class Evaluate(Section):
     split: Literal["val", "test"] = Field(description="ivslab split that is scored")
 
 
-class ParityLimits(Section):
-    """How far an exported file may be from torch before the stage fails."""
+class PrecisionLimits(Section):
+    """How far one exported file may be from torch."""
 
-    scores: Annotated[float, Field(ge=0)] = Field(description="largest difference of a score, 0..1")
-    boxes: Annotated[float, Field(ge=0)] = Field(description="largest difference of a coordinate, input pixels")
+    required: bool = Field(description="past a limit: true, the stage fails; false, this file is withdrawn")
     map50_drop: Annotated[float, Field(ge=0)] = Field(description="largest loss of mAP@0.5, 0..1")
+    scores: Annotated[float, Field(ge=0)] | None = Field(default=None, description="largest difference of a score")
+    boxes: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="largest difference of a coordinate, input pixels"
+    )
+
+
+class Calibration(Section):
+    """How int8 finds its ranges; every method is tried, the best on validation frames is kept."""
+
+    frames: Positive = Field(description="training frames, all classes in turn")
+    methods: Annotated[tuple[Literal["minmax", "percentile", "entropy"], ...], Field(min_length=1)] = Field(
+        description="entropy is many times slower than the others"
+    )
+    validation_frames: Positive = Field(description="frames of ivslab val on which the methods compete, at most")
+
+
+class Precisions(Section):
+    """Which files are exported; those left out are not."""
+
+    fp32: PrecisionLimits
+    fp16: PrecisionLimits | None = None
+    int8: PrecisionLimits | None = Field(default=None, description="for TensorRT, and anything else")
+    int8_cpu: PrecisionLimits | None = Field(default=None, description="fast on a CPU; not for TensorRT")
+
+    @property
+    def wanted(self) -> dict[str, PrecisionLimits]:
+        """By name, in the order in which they are measured."""
+        rules = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: rule for name, rule in rules.items() if rule is not None}
 
 
 class Export(Section):
-    limits: ParityLimits
-    parity_frames: Positive = Field(description="frames on which torch and ONNX are compared")
+    precisions: Precisions
+    calibration: Calibration
+    parity_frames: Positive = Field(description="frames on which detections are compared one by one")
     tensorrt: Literal["auto", "required", "off"] = Field(description="auto: build where a CUDA device is")
+
+
+class AblationRow(Section):
+    """One line of the ablation's table."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = Field(description="the line's name and its folder's")
+    model: str = Field(description="a row of mobile_centernet.models.registry")
+    balanced: bool = Field(description="whether the focal loss is weighted by class (eq. 4)")
+
+
+class DistilledRow(AblationRow):
+    teacher: str = Field(description="the name of one of `teachers`; that of the same seed teaches")
+
+
+class Ablation(Section):
+    """The paper's Table 2 as an experiment of one's own: every row with every seed on one prepared set."""
+
+    data_set: Literal["bdd100k", "ivslab"] = Field(description="prepared set; trained on train, best epoch by val")
+    split: Literal["val", "test"] = Field(description="split that is scored")
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    training: DistillPhase
+    teachers: tuple[AblationRow, ...] = Field(description="rows that teach; trained from labels alone")
+    students: tuple[AblationRow, ...] = Field(description="rows trained from labels alone")
+    distilled: tuple[DistilledRow, ...] = Field(description="rows that are taught, too")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        names = [row.name for row in (*self.teachers, *self.students, *self.distilled)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"expected every row's name once, found {', '.join(names)}")
+        for row in self.distilled:
+            if row.teacher not in {teacher.name for teacher in self.teachers}:
+                raise ValueError(f"row {row.name}: expected a teacher among `teachers`, found {row.teacher}")
+        return self
 
 
 class Report(Section):
@@ -173,6 +317,31 @@ class Report(Section):
 
 class Register(Section):
     name: str = Field(description="registered model's name in MLflow")
+
+
+class Promotion(Section):
+    """What a version must show before devices run it (`python -m steps.promote`)."""
+
+    precision: Literal["fp32", "fp16", "int8", "int8_cpu"] = Field(description="the exported file that is scored")
+    min_map50: Annotated[float, Field(ge=0, le=1)] = Field(description="least mAP@0.5, with or without a champion")
+    min_ap50: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        description="least AP@0.5 by class; `default` stands for all others"
+    )
+    epsilon: Annotated[float, Field(ge=0)] = Field(
+        description="how far below 0 the lower bound of challenger minus champion may lie, in mAP@0.5"
+    )
+    resamples: Positive = Field(description="draws of the paired bootstrap")
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        description="that the difference is above its lower bound"
+    )
+    max_mib: Annotated[float, Field(gt=0)] = Field(description="largest size of the scored file, MiB")
+    max_latency_ms: Annotated[float, Field(gt=0)] = Field(
+        description="longest median time of one picture on the machine that judges, ms; devices have budgets of their own"
+    )
+    min_unseen: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="least share of the test frames that the champion was not trained on; the others are left out"
+    )
+    approval: bool = Field(description="whether a person must agree, too (--approve-by NAME)")
 
 
 class Params(Section):
@@ -190,6 +359,7 @@ class Params(Section):
     input_size: InputSize
     augment: Augment
     loss: Loss
+    unlabelled: Unlabelled
     hardware: Hardware
     train_teacher: TrainTeacher
     distill_student: DistillStudent
@@ -197,6 +367,8 @@ class Params(Section):
     export: Export
     report: Report
     register_: Register = Field(alias="register")
+    promotion: Promotion
+    ablation: Ablation
 
 
 def load_params(path: Path) -> Params:
@@ -204,7 +376,7 @@ def load_params(path: Path) -> Params:
 
     Raises:
         UserError: the file is missing or no YAML, or a key is unknown, missing or of the wrong kind; every such
-            key is named with what was expected and found.
+            key is named with what was expected and found. Or unlabelled frames shall be distilled without a teacher.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -213,10 +385,17 @@ def load_params(path: Path) -> Params:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: expected YAML, found: {error}") from error
     try:
-        return Params.model_validate(tree)
+        params = Params.model_validate(tree)
     except ValidationError as error:
         lines = [_sentence(dict(problem)) for problem in error.errors()]
         raise UserError(f"{path}: " + "; ".join(lines)) from error
+    student = params.distill_student
+    if params.unlabelled.mode == "distill" and not student.pretrain.distill_epochs + student.finetune.distill_epochs:
+        raise UserError(
+            f"{path}: unlabelled.mode distill needs a teacher: expected distill_epochs above 0 in "
+            "distill_student.pretrain or .finetune, found 0 in both"
+        )
+    return params
 
 
 def _sentence(problem: dict[str, object]) -> str:

@@ -1,48 +1,86 @@
 """prepare_bdd100k, prepare_ivslab: raw footage to the set that training reads."""
 
 import json
-from collections.abc import Iterable
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from mobile_centernet.data.annotations import Frame, RawSet
+from mobile_centernet.data.annotations import Action, Frame, RawSet
 from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.prepare import REPORT, prepare
 from mobile_centernet.data.subsample import split_by_video
-from steps import workspace
-from steps.footage import footage_root
+from steps import tracking, workspace
+from steps.footage import footage_root, read_footage
 from steps.params import Params, Prepare, Split
 
 
 def prepare_bdd100k(params: Params) -> None:
     """Every frame of BDD100K."""
-    raw = read_bdd100k(footage_root(workspace.RAW / "bdd100k"))
+    raw = _with_fetched_findings(read_bdd100k(footage_root(workspace.RAW / "bdd100k")), workspace.RAW / "bdd100k")
     _prepare("bdd100k", raw, raw.frames, params.prepare_bdd100k, params)
 
 
 def prepare_ivslab(params: Params) -> None:
     """The kept training frames of ivslab and its whole test set."""
-    raw = read_ivslab(footage_root(workspace.RAW / "ivslab"))
+    raw = _with_fetched_findings(read_ivslab(footage_root(workspace.RAW / "ivslab")), workspace.RAW / "ivslab")
     kept = set(json.loads(workspace.SUBSAMPLE.read_text(encoding="utf-8"))["kept"])
     frames = [frame for frame in raw.frames if frame.split != "train" or frame.name in kept]
     _prepare("ivslab", raw, frames, params.prepare_ivslab, params)
 
 
+def _with_fetched_findings(raw: RawSet, folder: Path) -> RawSet:
+    """What the fetch stage could not use (a damaged video, say) belongs into the same report."""
+    return replace(raw, findings=(*read_footage(folder).findings, *raw.findings))
+
+
 def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, params: Params) -> None:
-    report = prepare(
-        raw,
-        _split(frames, section.split, params.seed),
-        ClassMap(params.classes, section.class_map, section.unmapped),
-        workspace.PREPARED / name,
-        max_size=params.store.max_size.hw,
-        quality=params.store.jpeg_quality,
-    )
+    out, stage = workspace.PREPARED / name, f"prepare_{name}"
+    with tracking.run(stage, params, ("seed", "classes", stage, "store")) as tracker:
+        report = prepare(
+            raw,
+            _split(frames, section.split, params.seed),
+            ClassMap(params.classes, section.class_map, section.unmapped),
+            out,
+            max_size=params.store.max_size.hw,
+            quality=params.store.jpeg_quality,
+        )
+        tracker.log(dict(_numbers(report)))
+        with TemporaryDirectory() as folder:  # the report alone, not the pictures beside it
+            shutil.copy(out / REPORT, folder)
+            tracker.finish(Path(folder))
+    _summarise(name, report)
+
+
+def _numbers(report: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    """What the report counts, under names for MLflow."""
+    for split, counts in report["splits"].items():
+        yield f"{split}/frames", counts["frames"]
+        yield f"{split}/boxes", sum(counts["boxes"].values())
+        yield from ((f"{split}/{state}", count) for state, count in counts["states"].items())
+        yield f"{split}/near_copies", report["alike"]["near_copies"][split]
+        yield f"{split}/leaked_frames", report["alike"]["leaked_frames"][split]
+    yield "leaked_videos", len(report["alike"]["leaked_videos"])
+    for action in Action:
+        yield from ((f"{action}/{kind}", count) for kind, count in report[action].items())
+
+
+def _summarise(name: str, report: Mapping[str, Any]) -> None:
+    alike = report["alike"]
     for split, counts in report["splits"].items():
         print(f"{name} {split}: {counts['frames']} frames, boxes {counts['boxes']}")
-    for action in ("quarantined", "repaired", "ignored"):
+        if leaked := alike["leaked_frames"][split]:
+            print(f"warning: {name} {split}: {leaked} frames show a view that another split has too", file=sys.stderr)
+    if videos := alike["leaked_videos"]:
+        print(f"warning: {name}: {len(videos)} videos are in two splits ({', '.join(videos[:3])})", file=sys.stderr)
+    for action in Action:
         if report[action]:
-            print(f"{name} {action}: {report[action]} (each one is listed in {workspace.PREPARED / name}/report.json)")
+            print(f"{name} {action}: {report[action]} (each one is listed in {workspace.PREPARED / name}/{REPORT})")
 
 
 def _split(frames: Iterable[Frame], split: Split, seed: int) -> list[Frame]:

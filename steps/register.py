@@ -1,89 +1,82 @@
-"""register: the exported student as a version of the registered model in MLflow; the same file makes no new version.
+"""register: the exported student as a version of the registered model in MLflow; the same files make no new version.
 
 It fails loudly: nothing may take a model for registered that is not.
-Registering changes nothing on any device: promotion is a pipeline of its own.
+Registering changes nothing on any device: it names a challenger, and `python -m steps.promote` decides.
 """
 
 import json
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from mobile_centernet.edge.graph import OUTPUTS
+import yaml
+from filelock import FileLock
+
 from mobile_centernet.edge.runtime import Detector
+from mobile_centernet.errors import ModelError
 from mobile_centernet.files import write_json
-from steps import lineage, tracking, workspace
-from steps.digests import file_digest
+from steps import lineage, manifest, workspace
+from steps.digests import file_digest, fingerprint
 from steps.params import Params
+from steps.registry import CHALLENGER, Registry, Version
+
+LOCK = workspace.WORK / "registration.lock"
+DVC_LOCK = Path("dvc.lock")
+EXPORT_TAG = "export_sha256"
 
 
 def register(params: Params) -> None:
-    """Write data/reports/registration.json: which version of which model the exported file is."""
-    mlflow = tracking.connect()
-    name = params.register_.name
-    client = mlflow.MlflowClient()
-    digest = file_digest(workspace.ONNX_FP32)
-    version = _find(client, name, digest)
-    if version is None:
-        version = _log_and_register(mlflow, client, name)
-    else:
-        print(f"{name} version {version} already holds this file")
-    write_json(workspace.REGISTRATION, {"name": name, "version": int(version), "onnx_sha256": digest})
-    print(f"registered: {name} version {version}")
+    """Write data/reports/registration.json: which version of which model the exported files are."""
+    models = sorted(workspace.EXPORT.glob("model.*.onnx"))
+    if workspace.ONNX_FP32 not in models:
+        raise ModelError(f"{workspace.ONNX_FP32}: expected the exported model, found nothing")
+    digest = fingerprint({path.name: file_digest(path) for path in models})
+    registry = Registry(params.register_.name)
+    LOCK.parent.mkdir(exist_ok=True)
+    with FileLock(LOCK):  # two at once would make two versions of the same files
+        version = registry.find(EXPORT_TAG, digest)
+        if version is None:
+            version = _create(registry, models, digest)
+        else:
+            print(f"{registry.name} version {version.number} already holds this file")
+        if registry.aliases().get(CHALLENGER) != version.number:
+            registry.set_alias(CHALLENGER, version.number)
+    registration = {
+        "name": registry.name,
+        "version": version.number,
+        "onnx_sha256": file_digest(workspace.ONNX_FP32),
+        EXPORT_TAG: digest,
+    }
+    write_json(workspace.REGISTRATION, registration)
+    print(f"registered: {registry.name} version {version.number}, alias {CHALLENGER}")
 
 
-def _find(client: Any, name: str, digest: str) -> str | None:
-    for version in client.search_model_versions(f"name='{name}'"):
-        if version.tags.get("onnx_sha256") == digest:
-            return str(version.version)
-    return None
-
-
-def _log_and_register(mlflow: Any, client: Any, name: str) -> str:
-    tags = _lineage()
+def _create(registry: Registry, models: Sequence[Path], digest: str) -> Version:
     metrics = json.loads(workspace.METRICS.read_text(encoding="utf-8"))
-    with mlflow.start_run(run_name="register", tags={"stage": "register", **tags}) as run:
-        for who in ("teacher", "student"):
-            mlflow.log_metric(f"{who}.map50", metrics[who]["map50"])
-        logged = _log_model(mlflow, metrics)
-        for report in (workspace.METRICS, workspace.PARITY, workspace.REPORT):
-            mlflow.log_artifact(str(report), "reports")
-    if not client.search_registered_models(f"name='{name}'"):
-        client.create_registered_model(name)
-    version = client.create_model_version(name, source=logged.model_uri, run_id=run.info.run_id, tags=tags)
-    return str(version.version)
-
-
-def _log_model(mlflow: Any, metrics: dict[str, Any]) -> Any:
-    import numpy as np
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    detector = Detector(workspace.ONNX_FP32)
-    height, width = detector.input_size
-    shapes = {"boxes": (1, -1, 4), "scores": (1, -1), "labels": (1, -1)}
-    types = {"boxes": np.float32, "scores": np.float32, "labels": np.int64}
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (1, 3, height, width), "image")]),
-        Schema([TensorSpec(np.dtype(types[output]), shapes[output], output) for output in OUTPUTS]),
-    )
-    return mlflow.onnx.log_model(
-        onnx.load(str(workspace.ONNX_FP32)),
-        name="model",
-        signature=signature,
-        pip_requirements=["onnx", "onnxruntime", "numpy"],  # else MLflow runs the model to guess them
-        metadata={**asdict(detector.metadata), "metrics": metrics},
-    )
-
-
-def _lineage() -> dict[str, str]:
-    """The version's tags, beside its own digest."""
-    metrics = json.loads(workspace.METRICS.read_text(encoding="utf-8"))
-    digests = {**lineage.data_digests(), **lineage.model_digests()}
-    return {
+    tags = {
         "git_commit": lineage.git_commit(),
         "params_sha256": lineage.params_digest(),
         "map50": f"{metrics['student']['map50']:.6f}",
         "measured_on": f"{metrics['measured_on']['set']}, {metrics['measured_on']['source']}",
-        **{f"{name}_sha256": digest for name, digest in digests.items()},
+        **{f"{name}_sha256": value for name, value in (lineage.data_digests() | lineage.model_digests()).items()},
+        **_dvc_lock(),
+        EXPORT_TAG: digest,
     }
+    with TemporaryDirectory() as folder:
+        tags["manifest_sha256"] = manifest.pack(Path(folder), models, tags)
+        return registry.create(
+            Path(folder),
+            model_file=workspace.ONNX_FP32.name,
+            input_size=Detector(workspace.ONNX_FP32, provider="cpu").input_size,
+            tags=tags,
+            metrics={f"{who}.map50": metrics[who]["map50"] for who in ("teacher", "student")},
+            reports=(workspace.METRICS, workspace.PARITY, workspace.REPORT),
+        )
+
+
+def _dvc_lock() -> dict[str, str]:
+    """Of dvc.lock without this stage's own entry, which DVC writes when the stage is done."""
+    if not DVC_LOCK.is_file():
+        return {}
+    stages = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))["stages"]
+    return {"dvc_lock_sha256": fingerprint({name: entry for name, entry in stages.items() if name != "register"})}

@@ -9,7 +9,6 @@ import numpy as np
 
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.evaluation import plots
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
 from mobile_centernet.evaluation.confusion import confusion_matrix
@@ -68,7 +67,7 @@ def report(params: Params) -> None:
             f"Student, detections with a score of at least {threshold}",
         ),
         detections=_drawn(frames, results["student"], threshold),
-        parity=_parity(measured["student"]),
+        parity=_parity(),
         engine_status=_read(workspace.PARITY)["engine"]["status"],
         lineage=_lineage(),
     )
@@ -194,19 +193,23 @@ def _drawn_frame(frames: PreparedSet, i: int, results: Sequence[CocoResult], thr
     )
 
 
-def _parity(student: MapResult) -> tuple[ParityRow, ...]:
-    fp32 = _read(workspace.PARITY)["fp32"]
-    return (
+def _parity() -> tuple[ParityRow, ...]:
+    """One row a precision that was exported or withdrawn, one an engine that was built."""
+    report = _read(workspace.PARITY)
+    rows = {name: report[name] for name in ("fp32", "fp16", "int8", "int8_cpu") if name in report}
+    rows |= {f"engine, {name}": row for name, row in report["engine"]["measured"].items()}
+    return tuple(
         ParityRow(
-            precision=Detector(workspace.ONNX_FP32).metadata.precision,
-            file=workspace.ONNX_FP32.name,
-            bytes=workspace.ONNX_FP32.stat().st_size,
-            map50=fp32["map50"],
-            map50_drop=student.map50 - fp32["map50"],
-            limit=fp32["limits"]["map50_drop"],
-            passed=fp32["passed"],
-            differences={f"{row['tensor']} ({row['unit']})": row["max_abs"] for row in fp32["tensors"]},
-        ),
+            precision=name,
+            file=row["file"],
+            bytes=row["bytes"],
+            map50=row["map50"],
+            map50_drop=row["map50_drop"],
+            limit=row["limits"]["map50_drop"],
+            passed=row["passed"],
+            differences={f"{tensor['tensor']} ({tensor['unit']})": tensor["max_abs"] for tensor in row["tensors"]},
+        )
+        for name, row in rows.items()
     )
 
 

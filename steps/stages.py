@@ -13,6 +13,7 @@ STAGES: Mapping[str, str] = {
     "prepare_ivslab": "steps.prepare",
     "class_weights": "steps.class_weights",
     "train_teacher": "steps.training",
+    "pseudo_label": "steps.pseudo_label",
     "distill_student": "steps.training",
     "evaluate": "steps.evaluate",
     "export": "steps.export",

@@ -2,33 +2,39 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mobile_centernet.data.augment import Augmentation
+from mobile_centernet.data.loader import unlabelled_frames
+from mobile_centernet.data.pseudo import MODE, PseudoLabels, read_pseudo_labels
 from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.files import write_atomically, write_json
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
+from mobile_centernet.models.pretrained import load_pretrained
 from mobile_centernet.models.registry import build_model
 from mobile_centernet.training.detector import Schedule
 from mobile_centernet.training.fit import Fitted, Plan, fit
 from steps import tracking, workspace
 from steps.digests import file_digest, fingerprint, folder_digest
-from steps.params import DistillPhase, Loss, Params, Phase
+from steps.params import DistillPhase, Loss, Params, Phase, Trained
+from steps.pseudo_label import pseudo_labels_file
 
 DATA_SETS: Mapping[str, str] = {"pretrain": "bdd100k", "finetune": "ivslab"}
+INIT_FILE = "init.json"
 PHASE_FILES: Mapping[str, str] = {"pretrain": "pretrained.safetensors", "finetune": workspace.MODEL_FILE}
 
 
 def train_teacher(params: Params) -> None:
     """The big network, from labels alone."""
     section = params.train_teacher
-    _train("train_teacher", section.model, {"pretrain": section.pretrain, "finetune": section.finetune}, params)
+    _train("train_teacher", section, {"pretrain": section.pretrain, "finetune": section.finetune}, params)
 
 
 def distill_student(params: Params) -> None:
@@ -36,39 +42,55 @@ def distill_student(params: Params) -> None:
     section = params.distill_student
     phases = {"pretrain": section.pretrain, "finetune": section.finetune}
     teachers = {name: workspace.TEACHER / PHASE_FILES[name] for name, phase in phases.items() if phase.distill_epochs}
-    _train("distill_student", section.model, phases, params, teachers)
+    _train("distill_student", section, phases, params, teachers, unlabelled=params.unlabelled.mode)
 
 
 def _train(
     stage: str,
-    model_name: str,
+    section: Trained,
     phases: Mapping[str, Phase],
     params: Params,
     teachers: Mapping[str, Path] | None = None,
+    *,
+    unlabelled: str = "skip",
 ) -> None:
     out = workspace.MODELS / stage.split("_")[1]
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(params.seed)
     classes = PreparedSet(workspace.PREPARED / "ivslab", "train").classes
-    student = build_model(model_name, len(classes))
+    student = build_model(section.model, len(classes))
+    init = _load_initial_weights(section.init, student, classes, out / INIT_FILE)
     records: list[dict[str, Any]] = []
-    summary: dict[str, Any] = {"model": model_name}
-    chain = ""
-    with tracking.run(stage, params, ("seed", "input_size", "augment", "loss", "hardware", stage)) as tracker:
+    summary: dict[str, Any] = {"model": section.model, "init": init}
+    chain = fingerprint({"model": section.model, "init": init and init["sha256"]})
+    sections = ("seed", "input_size", "augment", "loss", *(() if teachers is None else ("unlabelled",)), "hardware")
+    with tracking.run(stage, params, (*sections, stage)) as tracker:
         for name, phase in phases.items():
             teacher_file = (teachers or {}).get(name)
-            chain = _fingerprint(name, phase, params, chain, teacher_file)
+            chain = _fingerprint(name, phase, params, chain, teacher_file, unlabelled)
             print(f"\n{stage}: {name} on {DATA_SETS[name]}, {phase.epochs} epochs", flush=True)
+            use = "skip" if unlabelled == "distill" and teacher_file is None else unlabelled
+            pseudo_labels = _pseudo_labels(DATA_SETS[name]) if use == MODE else None
+            summary[name] = {"unlabelled": _account(DATA_SETS[name], use, pseudo_labels)}
             offset = len(records)
 
             def log_epoch(record: dict[str, float], name: str = name, offset: int = offset) -> None:
                 tracker.log(record, step=offset + int(record["epoch"]), prefix=f"{name}/")
 
             fitted = _fit_phase(
-                name, student, phase, params, workspace.WORK / stage / chain[:16], chain, teacher_file, log_epoch
+                name,
+                student,
+                phase,
+                params,
+                workspace.WORK / stage / chain[:16],
+                chain,
+                teacher_file,
+                log_epoch,
+                distill_unlabelled=use == "distill",
+                pseudo_labels=pseudo_labels,
             )
             records += [{"phase": name, **record} for record in fitted.history]
-            summary[name] = {"best_map50": fitted.best_map50, "best_epoch": fitted.best_epoch, "fingerprint": chain}
+            summary[name] |= {"best_map50": fitted.best_map50, "best_epoch": fitted.best_epoch, "fingerprint": chain}
             extra = {"fingerprint": chain, "data_set": DATA_SETS[name], "val_map50": f"{fitted.best_map50:.6f}"}
             save_model(student, out / PHASE_FILES[name], classes=classes, input_size=params.input_size.hw, extra=extra)
             print(f"{stage}: {name}: best validation mAP@0.5 {fitted.best_map50:.3f} in epoch {fitted.best_epoch}")
@@ -77,6 +99,20 @@ def _train(
         write_json(out / "training.json", summary)
         tracker.finish(out, model_digest=file_digest(out / workspace.MODEL_FILE))
     shutil.rmtree(workspace.WORK / stage)
+
+
+def _load_initial_weights(
+    path: Path | None, model: CenterNet, classes: Sequence[str], report_file: Path
+) -> dict[str, str] | None:
+    """Fill `model` from `path` and say what came from it; returns the file's name and digest."""
+    report_file.unlink(missing_ok=True)
+    if path is None:
+        return None
+    report = load_pretrained(model, path, classes)
+    init = {"file": str(path), "sha256": file_digest(path)}
+    print(report, flush=True)
+    write_json(report_file, init | report.document())
+    return init
 
 
 def _fit_phase(
@@ -88,11 +124,14 @@ def _fit_phase(
     chain: str,
     teacher_file: Path | None,
     log_epoch: Any,
+    *,
+    distill_unlabelled: bool,
+    pseudo_labels: PseudoLabels | None,
 ) -> Fitted:
     folder = workspace.PREPARED / DATA_SETS[name]
     return fit(
         student,
-        _criterion(DATA_SETS[name], params.loss),
+        criterion_for(DATA_SETS[name], params.loss),
         Plan(
             epochs=phase.epochs,
             batch_size=phase.batch_size,
@@ -102,6 +141,7 @@ def _fit_phase(
             precision=params.hardware.precision,
             ema_decay=phase.ema_decay,
             distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
+            distill_unlabelled=distill_unlabelled,
         ),
         train_set=PreparedSet(folder, "train"),
         validation_set=PreparedSet(folder, "val"),
@@ -110,14 +150,37 @@ def _fit_phase(
         work=work,
         fingerprint=chain,
         teacher=load_model(teacher_file).model if teacher_file else None,
+        pseudo_labels=pseudo_labels.frames if pseudo_labels else None,
         on_epoch=log_epoch,
     )
 
 
-def _criterion(data_set: str, loss: Loss) -> Criterion:
+def _pseudo_labels(data_set: str) -> PseudoLabels:
+    """What the stage pseudo_label wrote, or a person made of it; whatever is wrong with it is printed."""
+    path = pseudo_labels_file(data_set)
+    found = read_pseudo_labels(path, PreparedSet(workspace.PREPARED / data_set, "train"))
+    for finding in found.findings:
+        print(
+            f"{path}: {finding.kind}, {finding.action}: {finding.item}: expected {finding.expected}, "
+            f"found {finding.found}"
+        )
+    return found
+
+
+def _account(data_set: str, use: str, pseudo_labels: PseudoLabels | None) -> dict[str, Any]:
+    """How many unlabelled training frames there were and what became of them."""
+    frames = len(unlabelled_frames(PreparedSet(workspace.PREPARED / data_set, "train")))
+    used = len(pseudo_labels.frames) if pseudo_labels else frames if use == "distill" else 0
+    print(f"{data_set}: {frames} unlabelled training frames, mode {use}: {used} used, {frames - used} skipped")
+    findings = [asdict(finding) for finding in pseudo_labels.findings] if pseudo_labels else []
+    return {"mode": use, "frames": frames, "used": used, "skipped": frames - used, "findings": findings}
+
+
+def criterion_for(data_set: str, loss: Loss, *, balanced: bool = True) -> Criterion:
+    """The losses with the λ's of params; with equation 4's class weights of `data_set` where `balanced`."""
     weights = json.loads(workspace.CLASS_WEIGHTS.read_text(encoding="utf-8"))[data_set]["weights"]
     return Criterion(
-        list(weights.values()),
+        list(weights.values()) if balanced else None,
         alpha=loss.alpha,
         beta=loss.beta,
         weights={
@@ -131,7 +194,9 @@ def _criterion(data_set: str, loss: Loss) -> Criterion:
     )
 
 
-def _fingerprint(name: str, phase: Phase, params: Params, before: str, teacher_file: Path | None) -> str:
+def _fingerprint(
+    name: str, phase: Phase, params: Params, before: str, teacher_file: Path | None, unlabelled: str
+) -> str:
     """Of everything that the phase's result depends on, the phase before it included."""
     return fingerprint(
         {
@@ -144,5 +209,7 @@ def _fingerprint(name: str, phase: Phase, params: Params, before: str, teacher_f
             "data": folder_digest(workspace.PREPARED / DATA_SETS[name]),
             "class_weights": file_digest(workspace.CLASS_WEIGHTS),
             "teacher": file_digest(teacher_file) if teacher_file else None,
+            "unlabelled": unlabelled,
+            "pseudo_labels": file_digest(pseudo_labels_file(DATA_SETS[name])) if unlabelled == MODE else None,
         }
     )

@@ -17,7 +17,7 @@ from mobile_centernet import __version__
 from mobile_centernet.cli import main
 from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.export.onnx import export_onnx
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.registry import MODELS, build_model
 from mobile_centernet.preprocessing import read_image
 
 CLASSES = ("vehicle", "pedestrian")
@@ -96,8 +96,39 @@ def test_info_as_json_is_the_papers_table() -> None:
 
 def test_info_for_people() -> None:
     lines = run("info", "hrnet_w16").output.splitlines()
-    assert [line.split(maxsplit=1)[0] for line in lines] == ["model", "parameters", "convolutions", "classes", "input"]
-    assert "1,616," in lines[1] and "5.60 GMACs" in lines[2]
+    names = ["model", "parameters", "convolutions", "thop-2020", "paper", "classes", "input"]
+    assert [line.split(maxsplit=1)[0] for line in lines] == names
+    assert "1,616," in lines[1] and "5.60 GMACs" in lines[2] and "5.66 G" in lines[3]
+    assert "1.62 M parameters, 5.7 GFLOPs (10 classes, 576x320)" in lines[4]
+
+
+def test_info_of_all_is_the_papers_table_beside_ours() -> None:
+    rows = json.loads(run("info", "--all", "--classes", 10, "--size", "576x320", "--json").stdout)
+    keys = ("params", "conv_gmacs", "thop_2020_g", "paper_params_m", "paper_gflops")
+    found = {row["model"]: tuple(row[key] for key in keys) for row in rows}
+    assert tuple(found) == tuple(MODELS)
+    assert {name: found[name] for name in ("resnet50", "hrnet_w16", "hrnet_w16_lite")} == {
+        "resnet50": (30_676_511, 18.363, 18.8745, 30.7, 18.9),
+        "hrnet_w16": (1_616_366, 5.604, 5.6636, 1.62, 5.7),
+        "hrnet_w16_lite": (1_299_054, 2.301, 2.3267, None, None),
+    }
+    assert {(row["classes"], row["size"]) for row in rows} == {(10, "576x320")}
+
+
+def test_info_of_all_for_people() -> None:
+    result = run("info", "--all")
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["resnet50", "30,676,511", "18.36", "18.87", "30.7", "18.9"] in lines
+    assert ["hrnet_w32", "28,591,950", "29.31", "29.46", "28.6", "29.5"] in lines
+    assert ["hrnet_w16_lite", "1,299,054", "2.30", "2.33", "-", "-"] in lines
+    assert "10 classes, 576x320" in result.output and "paper: Table 2" in result.output
+
+
+@pytest.mark.parametrize("arguments", [(), ("hrnet_w16", "--all")])
+def test_info_wants_one_model_or_all(arguments: tuple[str, ...]) -> None:
+    result = run("info", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "expected either a MODEL or --all" in result.stderr
 
 
 def test_info_size_is_width_by_height() -> None:
@@ -105,7 +136,7 @@ def test_info_size_is_width_by_height() -> None:
 
 
 def test_info_names_the_models_it_knows() -> None:
-    assert "expected one of hrnet_w16, hrnet_w32" in refused(run("info", "yolo"))
+    assert f"expected one of {', '.join(MODELS)}" in refused(run("info", "yolo"))
 
 
 @pytest.mark.parametrize("size", ["576", "576x", "0x32", "-32x32", "576x321", "320 x 576", "axb", "٣٢x٣٢"])

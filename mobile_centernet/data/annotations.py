@@ -19,11 +19,15 @@ class FrameState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One object of a raw label file, under its source's own category name (lower case, single spaces)."""
+    """One object of a raw label file, under its source's own category name (lower case, single spaces).
+
+    `spelling` is the name as the file has it, where that differs.
+    """
 
     category: str
     xyxy: Xyxy
     ignore: bool = False
+    spelling: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,9 @@ KINDS: Mapping[str, str] = {
     "inverted_box": "x2 < x1 or y2 < y1",
     "outside_box": "the box reaches outside the picture",
     "tiny_box": "less than one pixel is left of the box",
+    "unreadable_video": "the video cannot be opened",
+    "truncated_video": "the video ends before its own header says",
+    "duplicate_video": "two videos have one name",
 }
 
 

@@ -132,7 +132,7 @@ def _entries(path: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[
                 yield f"{item}#{position}", entry
         else:
             yield item, json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # thousands of brackets within each other
         findings.append(quarantined("unreadable_label", item, "BDD100K labels (JSON)", reason(path, error)))
 
 
@@ -184,10 +184,12 @@ def _label(entry: Entry, path: Path) -> Label | None:
 
 
 def _box(entry: Entry) -> Box:
-    category = normalise(str(entry.get("category")))
+    spelling = str(entry.get("category"))
+    category = normalise(spelling)
     attributes = entry.get("attributes")
     is_crowd = isinstance(attributes, dict) and attributes.get("crowd") is True
     corners = entry.get("box2d")
     x1, y1, x2, y2 = (corners.get(key) if isinstance(corners, dict) else None for key in ("x1", "y1", "x2", "y2"))
     xyxy = number(x1), number(y1), number(x2), number(y2)
-    return Box(category, xyxy, ignore=is_crowd or category in IGNORED_CATEGORIES)
+    ignore = is_crowd or category in IGNORED_CATEGORIES
+    return Box(category, xyxy, ignore, spelling if spelling != category else "")

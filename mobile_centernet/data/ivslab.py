@@ -105,7 +105,8 @@ def _label(path: Path, root: Path, findings: list[Finding]) -> Label:
         annotation = ElementTree.parse(path).getroot()
         if annotation is None or annotation.tag != "annotation":
             raise ValueError(f"<{annotation.tag if annotation is not None else ''}>")
-    except (OSError, ParseError, ValueError) as error:  # defusedxml's refusals are ValueErrors
+    except (OSError, ParseError, ValueError, LookupError) as error:
+        # defusedxml's refusals are ValueErrors; an encoding that does not exist is a LookupError
         item, expected = path.relative_to(root).as_posix(), "a Pascal VOC <annotation>"
         findings.append(quarantined("unreadable_label", item, expected, reason(path, error)))
         return UNLABELLED
@@ -115,7 +116,9 @@ def _label(path: Path, root: Path, findings: list[Finding]) -> Label:
 
 def _box(element: Element) -> Box:
     x1, y1, x2, y2 = (number(element.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    return Box(normalise(element.findtext("name", "")), (x1, y1, x2, y2))
+    spelling = element.findtext("name", "")
+    category = normalise(spelling)
+    return Box(category, (x1, y1, x2, y2), spelling=spelling if spelling != category else "")
 
 
 def _declared_size(annotation: Element) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """From the prepared store to batches: what one training or validation sample is, and in which order they come."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mobile_centernet import codec
 from mobile_centernet.data import augment
 from mobile_centernet.data.annotations import FrameState
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.convert import Converted
+from mobile_centernet.data.store import PreparedSet, StoredFrame
 
 STRIDE = 4
 Sample = dict[str, Tensor]
@@ -20,10 +22,12 @@ class TrainingSamples(Dataset[Sample]):
     """Augmented frames with their CenterNet targets.
 
     A sample depends on (seed, epoch, frame) alone, not on the worker that makes it: index `epoch * len + i`.
-    Unlabelled frames are left out, since they would train as background.
+    Labelled frames come first, then those that `pseudo_labels` (by frame name) turn into labelled ones: `labelled`
+    counts both. All others would train as background: they are left out, or, with `unlabelled`, come last and say
+    so in `labelled`.
 
     A sample: image uint8 [3, h, w] RGB; heatmap [C, H, W], size and offset [M, 2], index and mask [M] as
-    `codec.encode` gives them; ignore bool [1, H, W].
+    `codec.encode` gives them; ignore bool [1, H, W]; with `unlabelled` also labelled, a bool scalar.
     """
 
     def __init__(
@@ -33,12 +37,20 @@ class TrainingSamples(Dataset[Sample]):
         input_size: tuple[int, int],
         augmentation: augment.Augmentation | None,
         seed: int,
+        unlabelled: bool = False,
+        pseudo_labels: Mapping[str, Converted] | None = None,
     ) -> None:
         self.prepared = prepared
         self.input_size = input_size
         self.augmentation = augmentation
         self.seed = seed
-        self.frames = labelled_frames(prepared)
+        self.pseudo_labels = pseudo_labels or {}
+        others = unlabelled_frames(prepared)
+        pseudo = [i for i in others if prepared.frame(i).name in self.pseudo_labels]
+        self.frames = labelled_frames(prepared) + pseudo
+        self.labelled = len(self.frames)
+        if unlabelled:
+            self.frames += [i for i in others if prepared.frame(i).name not in self.pseudo_labels]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -46,7 +58,7 @@ class TrainingSamples(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         epoch, position = divmod(index, len(self.frames))
         rng = np.random.default_rng([self.seed, epoch, position])
-        frame = self.prepared.frame(self.frames[position])
+        frame = self._frame(self.frames[position])
         image = self.prepared.image(self.frames[position])
         size = (frame.height, frame.width)
         if self.augmentation is None:
@@ -66,7 +78,7 @@ class TrainingSamples(Dataset[Sample]):
             output_size=output_size,
             stride=STRIDE,
         )
-        return {
+        sample = {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "heatmap": torch.from_numpy(targets.heatmap),
             "size": torch.from_numpy(targets.size),
@@ -75,6 +87,23 @@ class TrainingSamples(Dataset[Sample]):
             "mask": torch.from_numpy(targets.mask),
             "ignore": torch.from_numpy(augment.ignore_mask(ignored[ignored_seen], output_size, STRIDE)),
         }
+        if len(self.frames) > self.labelled:  # else all are, and the loss need not pick out the labelled ones
+            sample["labelled"] = torch.tensor(position < self.labelled)
+        return sample
+
+    def _frame(self, index: int) -> StoredFrame:
+        """The stored frame, with its pseudo-labels where it has some."""
+        frame = self.prepared.frame(index)
+        if frame.state is not FrameState.UNLABELLED or frame.name not in self.pseudo_labels:
+            return frame
+        found = self.pseudo_labels[frame.name]
+        return replace(
+            frame,
+            state=found.state,
+            boxes=found.boxes.astype(np.float32),
+            labels=found.labels,
+            ignore_boxes=np.concatenate([frame.ignore_boxes, found.ignore_boxes.astype(np.float32)]),
+        )
 
 
 def labelled_frames(prepared: PreparedSet) -> list[int]:
@@ -82,33 +111,65 @@ def labelled_frames(prepared: PreparedSet) -> list[int]:
     return [i for i in range(len(prepared)) if prepared.frame(i).state is not FrameState.UNLABELLED]
 
 
-class EpochSampler(Sampler[int]):
-    """A new permutation every epoch, as indices `epoch * length + i`; Lightning calls `set_epoch`."""
+def unlabelled_frames(prepared: PreparedSet) -> list[int]:
+    """Positions of the frames about which nothing is known."""
+    return [i for i in range(len(prepared)) if prepared.frame(i).state is FrameState.UNLABELLED]
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length = length
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of indices `epoch * length + i` into TrainingSamples; Lightning calls `set_epoch`.
+
+    Every epoch is a new permutation of the labelled frames. The last incomplete batch is left out unless it is the
+    only one: batch norm needs company. In the first `unlabelled_epochs` epochs (None: in all) unlabelled frames join
+    these batches, spread evenly, at most as many as labelled ones; where there are more, every epoch draws others.
+    So the labelled frames, their order and the number of steps are the same with and without them.
+    Without any labelled frame the unlabelled ones make up the batches, in every epoch.
+    """
+
+    def __init__(
+        self, labelled: int, unlabelled: int = 0, *, batch_size: int, seed: int, unlabelled_epochs: int | None = None
+    ) -> None:
+        self.labelled, self.unlabelled = labelled, unlabelled
+        self.batch_size = batch_size
         self.seed = seed
+        self.unlabelled_epochs = unlabelled_epochs
         self.epoch = 0
+        self.sampler = self  # where Lightning looks for set_epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return max(1, (self.labelled or self.unlabelled) // self.batch_size)
 
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter((self.epoch * self.length + order).tolist())
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(self.labelled or self.unlabelled)
+        batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
+        joining = np.empty(0, np.int64)
+        if self.labelled and (self.unlabelled_epochs is None or self.epoch < self.unlabelled_epochs):
+            joining = self.labelled + rng.permutation(self.unlabelled)[: batches.size]
+        shares = np.array_split(joining, len(self))
+        start = self.epoch * (self.labelled + self.unlabelled)
+        for batch, share in zip(batches, rng.permutation(len(self)).tolist(), strict=True):
+            yield (start + np.concatenate([batch, shares[share]])).tolist()
 
 
-def training_loader(samples: TrainingSamples, *, batch_size: int, seed: int, workers: int) -> DataLoader[Sample]:
-    """Shuffled batches. The last incomplete batch is left out unless it is the only one: batch norm needs company."""
+def training_loader(
+    samples: TrainingSamples, *, batch_size: int, seed: int, workers: int, unlabelled_epochs: int | None = None
+) -> DataLoader[Sample]:
+    """The batches of EpochBatches, read by `workers` processes (0: by this one)."""
+    batches = EpochBatches(
+        samples.labelled,
+        len(samples) - samples.labelled,
+        batch_size=batch_size,
+        seed=seed,
+        unlabelled_epochs=unlabelled_epochs,
+    )
     return DataLoader(
         samples,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(samples), seed),
+        batch_sampler=batches,
         num_workers=workers,
-        drop_last=len(samples) >= batch_size,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )

@@ -9,23 +9,23 @@ The folder holds
 import os
 import re
 import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.check.duplicates import by_key, leaked_frames, near_copies, videos_in_two_splits
+from mobile_centernet.data.check.perceptual import NEAR, PictureHash, perceptual_hash
 from mobile_centernet.data.coco import CocoWriter, Document, annotations_name
 from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.reading import quarantined
 from mobile_centernet.data.shards import ShardWriter
 from mobile_centernet.errors import DataError
@@ -33,17 +33,17 @@ from mobile_centernet.files import write_json
 from mobile_centernet.preprocessing import decode_image, encode_jpeg, jpeg_size, resize
 
 REPORT = "report.json"
-CHUNK = 16  # frames per task: small enough for flat memory, large enough to hide the pool's overhead
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One frame ready to be written: its JPEG, that picture's (height, width), and boxes in its pixels."""
+    """One frame ready to be written: its JPEG, that picture's (height, width) and hash, and boxes in its pixels."""
 
     jpeg: bytes
     size: Size
     converted: Converted
+    hash: PictureHash
 
 
 @dataclass
@@ -101,11 +101,12 @@ def prepare(
     splits = list(dict.fromkeys(frame.split for frame in frames))
     ordered = sorted(frames, key=lambda frame: splits.index(frame.split))
     store = partial(_store, root=raw.root, class_map=class_map, max_size=max_size, quality=quality)
-    results = _in_order(store, ordered, workers or len(os.sched_getaffinity(0)))
+    results = in_order(store, ordered, workers)
     shown = tqdm(zip(ordered, results, strict=True), "prepare", len(ordered), disable=not progress)
 
     classes, findings = class_map.classes, list(raw.findings)
     counts = {split: SplitCounts() for split in splits}
+    stored: list[tuple[Frame, PictureHash]] = []
     with _new_folder(out) as folder, ShardWriter(folder) as shards:
         for split, members in groupby(shown, key=lambda pair: pair[0].split):
             with CocoWriter(folder / annotations_name(split), classes) as coco:
@@ -116,6 +117,7 @@ def prepare(
                     place = shards.add(f"{frame.name}.jpg", result.jpeg)
                     coco.add(frame, result.size, place, result.converted)
                     counts[split].add(frame, result.converted, classes)
+                    stored.append((frame, result.hash))
                     findings += result.converted.findings
         if not any(split.frames for split in counts.values()):
             raise DataError(f"{raw.root}: expected readable pictures, found none in {len(frames)} frames")
@@ -124,6 +126,7 @@ def prepare(
             "max_size": list(max_size),
             "quality": quality,
             "splits": {split: count.document(classes) for split, count in counts.items()},
+            "alike": _alike(stored, splits),
             **{str(action): _by_kind(findings, action) for action in Action},
             "findings": [asdict(finding) for finding in findings],
         }
@@ -167,7 +170,8 @@ def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, qua
     factor = np.array([size[1] / width, size[0] / height] * 2)
     converted = convert(frame, class_map, (height, width))
     scaled = replace(converted, boxes=converted.boxes * factor, ignore_boxes=converted.ignore_boxes * factor)
-    return Stored(encode_jpeg(resize(image, size), quality), size, scaled)
+    resized = resize(image, size)
+    return Stored(encode_jpeg(resized, quality), size, scaled, perceptual_hash(resized))
 
 
 def _reduction(original: Size | None, max_size: Size) -> int:
@@ -179,26 +183,18 @@ def _reduction(original: Size | None, max_size: Size) -> int:
     return 4 if factor >= 4 else 2 if factor >= 2 else 1
 
 
-def _in_order(
-    work: Callable[[Frame], Stored | Finding], frames: Sequence[Frame], workers: int
-) -> Iterator[Stored | Finding]:
-    """`map(work, frames)` over processes, with only a few chunks under way, so that memory stays flat."""
-    if workers == 1:
-        yield from map(work, frames)
-        return
-    waiting: deque[Future[list[Stored | Finding]]] = deque()
-    # Not fork: OpenCV's and other threads do not survive it.
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        for start in range(0, len(frames), CHUNK):
-            waiting.append(pool.submit(_each, work, frames[start : start + CHUNK]))
-            if len(waiting) > 2 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def _each(work: Callable[[Frame], Stored | Finding], frames: Sequence[Frame]) -> list[Stored | Finding]:
-    return [work(frame) for frame in frames]
+def _alike(stored: Sequence[tuple[Frame, PictureHash]], splits: Sequence[str]) -> Document:
+    """How many frames of each split are near-copies of another of their video, or leaked from another split."""
+    frames, hashes = [frame for frame, _ in stored], [own for _, own in stored]
+    videos = by_key((frame.split, frame.video) for frame in frames).values()
+    copies = Counter(frames[copy.frame].split for copy in near_copies(videos, hashes, NEAR))
+    leaks = Counter(frames[copy.frame].split for copy in leaked_frames(frames, hashes, [None] * len(frames), NEAR))
+    return {
+        "closer_than": NEAR,
+        "near_copies": {split: copies[split] for split in splits},
+        "leaked_frames": {split: leaks[split] for split in splits},
+        "leaked_videos": [video for video, _ in videos_in_two_splits(frames)],
+    }
 
 
 def _by_kind(findings: Iterable[Finding], action: Action) -> dict[str, int]:

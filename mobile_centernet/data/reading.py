@@ -21,7 +21,7 @@ def number(value: object) -> float:
     """A coordinate as its file has it. What is missing or no number becomes NaN, which conversion reports."""
     try:
         return float(value) if isinstance(value, (int, float, str)) else float("nan")
-    except ValueError:
+    except (ValueError, OverflowError):  # an integer of 400 digits is too large for a float
         return float("nan")
 
 

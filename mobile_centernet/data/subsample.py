@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from mobile_centernet.data.annotations import Frame
+from mobile_centernet.data.check.duplicates import by_key, near_copies
+from mobile_centernet.data.check.perceptual import BITS, PictureHash, distance
 from mobile_centernet.errors import DataError
 
 
@@ -16,10 +18,42 @@ def subsample(frames: Iterable[Frame], stride: int) -> list[Frame]:
     """
     if stride < 1:
         raise DataError(f"subsample: expected a stride of at least 1, found {stride}")
+    return [frame for video in _videos(frames) for frame in video[::stride]]
+
+
+def distinct(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], min_distance: int) -> list[Frame]:
+    """Keep the frames of each video that differ by `min_distance` bits or more from the last one kept before them.
+
+    `hashes` are the perceptual hashes by frame name. A frame without one (its picture cannot be read) is kept, so
+    that it ends in the prepared set's report, and compared with none. Order as in `subsample`.
+    Raises DataError where `min_distance` is not 0..256.
+    """
+    if not 0 <= min_distance <= BITS:
+        raise DataError(f"subsample: expected a least distance of 0 to {BITS} bits, found {min_distance}")
+    kept = []
+    for video in _videos(frames):
+        last: PictureHash | None = None
+        for frame in video:
+            own = hashes[frame.name]
+            if own is None or last is None or distance(own, last) >= min_distance:
+                kept.append(frame)
+                last = last if own is None else own
+    return kept
+
+
+def count_near_copies(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], closer_than: int) -> int:
+    """How many frames are closer than `closer_than` bits to an earlier frame of their video, be it kept long before."""
+    ordered = [frame for video in _videos(frames) for frame in video]
+    videos = by_key((frame.split, frame.video) for frame in ordered).values()
+    return len(near_copies(videos, [hashes[frame.name] for frame in ordered], closer_than))
+
+
+def _videos(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """The frames of each video in the order of their numbers; videos as they first appear."""
     videos: dict[tuple[str, str], list[Frame]] = {}
     for frame in frames:
         videos.setdefault((frame.split, frame.video), []).append(frame)
-    return [frame for video in videos.values() for frame in sorted(video, key=_frame_order)[::stride]]
+    return [sorted(video, key=_frame_order) for video in videos.values()]
 
 
 def _frame_order(frame: Frame) -> list[tuple[int, str]]:

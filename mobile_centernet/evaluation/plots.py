@@ -1,56 +1,23 @@
 """Figures of an evaluation as PNG bytes: same numbers, same bytes.
 
-Drawn narrow with large type, so that they can be read on a phone; white behind, dark ink, Okabe and Ito's colours.
+In the look of `figures`, with Okabe and Ito's colours.
 """
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mobile_centernet.evaluation.coco_eval import MapResult
-from mobile_centernet.evaluation.palette import GRID, INK, MUTED, STUDENT, model_colour
+from mobile_centernet.evaluation.figures import WIDTH, canvas, png
+from mobile_centernet.evaluation.palette import INK, MUTED, STUDENT, model_colour
 
-WIDTH = 5.6  # inches; shown on a phone, 10 pt type then still has some 7 pt
-DPI = 200
-
-_STYLE: dict[str, Any] = {
-    "text.parse_math": False,  # a class may be called $x$
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "ytick.minor.size": 0,
-    "xtick.minor.size": 0,
-    "legend.frameon": False,
-    "lines.linewidth": 2.0,
-    "lines.solid_capstyle": "round",
-}
 _COUNTS = LinearSegmentedColormap.from_list("counts", ["#FFFFFF", "#9CC9E6", STUDENT, "#003B5C"])
 _LINES = (STUDENT, "#E69F00", "#009E73", "#CC79A7")
 _DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.2)), (0, (5, 1, 1, 1)))
@@ -78,7 +45,7 @@ def pr_curves(results: Mapping[str, MapResult]) -> bytes:
         figure.legend(handles=lines, loc="outside upper left", ncols=len(results), handlelength=2.2)
         figure.supxlabel("recall", fontsize=9.5, color=MUTED)
         figure.supylabel("precision", fontsize=9.5, color=MUTED)
-        return _png(figure)
+        return png(figure)
 
 
 def ap_bars(results: Mapping[str, MapResult]) -> bytes:
@@ -89,7 +56,7 @@ def ap_bars(results: Mapping[str, MapResult]) -> bytes:
     classes = _classes_with_truth(results)
     rows = [*classes, "mean"]
     thickness = 0.78 / len(results)
-    with _figure(WIDTH, 0.9 + 0.3 * len(rows) * max(1.6, len(results) * 0.9)) as figure:
+    with canvas(WIDTH, 0.9 + 0.3 * len(rows) * max(1.6, len(results) * 0.9)) as figure:
         axes = figure.subplots()
         for position, (model, result) in enumerate(results.items()):
             values = [result.ap50[name] or 0.0 for name in classes] + [result.map50]
@@ -105,7 +72,7 @@ def ap_bars(results: Mapping[str, MapResult]) -> bytes:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         figure.legend(loc="outside upper left", ncols=len(results), handlelength=1.0)
-        return _png(figure)
+        return png(figure)
 
 
 def training_curves(records: Sequence[Mapping[str, float]], *, score: str = "map50") -> bytes:
@@ -140,7 +107,7 @@ def training_curves(records: Sequence[Mapping[str, float]], *, score: str = "map
             if len(groups[name]) > 1:
                 axes.legend(fontsize=8.5, handlelength=1.6)
         figure.supxlabel("epoch", fontsize=9.5, color=MUTED)
-        return _png(figure)
+        return png(figure)
 
 
 def confusion_figure(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes:
@@ -152,7 +119,7 @@ def confusion_figure(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes
     if matrix.shape != (size, size):
         raise ValueError(f"confusion matrix: expected {(size, size)} for {len(classes)} classes, found {matrix.shape}")
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    with _figure(WIDTH, WIDTH * 0.92) as figure:
+    with canvas(WIDTH, WIDTH * 0.92) as figure:
         axes = figure.subplots()
         axes.imshow(shares, cmap=_COUNTS, vmin=0, vmax=1)
         font_size = min(10.0, 58 / size)
@@ -167,7 +134,7 @@ def confusion_figure(matrix: NDArray[np.int64], classes: Sequence[str]) -> bytes
         axes.set_xticks(range(size), [*classes, "missed"], rotation=35, ha="right", rotation_mode="anchor", color=INK)
         axes.set_yticks(range(size), [*classes, "false alarm"], color=INK)
         axes.set(xlabel="predicted", ylabel="true")
-        return _png(figure)
+        return png(figure)
 
 
 def class_frequencies(counts: Mapping[str, int], weights: Mapping[str, float] | None = None) -> bytes:
@@ -178,7 +145,7 @@ def class_frequencies(counts: Mapping[str, int], weights: Mapping[str, float] | 
     if not counts:
         raise ValueError("class_frequencies: expected at least one class")
     largest = max([*counts.values(), 1])
-    with _figure(WIDTH, 0.9 + 0.42 * len(counts)) as figure:
+    with canvas(WIDTH, 0.9 + 0.42 * len(counts)) as figure:
         axes = figure.subplots()
         axes.barh(list(counts), [max(count, 0.5) for count in counts.values()], height=0.62, color=STUDENT)
         for row, (name, count) in enumerate(counts.items()):
@@ -193,7 +160,7 @@ def class_frequencies(counts: Mapping[str, int], weights: Mapping[str, float] | 
         axes.grid(axis="y", visible=False)
         axes.invert_yaxis()
         axes.set_xlabel("boxes, logarithmic" + (", × loss weight" if weights else ""))
-        return _png(figure)
+        return png(figure)
 
 
 def _classes_with_truth(results: Mapping[str, MapResult]) -> list[str]:
@@ -223,27 +190,12 @@ def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> 
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure in the house style, kept apart from pyplot and from the user's own matplotlib settings."""
-    with style.context(["default", _STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-@contextmanager
 def _panels(names: Sequence[str]) -> Iterator[tuple[Figure, dict[str, Axes]]]:
     """A figure with one panel per name, two a row."""
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
-    with _figure(WIDTH, 0.4 + 2.0 * rows * (1 if columns == 2 else 1.5)) as figure:
+    with canvas(WIDTH, 0.4 + 2.0 * rows * (1 if columns == 2 else 1.5)) as figure:
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for unused in grid[len(names) :]:
             unused.set_axis_off()
         yield figure, dict(zip(names, grid, strict=False))
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()

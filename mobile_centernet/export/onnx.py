@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 from onnxscript import ir, optimizer
 from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
@@ -34,7 +35,24 @@ def export_onnx(
     """
     _check(model, classes, input_size, k)
     metadata = GraphMetadata(model.name, tuple(classes), input_size, "fp32")
-    graph = _simplified(_traced(model, input_size, k))
+    write_graph(path, _simplified(_traced(model, input_size, k)), metadata)
+
+
+def read_graph(path: Path) -> tuple[ModelProto, GraphMetadata]:
+    """An exported file. Raises ModelError when it is missing, truncated, not ONNX or another project's."""
+    try:
+        graph = onnx.load(path)
+        onnx.checker.check_model(graph)
+    except OSError as error:
+        raise ModelError(f"{path}: expected an exported ONNX file, but it cannot be read ({error.strerror})") from error
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: expected a complete ONNX file, but it does not load ({reason})") from error
+    return graph, GraphMetadata.from_props({prop.key: prop.value for prop in graph.metadata_props}, path)
+
+
+def write_graph(path: Path, graph: ModelProto, metadata: GraphMetadata) -> None:
+    """Check `graph`, shapes and types included, and write it with `metadata`, whole or not at all."""
     onnx.helper.set_model_props(graph, metadata.to_props())
     onnx.checker.check_model(graph, full_check=True)
     write_atomically(path, graph.SerializeToString(deterministic=True))

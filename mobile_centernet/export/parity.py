@@ -1,6 +1,6 @@
-"""Does an exported file still say what its model says? Measured detection by detection, on real pictures."""
+"""Does an exported file still say what its model says? Measured detection by detection, and as mAP@0.5."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,9 @@ SAME_PEAK = float(CenterNet.stride)
 Peaks of one class lie at least two cells apart. Not IoU: an empty box has none, not even with itself.
 """
 
+CONFIDENT = 0.3
+"""From this score on a detection is one that a user would look at; the other of the K are noise of the network."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -28,6 +31,21 @@ class Difference:
     unit: str
     max_abs: float
     mean_abs: float
+
+
+@dataclass(frozen=True)
+class Confident:
+    """The reference's detections with a score of at least `threshold`: how many, how many of them found a partner,
+    and how well these agree: overlap of the two boxes, 0..1, and difference of the scores. None where there are none.
+    """
+
+    threshold: float
+    detections: int
+    matched: int
+    mean_iou: float | None
+    min_iou: float | None
+    mean_score_difference: float | None
+    max_score_difference: float | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class Parity:
     worst_unmatched:    how far the best detection without a partner scores above the other side's last one; about
                         0 when the only ones are at the cut-off of the top K, where it is chance who makes it
     tensors:            boxes and scores of the matched ones
+    confident:          the same for the detections that matter to a user
     """
 
     images: int
@@ -48,6 +67,44 @@ class Parity:
     labels_agreement: float
     worst_unmatched: float
     tensors: tuple[Difference, ...]
+    confident: Confident
+
+    def worst(self, tensor: str) -> float:
+        """The largest difference of `tensor`."""
+        return next(row.max_abs for row in self.tensors if row.tensor == tensor)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a file may be from torch: mAP@0.5 lost, 0..1; a score, 0..1; a coordinate, input pixels. None: any."""
+
+    map50_drop: float
+    scores: float | None = None
+    boxes: float | None = None
+
+
+def exceeded(
+    parity: Parity, reference: Mapping[str, float | None], found: Mapping[str, float | None], limits: Limits
+) -> list[str]:
+    """What is past its limit, one sentence each. `reference` and `found` are AP@0.5 by class, None without truth."""
+    sentences = [
+        f"{tensor} differ by up to {parity.worst(tensor):.3g} (limit {limit:g})"
+        for tensor, limit in (("scores", limits.scores), ("boxes", limits.boxes))
+        if limit is not None and parity.worst(tensor) > limit
+    ]
+    drops = {
+        name: before - after
+        for name, before in reference.items()
+        if before is not None and (after := found[name]) is not None
+    }
+    drop = sum(drops.values()) / len(drops) if drops else 0.0
+    if drop > limits.map50_drop:
+        worst = max(drops, key=lambda name: drops[name])
+        sentences.append(
+            f"mAP@0.5 falls by {100 * drop:.2f} points (limit {100 * limits.map50_drop:g}); class {worst} fell most, "
+            f"from AP {reference[worst]:.3f} to {found[worst]:.3f}"
+        )
+    return sentences
 
 
 def compare(
@@ -82,6 +139,7 @@ def compare_detectors(
             _difference("boxes", "input px", np.concatenate([pair.boxes for pair in pairs])),
             _difference("scores", "1", np.concatenate([pair.scores for pair in pairs])),
         ),
+        confident=_confident(pairs),
     )
 
 
@@ -90,9 +148,13 @@ Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class _Pairs:
-    """One picture's matched detections: absolute differences of boxes [M, 4] and scores [M]."""
+    """One picture's matched detections: absolute differences of boxes [M, 4] and scores [M], overlap [M], and which
+    of them are `confident` [M]; `confident_detections` counts those without a partner, too."""
 
     detections: int
+    confident_detections: int
+    confident: NDArray[np.bool_]
+    iou: NDArray[np.float64]
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     worst_unmatched: float
@@ -103,6 +165,9 @@ class _Pairs:
         i, j = _match(ours, theirs)
         return cls(
             detections=len(ours[1]),
+            confident_detections=int((ours[1] >= CONFIDENT).sum()),
+            confident=ours[1][i] >= CONFIDENT,
+            iou=_iou(ours[0][i], theirs[0][j]),
             boxes=np.abs(ours[0][i] - theirs[0][j]),
             scores=np.abs(ours[1][i] - theirs[1][j]),
             worst_unmatched=max(_surplus(ours[1], i, theirs[1]), _surplus(theirs[1], j, ours[1])),
@@ -134,6 +199,15 @@ def _centres(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
+def _iou(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Overlap of boxes [M, 4], pair by pair; 0 where one is empty."""
+    shared = np.minimum(ours[:, 2:], theirs[:, 2:]) - np.maximum(ours[:, :2], theirs[:, :2])
+    area = shared.clip(0).prod(axis=1)
+    union = (ours[:, 2:] - ours[:, :2]).prod(axis=1) + (theirs[:, 2:] - theirs[:, :2]).prod(axis=1) - area
+    overlap: NDArray[np.float64] = np.divide(area, union, out=np.zeros_like(area), where=union > 0)
+    return overlap
+
+
 def _surplus(scores: NDArray[np.float64], matched: NDArray[np.intp], others: NDArray[np.float64]) -> float:
     alone = np.delete(scores, matched)
     return max(0.0, float(alone.max() - others.min())) if len(alone) else 0.0
@@ -144,3 +218,13 @@ def _difference(tensor: str, unit: str, gaps: NDArray[np.float64]) -> Difference
     if not gaps.size:
         return Difference(tensor, unit, 0.0, 0.0)
     return Difference(tensor, unit, float(gaps.max()), float(gaps.mean()))
+
+
+def _confident(pairs: Sequence[_Pairs]) -> Confident:
+    iou = np.concatenate([pair.iou[pair.confident] for pair in pairs])
+    scores = np.concatenate([pair.scores[pair.confident] for pair in pairs])
+    detections = sum(pair.confident_detections for pair in pairs)
+    if not len(iou):
+        return Confident(CONFIDENT, detections, 0, None, None, None, None)
+    figures = (iou.mean(), iou.min(), scores.mean(), scores.max())
+    return Confident(CONFIDENT, detections, len(iou), *(float(figure) for figure in figures))

@@ -4,17 +4,20 @@ Mobile CenterNet, eq. 8-10, after Liu et al., "Structured Knowledge Distillation
 No gradient reaches the teacher.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from mobile_centernet.losses.precision import at_least_float32
 
 Direction = Literal["student_teacher", "teacher_student"]
 
 
 def pixelwise_loss(student_logits: Tensor, teacher_logits: Tensor, direction: Direction = "student_teacher") -> Tensor:
-    """KL divergence between the two heatmaps, float32 (eq. 8).
+    """KL divergence between the two heatmaps (eq. 8); float32, float64 for float64 logits.
 
     Both [B, C, H, W] before the sigmoid. The heatmap is one sigmoid a class without a background class, so the
     divergence is Bernoulli's for each class, summed over classes, averaged over pixels and batch. The paper prints
@@ -22,7 +25,7 @@ def pixelwise_loss(student_logits: Tensor, teacher_logits: Tensor, direction: Di
     """
     _check_same(student_logits.shape, teacher_logits.shape)
     with torch.autocast(student_logits.device.type, enabled=False):
-        student, teacher = student_logits.float(), teacher_logits.detach().float()
+        student, teacher = at_least_float32(student_logits), at_least_float32(teacher_logits.detach())
         if direction == "student_teacher":
             divergence = _bernoulli_kl(student, teacher)
         elif direction == "teacher_student":
@@ -46,13 +49,10 @@ def pairwise_loss(student_features: Tensor, teacher_features: Tensor, eps: float
         teacher_features.shape[:1] + teacher_features.shape[2:],
     )
     with torch.autocast(student_features.device.type, enabled=False):
-        student = _unit_pixels(student_features, eps)
-        teacher = _unit_pixels(teacher_features.detach(), eps)
-        pixels = student.shape[-1]
-        difference = _gram_energy(student, student) + _gram_energy(teacher, teacher)
-        difference = difference - 2 * _gram_energy(student, teacher)
+        student, teacher = _unit_pixels(student_features, eps), _unit_pixels(teacher_features.detach(), eps)
+        energy: Tensor = _SimilarityDifference.apply(student, teacher)  # type: ignore[no-untyped-call]  # torch's
         # What rounding leaves of a difference of 0 may be negative.
-        mean = difference.clamp(min=0).mean() / pixels**2
+        mean = energy.clamp(min=0).mean() / student.shape[-1] ** 2
         return mean.to(torch.promote_types(student_features.dtype, torch.float32))
 
 
@@ -65,15 +65,35 @@ def _bernoulli_kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
 
 
 def _unit_pixels(features: Tensor, eps: float) -> Tensor:
-    """[B, F, H, W] to [B, F, N] in float64, each pixel's features at length 1 (less below `eps`)."""
-    exact = features.to(torch.promote_types(features.dtype, torch.float32))
-    # float64 from here on: in float32, the three Gram terms cancel to noise once student ≈ teacher.
-    return F.normalize(exact.flatten(2), dim=1, eps=eps).double()
+    """[B, F, H, W] to [B, F, N], each pixel's features at length 1 (less below `eps`).
+
+    In float64, the normalisation too: in float32 the loss is noise once student ≈ teacher.
+    """
+    exact = features.double().flatten(2)
+    return exact * exact.square().sum(dim=1, keepdim=True).clamp(min=eps**2).rsqrt()
 
 
-def _gram_energy(a: Tensor, b: Tensor) -> Tensor:
-    """‖abᵀ‖² of each image: [B, Fa, N], [B, Fb, N] → [B]."""
-    return (a @ b.mT).square().sum(dim=(1, 2))
+class _SimilarityDifference(torch.autograd.Function):
+    """‖SᵀS − TᵀT‖² of each image from S [B, Fs, N] and T [B, Ft, N]: [B]. Its gradient is 4·S(SᵀS − TᵀT), none for T.
+
+    All three terms come from one product, (S; T)(S; T)ᵀ: where S ≈ T its rounding errors go together and cancel, which
+    is ten times as exact as three products. Written by hand, the gradient is one more product instead of two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        both = torch.cat((student, teacher), dim=1)
+        gram = both @ both.mT
+        sign = torch.ones_like(gram[0, 0])
+        sign[student.shape[1] :] = -1
+        ctx.save_for_backward(both, gram[:, : student.shape[1]] * sign)
+        return (gram.square() * sign * sign[:, None]).sum(dim=(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        both, signed = ctx.saved_tensors
+        return 4 * gradient[:, None, None] * (signed @ both), None
 
 
 def _check_same(student: torch.Size, teacher: torch.Size) -> None:

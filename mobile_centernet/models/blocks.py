@@ -23,39 +23,42 @@ def conv3x3_bn_relu(in_channels: int, out_channels: int, stride: int = 1) -> nn.
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around a shortcut (ResNet, He et al. 2016); the shape of the input is kept."""
+    """Two 3×3 convolutions around a shortcut (ResNet, He et al. 2016): in_channels → planes, 1/stride the size."""
 
-    def __init__(self, channels: int) -> None:
+    expansion: ClassVar[int] = 1
+
+    def __init__(self, in_channels: int, planes: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = conv3x3(channels, channels)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = conv3x3(in_channels, planes, stride)
+        self.bn1 = nn.BatchNorm2d(planes)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = conv3x3(channels, channels)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = conv3x3(planes, planes)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = _shortcut(in_channels, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        out: Tensor = self.relu(x + y)
+        out: Tensor = self.relu(self.downsample(x) + y)
         return out
 
 
 class Bottleneck(nn.Module):
-    """1×1 down, 3×3, 1×1 up around a shortcut (ResNet, He et al. 2016): in_channels → 4 × planes."""
+    """1×1 down, 3×3, 1×1 up around a shortcut (He et al. 2016): in_channels → 4 × planes, 1/stride the size."""
 
     expansion: ClassVar[int] = 4
 
-    def __init__(self, in_channels: int, planes: int) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int = 1) -> None:
         super().__init__()
         out_channels = planes * self.expansion
         self.conv1 = conv1x1(in_channels, planes)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = conv3x3(planes, planes)
+        self.conv2 = conv3x3(planes, planes, stride)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = conv1x1(planes, out_channels)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, out_channels)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
@@ -65,10 +68,18 @@ class Bottleneck(nn.Module):
         return out
 
 
-def _shortcut(in_channels: int, out_channels: int) -> nn.Module:
-    if in_channels == out_channels:
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if in_channels == out_channels and stride == 1:
         return nn.Identity()
-    return nn.Sequential(conv1x1(in_channels, out_channels), nn.BatchNorm2d(out_channels))
+    projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+    return nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+
+
+def initialise_convolutions(body: nn.Module) -> None:
+    """Kaiming's normal distribution for every nn.Conv2d of a body that trains from scratch."""
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Head(nn.Module):

@@ -59,18 +59,19 @@ def load_model(path: Path) -> LoadedModel:
 
     Raises ModelError for a file that is missing, truncated, not ours, or whose weights don't fit its header.
     """
-    metadata, tensors = _read(path)
+    metadata, tensors = read_safetensors(path)
     if metadata.get("project") != PROJECT or metadata.get("format") != FORMAT:
         found = f"project {metadata.get('project')!r}, format {metadata.get('format')!r}"
         raise ModelError(f"{path}: expected a {PROJECT} model of format {FORMAT}, found {found}")
-    name, classes, input_size = _parse(path, metadata)
+    name, classes, input_size = parse_header(path, metadata)
     model = _build(path, name, len(classes))
     _check_weights(path, model, tensors)
     model.load_state_dict(tensors)
     return LoadedModel(model.eval(), classes, input_size, metadata)
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors (on the CPU) of any safetensors file. Raises ModelError where it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 safe_open is no dict
@@ -78,7 +79,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise ModelError(f"{path}: expected a complete safetensors file: {error}") from error
 
 
-def _parse(path: Path, metadata: Mapping[str, str]) -> tuple[str, tuple[str, ...], tuple[int, int]]:
+def parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[str, tuple[str, ...], tuple[int, int]]:
+    """The model's name, its classes and (height, width), as `save_model` wrote them. Raises ModelError if it didn't."""
     try:
         classes = tuple(str(name) for name in json.loads(metadata["classes"]))
         height, width = (int(side) for side in json.loads(metadata["input_size"]))

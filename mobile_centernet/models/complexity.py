@@ -6,32 +6,62 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mobile_centernet.models.deform import DeformConv2d
+
 
 @dataclass(frozen=True)
 class Complexity:
-    """`params`: learnable numbers; `conv_macs`: multiply-accumulates of all convolutions for one image."""
+    """What `count` counts.
+
+    params:    numbers in all weights, also in those that CenterNet's DLA-34 holds and never uses
+    conv_macs: multiply-accumulates of all convolutions for one image: each weight times each position it is used
+               at. Biases and norms are left out, and so is what a deformable convolution does to read between cells
+    thop_2020: what the tool thop printed in 2020, which papers of that time quote as FLOPs: the MACs and the biases
+               of convolutions and 2 per batch-norm element. Two faults are part of it: a deconvolution counts its
+               output positions (stride² times too many), and a deformable convolution only its offset convolution
+    """
 
     params: int
     conv_macs: int
+    thop_2020: int
 
 
 def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
-    """Parameters, and the true convolution MACs of one image of `input_size` = (height, width).
-
-    True: each weight times each output position it is used at, biases and norms left out. (thop, which papers
-    of 2020 quote, adds biases and 2 per batch-norm element: 5.66 instead of 5.60 G for the student.)
-    """
+    """Size of `model`, and its cost for one image of `input_size` = (height, width)."""
     # The meta device walks through the shapes without computing a single convolution.
     dry = copy.deepcopy(model).to("meta").eval()
-    macs: list[int] = []
+    costs: list[tuple[int, int]] = []
 
-    def add(conv: nn.Conv2d, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        positions = output.shape[-2] * output.shape[-1]
-        macs.append(conv.weight.numel() * positions)
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        costs.append(_cost(module, inputs[0], output))
 
     for module in dry.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, DeformConv2d, nn.BatchNorm2d)):
             module.register_forward_hook(add)
     with torch.no_grad():
         dry(torch.empty(1, 3, *input_size, device="meta"))
-    return Complexity(params=sum(p.numel() for p in model.parameters()), conv_macs=sum(macs))
+    params = sum(p.numel() for p in model.parameters())
+    return Complexity(params, conv_macs=sum(macs for macs, _ in costs), thop_2020=sum(thop for _, thop in costs))
+
+
+def _cost(module: nn.Module, x: Tensor, output: Tensor) -> tuple[int, int]:
+    """True MACs and thop's count of one layer that made `output` of `x`."""
+    match module:
+        case nn.Conv2d():
+            macs = module.weight.numel() * _positions(output)
+            return macs, macs + _biases(module, output)
+        case nn.ConvTranspose2d():
+            weights = module.weight.numel()
+            return weights * _positions(x), weights * _positions(output) + _biases(module, output)
+        case DeformConv2d():
+            return module.weight.numel() * _positions(output), 0
+        case _:
+            return 0, 2 * output.numel()
+
+
+def _positions(tensor: Tensor) -> int:
+    return tensor.shape[-2] * tensor.shape[-1]
+
+
+def _biases(conv: nn.Conv2d | nn.ConvTranspose2d, output: Tensor) -> int:
+    return 0 if conv.bias is None else output.numel()

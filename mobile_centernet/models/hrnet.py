@@ -17,6 +17,7 @@ from mobile_centernet.models.blocks import (
     conv3x3,
     conv3x3_bn,
     conv3x3_bn_relu,
+    initialise_convolutions,
 )
 
 STEM_CHANNELS = 64
@@ -59,7 +60,7 @@ class HRNet(nn.Module):
         self.stage3 = _stage(spec.channels[:3], spec.modules[1], spec.blocks)
         self.transition3 = _transition(spec.channels[:3], spec.channels)
         self.stage4 = _stage(spec.channels, spec.modules[2], spec.blocks, last=True)
-        self._initialise()
+        initialise_convolutions(self)  # the official std of 0.001 expects ImageNet weights and trains slowly without
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.layer1(self._stem(image))
@@ -74,12 +75,6 @@ class HRNet(nn.Module):
         x = self.relu(self.bn2(self.conv2(x)))
         out: Tensor = x
         return out
-
-    def _initialise(self) -> None:
-        # The official std of 0.001 expects ImageNet weights on top; from scratch it trains slowly.
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class HRModule(nn.Module):
@@ -100,7 +95,7 @@ class HRModule(nn.Module):
 
 
 def _branch(channels: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(BasicBlock(channels) for _ in range(blocks)))
+    return nn.Sequential(*(BasicBlock(channels, channels) for _ in range(blocks)))
 
 
 def _fused(row: nn.Module, branches: list[Tensor]) -> Tensor:

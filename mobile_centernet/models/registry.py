@@ -4,21 +4,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mobile_centernet.errors import ModelError
+from mobile_centernet.models.blocks import BasicBlock, Bottleneck
 from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.dla import DLA, DLASpec
 from mobile_centernet.models.hrnet import HRNet, HRNetSpec
+from mobile_centernet.models.resnet import ResNet, ResNetSpec
+
+BackboneSpec = HRNetSpec | ResNetSpec | DLASpec
+
+
+@dataclass(frozen=True)
+class PaperFigures:
+    """What Table 2 of the paper says of a model with 10 classes at 576×320: parameters in millions, and GFLOPs."""
+
+    params_m: float
+    gflops: float
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One row: which body, and how many hidden channels each head has."""
+    """One row: which body, how many hidden channels each head has, and the paper's figures where it is the paper's."""
 
-    backbone: HRNetSpec
+    backbone: BackboneSpec
     head_channels: int
+    paper: PaperFigures | None = None
 
 
+# Rows that end in _conv have plain convolutions in place of the deformable ones, which ONNX opset 13 cannot express.
 MODELS: Mapping[str, ModelSpec] = {
-    "hrnet_w16": ModelSpec(HRNetSpec(channels=(16, 32, 64, 128), modules=(1, 1, 1), blocks=2), head_channels=32),
-    "hrnet_w32": ModelSpec(HRNetSpec(channels=(32, 64, 128, 256), modules=(1, 4, 3), blocks=4), head_channels=64),
+    "resnet18": ModelSpec(ResNetSpec(BasicBlock, (2, 2, 2, 2)), 64, PaperFigures(14.4, 10.4)),
+    "resnet50": ModelSpec(ResNetSpec(Bottleneck, (3, 4, 6, 3)), 64, PaperFigures(30.7, 18.9)),
+    "dla34": ModelSpec(DLASpec(), 64, PaperFigures(19.8, 14.4)),
+    "hrnet_w32": ModelSpec(HRNetSpec((32, 64, 128, 256), modules=(1, 4, 3), blocks=4), 64, PaperFigures(28.6, 29.5)),
+    "hrnet_w16": ModelSpec(HRNetSpec((16, 32, 64, 128), modules=(1, 1, 1), blocks=2), 32, PaperFigures(1.62, 5.7)),
+    "hrnet_w16_lite": ModelSpec(
+        HRNetSpec((16, 32, 64, 128), modules=(1, 1, 1), blocks=2, stage1_blocks=1, stage1_planes=32), 32
+    ),
+    "resnet18_conv": ModelSpec(ResNetSpec(BasicBlock, (2, 2, 2, 2), deformable=False), 64),
+    "resnet50_conv": ModelSpec(ResNetSpec(Bottleneck, (3, 4, 6, 3), deformable=False), 64),
+    "dla34_conv": ModelSpec(DLASpec(deformable=False), 64),
 }
 
 
@@ -29,7 +53,7 @@ def build_model(name: str, num_classes: int) -> CenterNet:
     if num_classes < 1:
         raise ModelError(f"model {name!r} needs at least one class, found {num_classes}")
     spec = MODELS[name]
-    backbone = HRNet(spec.backbone)
+    backbone = build_backbone(spec.backbone)
     return CenterNet(
         backbone,
         backbone.out_channels,
@@ -37,3 +61,14 @@ def build_model(name: str, num_classes: int) -> CenterNet:
         num_classes=num_classes,
         head_channels=spec.head_channels,
     )
+
+
+def build_backbone(spec: BackboneSpec) -> HRNet | ResNet | DLA:
+    """The body that a row asks for, freshly initialised."""
+    match spec:
+        case HRNetSpec():
+            return HRNet(spec)
+        case ResNetSpec():
+            return ResNet(spec)
+        case DLASpec():
+            return DLA(spec)

@@ -108,5 +108,5 @@ class DetectorTraining(pl.LightningModule):
 
 def _moving_average(model: CenterNet, decay: float) -> AveragedModel:
     """Exponential moving average of weights and batch-norm statistics; its first update copies the model."""
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    return cast(AveragedModel, average.eval().requires_grad_(False))
+    average_of = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves this one untyped
+    return AveragedModel(model, multi_avg_fn=average_of, use_buffers=True).eval().requires_grad_(False)

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import nn
 
 from mobile_centernet.data.augment import Augmentation
+from mobile_centernet.data.convert import Converted
 from mobile_centernet.data.loader import TrainingSamples, labelled_frames, training_loader
 from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.errors import DataError
+from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.training.callbacks import History, Record, ScoreEpoch
@@ -28,8 +29,9 @@ class Plan:
 
     precision:      fp32, bf16 or auto (bf16 where the processor has it)
     ema_decay:      of the weights' moving average, a step; 0: none, else the average is what is scored and kept
-    distill_epochs: in how many of the first epochs the teacher takes part, None: in all; a teacher that is much larger than its
-                    student helps early and hinders late (Cho and Hariharan, ICCV 2019)
+    distill_epochs: in how many of the first epochs the teacher takes part, None: in all; a teacher that is much
+                    larger than its student helps early and hinders late (Cho and Hariharan, ICCV 2019)
+    distill_unlabelled: whether unlabelled frames join the batches of those epochs, for the distillation terms alone
     """
 
     epochs: int
@@ -40,6 +42,7 @@ class Plan:
     precision: str = "auto"
     ema_decay: float = 0.0
     distill_epochs: int | None = None
+    distill_unlabelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +66,34 @@ def fit(
     work: Path,
     fingerprint: str,
     teacher: CenterNet | None = None,
+    pseudo_labels: Mapping[str, Converted] | None = None,
     on_epoch: Callable[[Record], None] = lambda record: None,
 ) -> Fitted:
     """Train `student` in place and leave the weights of the epoch with the best validation mAP@0.5 in it.
 
     `work` keeps the checkpoints: a run that was killed goes on from its last finished epoch when `fit` is called
     again with the same `fingerprint` (a digest of everything that the result depends on).
+    Unlabelled training frames are left out, but for those named in `pseudo_labels`, which train as labelled, and for
+    `plan.distill_unlabelled`.
     `on_epoch` is handed every epoch's record: epoch, seconds, learning_rate, map50, loss and loss/<term>.
 
     Raises:
-        DataError: a split has no labelled frame.
-        UserError: `work` holds the checkpoint of another training.
+        DataError: a split has no labelled frame (for training, distilling unlabelled ones in every epoch is enough).
+        UserError: `work` holds the checkpoint of another training, or unlabelled frames shall be distilled without a
+            teacher.
     """
     _quiet_lightning()
     student.train()  # Lightning leaves a module in the mode it finds it in, and a fitted student is in eval mode
     pl.seed_everything(plan.seed, workers=True, verbose=False)
-    samples = TrainingSamples(train_set, input_size=input_size, augmentation=augmentation, seed=plan.seed)
-    for prepared in (train_set, validation_set):
-        if not labelled_frames(prepared):
-            raise DataError(f"{prepared.root}: expected labelled frames in split '{prepared.split}', found none")
-
+    samples = TrainingSamples(
+        train_set,
+        input_size=input_size,
+        augmentation=augmentation,
+        seed=plan.seed,
+        unlabelled=plan.distill_unlabelled,
+        pseudo_labels=pseudo_labels,
+    )
+    _check_frames(samples, validation_set, plan, teacher)
     module = DetectorTraining(
         nn.utils.convert_conv2d_weight_memory_format(student, torch.channels_last),
         criterion,
@@ -118,7 +129,13 @@ def fit(
     )
     trainer.fit(
         module,
-        training_loader(samples, batch_size=plan.batch_size, seed=plan.seed, workers=plan.workers),
+        training_loader(
+            samples,
+            batch_size=plan.batch_size,
+            seed=plan.seed,
+            workers=plan.workers,
+            unlabelled_epochs=plan.distill_epochs,
+        ),
         ckpt_path=_last_checkpoint(work),
         weights_only=True,
     )
@@ -127,6 +144,17 @@ def fit(
     student.load_state_dict(module.scored.state_dict())
     student.cpu().eval()
     return Fitted(float(checkpoints.best_model_score or 0.0), int(best["epoch"]), history.records)
+
+
+def _check_frames(samples: TrainingSamples, validation_set: PreparedSet, plan: Plan, teacher: CenterNet | None) -> None:
+    """Every epoch must have frames to train on, and every epoch's weights frames to score on."""
+    taught = 0 if teacher is None else plan.epochs if plan.distill_epochs is None else plan.distill_epochs
+    if plan.distill_unlabelled and not taught:
+        raise UserError("unlabelled frames learn from a teacher alone: expected epochs with one, found none")
+    always_some = samples.labelled > 0 or (len(samples) > 0 and taught >= plan.epochs)
+    for prepared, enough in ((samples.prepared, always_some), (validation_set, bool(labelled_frames(validation_set)))):
+        if not enough:
+            raise DataError(f"{prepared.root}: expected labelled frames in split '{prepared.split}', found none")
 
 
 def resolve_precision(wanted: str) -> str:
@@ -152,5 +180,6 @@ def _quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*Checkpoint directory.*exists.*",
         ".*is smaller than the logging.*",
+        ".*LeafSpec.* is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)

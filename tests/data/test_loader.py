@@ -1,6 +1,7 @@
 """A training sample depends on seed, epoch and frame alone; its targets belong to its pixels."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,14 @@ import torch
 from mobile_centernet.codec import decode
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.augment import Augmentation
-from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.loader import EpochSampler, TrainingSamples, labelled_frames, training_loader
+from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.loader import (
+    EpochBatches,
+    TrainingSamples,
+    labelled_frames,
+    training_loader,
+    unlabelled_frames,
+)
 from mobile_centernet.data.prepare import prepare
 from mobile_centernet.data.store import PreparedSet
 
@@ -37,7 +44,39 @@ def samples(prepared: PreparedSet, augmentation: Augmentation | None = None, see
 
 def test_unlabelled_frames_never_train_as_background_and_empty_ones_do(prepared: PreparedSet) -> None:
     assert labelled_frames(prepared) == [0, 1, 2, 3, 4, 6]
+    assert unlabelled_frames(prepared) == [5]
     assert len(samples(prepared)) == 6
+    assert "labelled" not in samples(prepared)[0]
+
+
+def test_an_unlabelled_frame_that_joins_says_so_and_comes_last(prepared: PreparedSet) -> None:
+    joined = TrainingSamples(prepared, input_size=INPUT, augmentation=Augmentation(), seed=3, unlabelled=True)
+    assert (len(joined), joined.labelled) == (7, 6)
+    assert [bool(joined[i]["labelled"]) for i in range(7)] == [True] * 6 + [False]
+    assert not joined[6]["mask"].any()
+    alone = samples(prepared, Augmentation())
+    for name, value in alone[2 + len(alone)].items():  # the labelled frames are those of a set without it
+        assert torch.equal(value, joined[2 + len(joined)][name]), name
+
+
+def pseudo_label(xyxy: tuple[float, float, float, float], ignored: tuple[float, float, float, float]) -> Converted:
+    boxes = (Box("vehicle", xyxy), Box("vehicle", ignored, ignore=True))
+    frame = Frame(Path("5.jpg"), "5", "5", "train", FrameState.LABELLED, boxes)
+    return convert(frame, ClassMap(("vehicle",), {"vehicle": "vehicle"}), (36, 64))
+
+
+def test_a_pseudo_labelled_frame_is_a_labelled_one(prepared: PreparedSet) -> None:
+    pseudo = {"5": pseudo_label((16, 9, 48, 27), (0, 0, 8, 8)), "1": pseudo_label((0, 0, 4, 4), (0, 0, 8, 8))}
+    labelled = TrainingSamples(prepared, input_size=INPUT, augmentation=None, seed=3, pseudo_labels=pseudo)
+    assert (len(labelled), labelled.labelled) == (7, 7)
+    sample = labelled[6]
+    assert "labelled" not in sample
+    assert sample["mask"].sum() == 1
+    assert sample["size"][0].tolist() == [20, 12]  # half of the input's 160x96, in cells of 4
+    assert sample["heatmap"].flatten().argmax() == 12 * 40 + 20
+    assert sample["ignore"].nonzero().max(dim=0).values.tolist() == [0, 5, 4]
+    real = samples(prepared)[1]  # labels win over pseudo-labels of the same name
+    assert all(torch.equal(real[name], labelled[1][name]) for name in real)
 
 
 def test_the_targets_decode_to_the_boxes(prepared: PreparedSet) -> None:
@@ -56,7 +95,7 @@ def test_the_same_whatever_the_number_of_workers(prepared: PreparedSet) -> None:
     runs = []
     for workers in (0, 2):
         loader = training_loader(samples(prepared, Augmentation()), batch_size=2, seed=1, workers=workers)
-        loader.sampler.set_epoch(4)  # type: ignore[attr-defined]  # ours
+        loader.batch_sampler.set_epoch(4)  # type: ignore[union-attr]  # ours
         runs.append(list(loader))
     assert len(runs[0]) == 3
     for one, two in zip(*runs, strict=True):
@@ -72,11 +111,52 @@ def test_epochs_and_seeds_differ(prepared: PreparedSet) -> None:
     assert torch.equal(first["image"], augmented[1]["image"])
 
 
+def epochs(batches: EpochBatches, count: int) -> list[list[list[int]]]:
+    """The batches of some epochs as positions."""
+    length = batches.labelled + batches.unlabelled
+    found = []
+    for epoch in range(count):
+        batches.set_epoch(epoch)
+        found.append([[index - epoch * length for index in batch] for batch in batches])
+        assert len(found[-1]) == len(batches)
+    return found
+
+
 def test_every_epoch_is_a_new_permutation() -> None:
-    sampler = EpochSampler(10, seed=0)
-    orders = []
-    for epoch in (0, 1):
-        sampler.set_epoch(epoch)
-        orders.append([index - 10 * epoch for index in sampler])
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
-    assert orders[0] != orders[1]
+    first, second = epochs(EpochBatches(10, batch_size=5, seed=0), 2)
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(10))
+    assert first != second
+    assert epochs(EpochBatches(10, batch_size=5, seed=0), 2) == [first, second]
+    assert epochs(EpochBatches(10, batch_size=5, seed=1), 1) != [first]
+
+
+def test_the_last_incomplete_batch_is_left_out_unless_it_is_the_only_one() -> None:
+    assert [len(batch) for batch in epochs(EpochBatches(11, batch_size=4, seed=0), 1)[0]] == [4, 4]
+    assert [len(batch) for batch in epochs(EpochBatches(3, batch_size=4, seed=0), 1)[0]] == [3]
+
+
+def test_unlabelled_frames_join_the_teachers_epochs_and_leave_the_rest_as_it_was() -> None:
+    without = epochs(EpochBatches(12, batch_size=3, seed=5), 3)
+    joined = epochs(EpochBatches(12, 6, batch_size=3, seed=5, unlabelled_epochs=2), 3)
+    assert [[[i for i in batch if i < 12] for batch in epoch] for epoch in joined] == without
+    for epoch in joined[:2]:
+        assert sorted(i for batch in epoch for i in batch if i >= 12) == list(range(12, 18))
+        assert sorted(len(batch) for batch in epoch) == [4, 4, 5, 5]
+    assert joined[2] == without[2]
+    in_all = epochs(EpochBatches(12, 6, batch_size=3, seed=5), 3)
+    assert in_all[:2] == joined[:2]
+    assert in_all[2] != without[2]
+
+
+def test_of_many_unlabelled_frames_every_epoch_draws_as_many_as_labelled_ones() -> None:
+    batches = epochs(EpochBatches(4, 100, batch_size=2, seed=0), 2)
+    drawn = [{i for batch in epoch for i in batch if i >= 4} for epoch in batches]
+    assert all(len(batch) == 4 for epoch in batches for batch in epoch)
+    assert [len(some) for some in drawn] == [4, 4]
+    assert drawn[0] != drawn[1]
+
+
+def test_without_labelled_frames_the_unlabelled_ones_are_the_batches() -> None:
+    first = epochs(EpochBatches(0, 9, batch_size=3, seed=0), 1)[0]
+    assert [len(batch) for batch in first] == [3, 3, 3]
+    assert sorted(chain(*first)) == list(range(9))

@@ -1,14 +1,19 @@
 """Subsampling and splitting by video: near-copies neither crowd a set nor straddle two."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mobile_centernet.data.annotations import Frame, FrameState
-from mobile_centernet.data.subsample import split_by_video, subsample
+from mobile_centernet.data.check.perceptual import BITS
+from mobile_centernet.data.check.pictures import hash_pictures
+from mobile_centernet.data.subsample import count_near_copies, distinct, split_by_video, subsample
 from mobile_centernet.errors import DataError
 
 
@@ -54,6 +59,78 @@ def test_no_video_is_lost_and_none_keeps_more_than_its_share(pairs, stride):
     frames = [frame(video, number) for video, number in pairs]
     before, after = (Counter(each.video for each in some) for some in (frames, subsample(frames, stride)))
     assert after == {video: -(-count // stride) for video, count in before.items()}
+
+
+def bits(count: int) -> np.ndarray:
+    """A hash in which the first `count` bits are set: two of them differ by the difference of their counts."""
+    return np.packbits(np.arange(BITS) < count)
+
+
+def hashed(video: str, *counts: int | None) -> tuple[list[Frame], dict[str, np.ndarray | None]]:
+    """Frames of one video with such hashes; None: the picture cannot be read."""
+    frames = [frame(video, f"{n:05d}") for n in range(len(counts))]
+    own = (None if count is None else bits(count) for count in counts)
+    return frames, {each.name: value for each, value in zip(frames, own, strict=True)}
+
+
+def test_distinct_compares_with_the_last_kept_one_not_with_the_neighbour():
+    frames, hashes = hashed("a.mp4", 0, 6, 12, 18, 20, 30, 0)
+    assert names(distinct(frames, hashes, 10)) == ["00000", "00002", "00005", "00006"]
+
+
+def test_distinct_goes_by_frame_numbers_and_keeps_the_first_of_every_video():
+    first, hashes = hashed("a.mp4", 0, 0, 100)
+    second, more = hashed("b.mp4", 0, 0)
+    kept = distinct([*reversed(first), *second], hashes | more, 40)
+    assert [each.name for each in kept] == [first[0].name, first[2].name, second[0].name]
+
+
+def test_a_frame_that_cannot_be_read_is_kept_and_compared_with_none():
+    frames, hashes = hashed("a.mp4", None, 0, None, 5, 50, None)
+    assert names(distinct(frames, hashes, 40)) == ["00000", "00001", "00002", "00004", "00005"]
+
+
+def test_near_copies_are_counted_against_all_earlier_frames_of_their_video():
+    frames, hashes = hashed("a.mp4", 0, 100, 5, 200, None, 101)
+    others, more = hashed("b.mp4", 0, 100)
+    assert count_near_copies([*frames, *others], hashes | more, 40) == 2
+    assert count_near_copies([*frames, *others], hashes | more, 0) == 0
+
+
+@given(st.lists(st.integers(0, BITS), max_size=30), st.integers(0, BITS))
+def test_what_distinct_keeps_differs_and_what_it_drops_does_not(counts, least):
+    frames, hashes = hashed("a.mp4", *counts)
+    kept = distinct(frames, hashes, least)
+    values = [counts[frames.index(each)] for each in kept]
+    assert all(abs(one - two) >= least for one, two in pairwise(values))
+    assert distinct(kept, hashes, least) == kept
+    assert distinct(frames, hashes, 0) == frames
+
+
+@pytest.mark.parametrize("least", [-1, BITS + 1])
+def test_an_impossible_distance_is_refused(least):
+    with pytest.raises(DataError, match="least distance of 0 to 256 bits"):
+        distinct([], {}, least)
+
+
+@pytest.mark.real_data
+def test_of_a_real_clip_the_copies_go_and_the_turns_stay(shared_data, tmp_path):
+    """A real drive, each frame twice: all doubles go, and the larger the distance, the fewer frames stay."""
+    clip = cv2.VideoCapture(str(shared_data / "videos" / "highway_720p.mp4"))
+    frames = []
+    for number in range(0, 40, 2):
+        done, image = clip.read()
+        if not done:
+            break
+        for copy in (number, number + 1):
+            path = tmp_path / f"a.mp4_{copy:05d}.jpg"
+            assert cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95 - copy % 2 * 20])
+            frames.append(Frame(path, f"a.mp4/{path.stem}", "a.mp4", "train", FrameState.UNLABELLED))
+    hashes = dict(zip((each.name for each in frames), hash_pictures(frames, workers=1, progress=False), strict=True))
+    sizes = [len(distinct(frames, hashes, least)) for least in (0, 8, 40, 120)]
+    assert sizes[0] == len(frames) == 40
+    assert sizes == sorted(sizes, reverse=True) and sizes[1] <= 20 and sizes[3] < 5
+    assert count_near_copies(distinct(frames, hashes, 120), hashes, 40) == 0
 
 
 VIDEOS = [f"{n}_40_00.mp4" for n in range(20)]

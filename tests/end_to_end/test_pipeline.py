@@ -1,76 +1,15 @@
 """The whole pipeline by a real `dvc repro` in a copy of the project, on a budget of seconds."""
 
 import json
-import os
-import shutil
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-SMALL: Mapping[str, object] = {
-    "fetch_bdd100k.sample": {"train_frames": 24, "val_frames": 12},
-    "fetch_ivslab.sample": {"videos": 12, "frames_per_video": 11, "test_frames": 2},
-    "prepare_ivslab.split": {"val": 0.25, "test": 0.25},
-    "store.max_size": {"width": 160, "height": 90},
-    "input_size": {"width": 96, "height": 64},
-    "hardware.workers": 0,
-    "export.parity_frames": 2,
-    "train_teacher.pretrain.epochs": 1,
-    "train_teacher.finetune.epochs": 1,
-    "distill_student.pretrain.epochs": 1,
-    "distill_student.finetune.epochs": 1,
-}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git and DVC checkout of the project's own files with a small budget in params.yaml."""
-    folder = tmp_path_factory.mktemp("project")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if name != "dvc.lock" and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    for key, value in SMALL.items():
-        change(params, key, value)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    for command in (["git", "init", "-q"], ["git", "add", "-A"], [*GIT_AUTHOR, "commit", "-qm", "project"]):
-        subprocess.run(command, cwd=folder, check=True)
-    return folder
-
-
-GIT_AUTHOR = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
-
-
-def change(params: dict[str, object], key: str, value: object) -> None:
-    *sections, last = key.split(".")
-    place = params
-    for section in sections:
-        place = place[section]  # type: ignore[assignment]
-    assert last in place, key
-    place[last] = value
-
-
-def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command with this interpreter's tools first on the path; the copy's own code, not the installed one."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(project), "DVC_NO_ANALYTICS": "1"}
-    env.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, check=False)
+from tests.end_to_end.project import change, run
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +68,7 @@ def test_a_second_repro_does_nothing(reproduced: Path) -> None:
         ("subsample_ivslab.stride", 5, {"subsample_ivslab"}),
         ("class_weights.gamma", 0.5, {"class_weights"}),
         ("loss.lambda_pairwise", 5.0, {"train_teacher", "distill_student"}),
+        ("unlabelled.mode", "distill", {"pseudo_label", "distill_student"}),
         ("distill_student.finetune.epochs", 2, {"distill_student"}),
         ("report.score_threshold", 0.5, {"report"}),
         ("evaluate.split", "val", {"evaluate", "export", "report"}),

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from mobile_centernet.evaluation.coco_eval import MapResult
+from mobile_centernet.evaluation.figures import DPI, WIDTH
 from mobile_centernet.evaluation.plots import (
-    DPI,
-    WIDTH,
     ap_bars,
     class_frequencies,
     confusion_figure,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mobile_centernet import codec
 from mobile_centernet.losses.criterion import PAPER_WEIGHTS, Criterion
+from mobile_centernet.losses.distillation import Direction
 
 DETECTION = {"heatmap", "size", "offset"}
 DISTILLATION = {"pixelwise", "pairwise"}
@@ -113,6 +114,27 @@ def test_batch_without_any_label_or_object() -> None:
     empty = Criterion()(student, targets(NOTHING, NOTHING))
     assert empty["heatmap"] > 0
     assert empty["size"] == empty["offset"] == 0
+
+
+@pytest.mark.parametrize("frames", [(CARS, WALKERS), (NOTHING, NOTHING)], ids=["objects", "no objects"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("extreme", [-60000.0, -100.0, 100.0, 60000.0])
+@pytest.mark.parametrize("direction", ["student_teacher", "teacher_student"])
+def test_saturated_outputs_stay_finite_under_autocast(
+    frames: tuple[Frame, Frame], dtype: torch.dtype, extreme: float, direction: Direction
+) -> None:
+    """Student and teacher are sure of the opposite, in bf16 and fp16."""
+    student, teacher = (
+        Output(*(torch.full_like(values, sign * extreme, dtype=dtype) for values in output(0))) for sign in (1, -1)
+    )
+    student = Output(*(values.requires_grad_() for values in student))
+    criterion = Criterion(class_weights=[1.0, 10.0, 3.0], kl_direction=direction)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = criterion(student, targets(*frames), teacher)
+        total = criterion.total(terms)
+    assert all(term.isfinite() and term >= 0 for term in terms.values())
+    for gradient in torch.autograd.grad(total, student):
+        assert gradient.isfinite().all()
 
 
 def test_ignored_region_is_no_background() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mobile_centernet.losses.focal import category_balanced_focal_loss
@@ -74,6 +76,33 @@ def test_saturated_low_precision_stays_finite(dtype: torch.dtype, extreme: float
     assert loss.dtype == torch.float32
     assert loss.isfinite()
     assert gradient.isfinite().all()
+
+
+def test_gradient() -> None:
+    prediction = torch.randn(1, 2, 1, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = heatmap([[1, 0.5, 0], [0, 0.9, 1]])
+    weights = torch.tensor([1.0, 7.0])
+    assert torch.autograd.gradcheck(
+        lambda logits: category_balanced_focal_loss(logits, target, weights), prediction.requires_grad_()
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), objects=st.integers(0, 5))
+def test_is_the_sum_cell_by_cell(seed: int, objects: int) -> None:
+    """Equation 3 written out for one cell after the other."""
+    rng = np.random.default_rng(seed)
+    scores, target = rng.uniform(0.01, 0.99, (2, 3, 4, 5)), rng.uniform(0, 0.99, (2, 3, 4, 5))
+    target.reshape(-1)[rng.choice(target.size, objects, replace=False)] = 1
+    weights = rng.uniform(1, 10, 3)
+    total = 0.0
+    for cell, truth in np.ndenumerate(target):
+        p = scores[cell]
+        term = (1 - p) ** 2 * log(p) if truth == 1 else (1 - truth) ** 4 * p**2 * log(1 - p)
+        total -= weights[cell[1]] * term
+    prediction = torch.logit(torch.from_numpy(scores)).float()
+    loss = category_balanced_focal_loss(prediction, torch.from_numpy(target), torch.from_numpy(weights))
+    assert loss.item() == pytest.approx(total / max(objects, 1), rel=1e-5)
 
 
 def test_logits_are_left_alone() -> None:

@@ -17,8 +17,9 @@ def test_reference(shared_oracles: Path) -> None:
     prediction, target = torch.from_numpy(vectors["l1_size_map"]), torch.from_numpy(vectors["size"])[None]
     index = torch.from_numpy(vectors["index"]).long()[None]
     loss = centre_l1_loss(prediction, target, index, torch.ones_like(index, dtype=torch.bool))
-    # The reference adds 1e-4 to 2N = 48 against a division by zero.
+    # The reference divides by 2N + 1e-4, against a division by zero; ours by 2N, here 48.
     assert loss.item() * 48 / 48.0001 == pytest.approx(expected, rel=1e-6)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture
@@ -34,6 +35,24 @@ def case() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_by_hand(case: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     # frame 0: |5 - 4| + |11 - 13|; frame 1: |12 - 12| + |18 - 18|, |13 - 14| + |19 - 19.5|; 3 objects
     assert centre_l1_loss(*case).item() == pytest.approx((3 + 0 + 1.5) / 6)
+
+
+@pytest.mark.parametrize(("index_type", "mask_type"), [(torch.int32, torch.uint8), (torch.int16, torch.float32)])
+def test_other_types_of_index_and_mask(
+    case: tuple[Tensor, Tensor, Tensor, Tensor], index_type: torch.dtype, mask_type: torch.dtype
+) -> None:
+    prediction, target, index, mask = case
+    loss = centre_l1_loss(prediction.double(), target, index.to(index_type), mask.to(mask_type))
+    assert loss.item() == pytest.approx((3 + 0 + 1.5) / 6)
+    assert loss.dtype == torch.float64
+
+
+def test_gradient(case: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    prediction, target, index, mask = case
+    target = target + 0.25  # away from |0|
+    assert torch.autograd.gradcheck(
+        lambda values: centre_l1_loss(values, target, index, mask), prediction.double().requires_grad_()
+    )
 
 
 def test_padding_gets_no_gradient(case: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:

@@ -74,17 +74,21 @@ def test_heads_leave_the_features_alone(model: CenterNet, image: Tensor) -> None
     assert (output.features >= 0).all()
 
 
-def test_channels_last_gives_the_same(image: Tensor) -> None:
-    model = build_model("hrnet_w16", 2).train()  # train mode: fresh running statistics would inflate the values
+@pytest.mark.parametrize("name", ["hrnet_w16", "resnet18", "dla34"])
+def test_channels_last_gives_the_same(name: str, image: Tensor) -> None:
+    torch.manual_seed(0)
+    model = build_model(name, 2).train()  # train mode: fresh running statistics would inflate the values
     expected = model(image).features
     nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
     actual = model(image.to(memory_format=torch.channels_last)).features
-    assert actual.is_contiguous(memory_format=torch.channels_last)
+    # What a deformable convolution gives is strided as it comes.
+    assert actual.is_contiguous(memory_format=torch.channels_last) or name == "dla34"
     torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_runs_in_half_precision_as_a_whole(image: Tensor) -> None:
-    assert build_model("hrnet_w16", 2).bfloat16().eval()(image).size.dtype == torch.bfloat16
+@pytest.mark.parametrize("name", ["hrnet_w16", "resnet18"])
+def test_runs_in_half_precision_as_a_whole(name: str, image: Tensor) -> None:
+    assert build_model(name, 2).bfloat16().eval()(image).size.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("size", [(64, 100), (50, 64)])

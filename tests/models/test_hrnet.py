@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobile_centernet.models.hrnet import HRNet
+from mobile_centernet.models.hrnet import HRNet, HRNetSpec
 from mobile_centernet.models.registry import MODELS
 
 OFFICIAL = {"hrnet_w16": "pose_hrnet_w16_student", "hrnet_w32": "pose_hrnet_w32_teacher"}
@@ -19,7 +19,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def body(name: str) -> HRNet:
-    return HRNet(MODELS[name].backbone)
+    spec = MODELS[name].backbone
+    assert isinstance(spec, HRNetSpec)
+    return HRNet(spec)
 
 
 def test_names_and_shapes_are_the_official_ones(name: str, body: HRNet, shared_oracles: Path) -> None:
@@ -27,6 +29,19 @@ def test_names_and_shapes_are_the_official_ones(name: str, body: HRNet, shared_o
     ours = {key: list(tensor.shape) for key, tensor in body.state_dict().items()}
     assert ours == official
     assert list(ours) == list(official)
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoint"), [("hrnet_w16_lite", "imagenet_hrnet_w18_small_v1"), ("hrnet_w32", "imagenet_hrnet_w32")]
+)
+def test_imagenet_checkpoints_hold_the_whole_body(name: str, checkpoint: str, shared_oracles: Path) -> None:
+    """They hold more: a classifier, and what the last module would give the lower resolutions."""
+    official = json.loads((shared_oracles / "hrnet_state_dicts.json").read_text())[checkpoint]
+    spec = MODELS[name].backbone
+    assert isinstance(spec, HRNetSpec)
+    with torch.device("meta"):
+        ours = {key: list(tensor.shape) for key, tensor in HRNet(spec).state_dict().items()}
+    assert {key: official.get(key) for key in ours} == ours
 
 
 def test_number_of_tensors(name: str, body: HRNet) -> None:

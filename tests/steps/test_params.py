@@ -21,6 +21,7 @@ def test_shipped_files_load_and_hold_the_papers_method(name: str) -> None:
     assert params.distill_student.finetune.learning_rate == 1e-3
     assert params.subsample_ivslab.stride == 10
     assert (params.train_teacher.model, params.distill_student.model) == ("hrnet_w32", "hrnet_w16")
+    assert (params.train_teacher.init, params.distill_student.init) == (None, None)
 
 
 def test_the_papers_recipe() -> None:
@@ -37,7 +38,8 @@ def test_the_papers_recipe() -> None:
         ("jpeg_quality:", "jpeg_qualty:", "store.jpeg_qualty: unknown key"),
         ("seed: 2020", "seed: soon", "seed: Input should be a valid integer"),
         ("{width: 192, height: 96}", "{width: 190, height: 96}", "multiples of 32, found 190x96"),
-        ("source: sample\n", "source: /data/bdd100k\n", "fetch_bdd100k.source: Input should be 'sample' or 'folder'"),
+        ("source: sample\n", "source: /data/bdd100k\n", "fetch_bdd100k.source: Input should be 'sample', 'folder' or 'urls'"),
+        ("init: null", "init: 5", "train_teacher.init: Input is not a valid path"),
         ("seed: 2020", "seed: [", "expected YAML"),
     ],
 )
@@ -50,6 +52,15 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, sentence: str) -
         load_params(path)
     assert sentence in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+def test_initial_weights_are_a_path_or_null_and_null_where_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    path.write_text(text.replace("init: null", "init: weights/pose_hrnet_w32.pth", 1))
+    assert load_params(path).train_teacher.init == Path("weights/pose_hrnet_w32.pth")
+    path.write_text("".join(line for line in text.splitlines(keepends=True) if "init: null" not in line))
+    assert load_params(path).distill_student.init is None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

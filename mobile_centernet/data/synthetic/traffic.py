@@ -26,10 +26,10 @@ class Mix:
 
 
 AMERICAN = Mix(
-    gap=7.0, scooters=1.8, motorcycle_share=0.6, bicycles=2.2, pedestrians=4.4, trams=True, separate_riders=True
+    gap=4.0, scooters=2.4, motorcycle_share=0.6, bicycles=2.6, pedestrians=6.0, trams=True, separate_riders=True
 )
 TAIWANESE = Mix(
-    gap=7.0, scooters=3.6, motorcycle_share=0.1, bicycles=2.6, pedestrians=6.5, trams=False, separate_riders=False
+    gap=3.0, scooters=4.6, motorcycle_share=0.1, bicycles=3.2, pedestrians=12.0, trams=False, separate_riders=False
 )
 DESERTED = Mix(
     gap=np.inf, scooters=0.0, motorcycle_share=0.0, bicycles=0.0, pedestrians=0.0, trams=False, separate_riders=False

@@ -1,0 +1,38 @@
+"""One function over many frames in processes: results in order, memory flat."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
+
+import cv2
+
+CHUNK = 16  # items per task: small enough for flat memory, large enough to hide the pool's overhead
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[Result]:
+    """`map(work, items)` over `workers` processes, with only a few chunks under way, so that memory stays flat.
+
+    By default there is one per core, and none for a single chunk, which would be done before they had started.
+    """
+    workers = workers or (len(os.sched_getaffinity(0)) if len(items) > CHUNK else 1)
+    if workers == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[list[Result]]] = deque()
+    # Not fork: OpenCV's and other threads do not survive it.
+    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+        for start in range(0, len(items), CHUNK):
+            waiting.append(pool.submit(_each, work, items[start : start + CHUNK]))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in items]

@@ -1,0 +1,117 @@
+"""Detections on a live source: always on the newest frame, never on a queue of old ones."""
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAVE = 1.0
+"""Seconds that the end of a stream waits for a source that is still delivering a frame."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found on one frame.
+
+    index:   the frame's place in the source, from 0
+    dropped: how many frames before it, since the last result, came too late to be looked at
+    image:   the frame, RGB uint8 [H, W, 3]
+    boxes [K, 4] xyxy in its pixels; scores [K], best first; labels [K], 0-based
+    """
+
+    index: int
+    dropped: int
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+Detect = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]
+
+
+def detect_stream(
+    detect: Detect, frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True
+) -> Generator[Detections, None, None]:
+    """Yield detections on `frames` as they come, each frame an array of its own.
+
+    `drop_late`: `frames` is drawn from in a thread as fast as it delivers, like a camera. While a frame is being
+    looked at (or the caller is busy) newer ones replace one another, so that the next result is on the newest; the
+    last frame is never dropped. False looks at every frame, for a file that can wait.
+    `detect` is called anew for each frame, so it may change the model between two. What `frames` raises is raised
+    here, after the result on the last good frame. Closing the generator stops the thread at its next frame.
+    """
+    numbered = _latest(frames) if drop_late else enumerate(frames)
+    last = -1
+    try:
+        for index, image in numbered:
+            yield Detections(index, index - last - 1, image, *detect(image))
+            last = index
+    finally:
+        if isinstance(numbered, Generator):
+            numbered.close()
+
+
+def _latest(frames: Iterable[NDArray[np.uint8]]) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
+    slot = _Slot()
+    reader = threading.Thread(target=_read, args=(frames, slot), name="frames", daemon=True)
+    reader.start()
+    try:
+        while (newest := slot.take()) is not None:
+            yield newest
+    finally:
+        slot.close()
+        reader.join(_LEAVE)
+
+
+def _read(frames: Iterable[NDArray[np.uint8]], slot: "_Slot") -> None:
+    iterator: Iterator[NDArray[np.uint8]] = iter(frames)
+    failure: BaseException | None = None
+    try:
+        for index, image in enumerate(iterator):
+            if not slot.put(index, image):
+                break
+    except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to the caller's thread
+        failure = error
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()  # releases the camera, in the thread that used it
+        slot.end(failure)
+
+
+class _Slot:
+    """Room for one frame between two threads: a newer one replaces it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._frame: tuple[int, NDArray[np.uint8]] | None = None
+        self._failure: BaseException | None = None
+        self._has_ended = False
+        self._is_closed = False
+
+    def put(self, index: int, image: NDArray[np.uint8]) -> bool:
+        """False when nobody is interested any more."""
+        with self._changed:
+            self._frame = (index, image)
+            self._changed.notify()
+            return not self._is_closed
+
+    def end(self, failure: BaseException | None) -> None:
+        with self._changed:
+            self._failure, self._has_ended = failure, True
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+
+    def take(self) -> tuple[int, NDArray[np.uint8]] | None:
+        """The newest frame, once there is one; None at the end. Raises what the source raised."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None or self._has_ended)
+            frame, self._frame = self._frame, None
+            if frame is None and self._failure is not None:
+                raise self._failure
+            return frame

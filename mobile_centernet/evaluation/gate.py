@@ -1,0 +1,221 @@
+"""The gate before promotion: facts about a challenger and the champion in, a table of checks and a decision out.
+
+A pure function. Whoever calls it measures the facts anew, on exported files and on one test set; see `steps.promote`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Value = float | str | None
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is asked of a challenger.
+
+    map50:      least mAP@0.5, with or without a champion
+    ap50:       least AP at IoU 0.5 by class; `default` stands for the classes that are not named
+    epsilon:    how far the difference's lower bound may lie below 0
+    mib:        largest size of the exported file
+    latency_ms: longest time for one picture (median), on the machine that judges
+    unseen:     least share of the test frames that is left to score, 0..1
+    approval:   whether a person has to agree, too
+    """
+
+    map50: float
+    ap50: Mapping[str, float]
+    epsilon: float
+    mib: float
+    latency_ms: float
+    unseen: float
+    approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One version's exported file as measured now. `ap50` is None for a class without a box in the test set."""
+
+    version: str
+    map50: float
+    ap50: Mapping[str, float | None]
+    mib: float
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Challenger minus champion in mAP@0.5, by the paired bootstrap."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """What both were scored on.
+
+    leaked:   test videos or pictures with which the challenger was trained; there may be none
+    left_out: those with which the champion was trained; they were not scored
+    frames, scored: how many there are, and how many were scored
+    """
+
+    __test__ = False  # pytest takes classes of this name for tests
+
+    name: str
+    frames: int
+    scored: int
+    leaked: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the decision depends on.
+
+    difference: None without a champion
+    parity:     by exported precision, and `engine`: True, False, or in words why it was not compared
+    required:   the precision that devices run, which must have been compared
+    withdrawn:  in words who rolled this version back, if someone did
+    approved_by: who agreed
+    """
+
+    challenger: Candidate
+    champion: Candidate | None
+    difference: Bounds | None
+    test_set: TestSet
+    parity: Mapping[str, bool | str]
+    required: str
+    withdrawn: str | None = None
+    approved_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the table: the challenger's value, the champion's beside it, and the limit as people read it."""
+
+    name: str
+    value: Value
+    champion: Value
+    limit: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Promote when every check passed; `failed` names those that did not."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(check.name for check in self.checks if not check.passed)
+
+    @property
+    def promote(self) -> bool:
+        return not self.failed
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "decision": "promote" if self.promote else "reject",
+            "failed": list(self.failed),
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def decide(facts: Facts, limits: Limits, further: Sequence[Check] = ()) -> Decision:
+    """Every check, whether an earlier one failed or not, then `further` ones of the caller.
+
+    A value that is not a number passes no check. Raises ValueError for a champion without a difference, a difference
+    without a champion, or facts about one version twice.
+    """
+    if (facts.champion is None) != (facts.difference is None):
+        raise ValueError("expected a difference exactly where there is a champion")
+    if facts.champion is not None and facts.champion.version == facts.challenger.version:
+        raise ValueError(f"expected two versions, found version {facts.challenger.version} twice")
+    checks = (
+        *_scores(facts, limits),
+        *_against_champion(facts, limits),
+        *_budget(facts, limits),
+        *_test_set(facts.test_set, limits),
+        *_parity(facts),
+        *_people(facts, limits),
+    )
+    return Decision((*checks, *further))
+
+
+def _scores(facts: Facts, limits: Limits) -> Iterator[Check]:
+    """The floors."""
+    ours, theirs = facts.challenger, facts.champion
+    yield Check(
+        "mAP@0.5",
+        ours.map50,
+        theirs.map50 if theirs else None,
+        f"at least {limits.map50:g}",
+        ours.map50 >= limits.map50,
+    )
+    for name, value in ours.ap50.items():
+        floor = limits.ap50.get(name, limits.ap50.get(DEFAULT, 0.0))
+        yield Check(
+            f"AP@0.5 of {name}",
+            "no box to find" if value is None else value,
+            theirs.ap50.get(name) if theirs else None,
+            f"at least {floor:g}",
+            floor <= 0 if value is None else value >= floor,
+        )
+
+
+def _against_champion(facts: Facts, limits: Limits) -> Iterator[Check]:
+    """Ties lose: the best guess must be better, and it must be unlikely to be worse by more than ε."""
+    found, name = facts.difference, "better than the champion"
+    if found is None:
+        yield Check(name, "no champion yet", None, "above 0", True)
+        return
+    yield Check(name, found.value, None, "above 0", found.value > 0)
+    likely = found.lower > -limits.epsilon
+    yield Check("lower bound of the difference", found.lower, None, f"above {-limits.epsilon:g}", likely)
+
+
+def _budget(facts: Facts, limits: Limits) -> Iterator[Check]:
+    ours, theirs = facts.challenger, facts.champion
+    mib, latency = (theirs.mib, theirs.latency_ms) if theirs else (None, None)
+    yield Check("size in MiB", ours.mib, mib, f"at most {limits.mib:g}", ours.mib <= limits.mib)
+    in_time = ours.latency_ms <= limits.latency_ms
+    yield Check("latency in ms a picture", ours.latency_ms, latency, f"at most {limits.latency_ms:g}", in_time)
+
+
+def _test_set(test: TestSet, limits: Limits) -> Iterator[Check]:
+    """Nothing that was scored may have been trained on."""
+    name, limit = "test material seen in training", "none of the challenger's"
+    yield Check(name, _some(test.leaked), _left_out(test), limit, not test.leaked)
+    share = test.scored / test.frames if test.frames else 0.0
+    yield Check("share of test frames scored", share, None, f"at least {limits.unseen:g}", share >= limits.unseen)
+
+
+def _left_out(test: TestSet) -> str | None:
+    return f"{_some(test.left_out)}: not scored" if test.left_out else None
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+    return ", ".join(items[:3]) + more if items else "none"
+
+
+def _parity(facts: Facts) -> Iterator[Check]:
+    """Exported files against torch. The precision that devices run must have been compared; others must not differ."""
+    for name, verdict in {facts.required: "not compared", **facts.parity}.items():
+        said = verdict if isinstance(verdict, str) else "within limits" if verdict else "past a limit"
+        passed = verdict is True if name == facts.required else verdict is not False
+        yield Check(f"parity of {name}", said, None, "within limits", passed)
+
+
+def _people(facts: Facts, limits: Limits) -> Iterator[Check]:
+    """What a person withdrew, only a person may bring back."""
+    if facts.withdrawn:
+        said = f"{facts.withdrawn}; approved by {facts.approved_by}" if facts.approved_by else facts.withdrawn
+        yield Check("not withdrawn", said, None, "never, or approved since", bool(facts.approved_by))
+    if limits.approval or facts.approved_by:
+        yield Check("approval", facts.approved_by or "nobody", None, "by a person", bool(facts.approved_by))

@@ -1,0 +1,136 @@
+"""Which range of values each int8 tensor covers: chosen on training frames, judged on frames set aside."""
+
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from itertools import product, zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, TensorsData, create_calibrator
+
+from mobile_centernet.data.annotations import FrameState
+from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.edge.graph import INPUT
+from mobile_centernet.errors import DataError
+from mobile_centernet.export.body import Body
+from mobile_centernet.export.precision import QUANTIZED, to_int8
+
+Method = Literal["minmax", "percentile", "entropy"]
+
+# The percentile of absolute values that still fits; what lies above is clipped.
+PERCENTILE = 99.999
+
+_METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
+    "minmax": (CalibrationMethod.MinMax, {}),
+    "percentile": (CalibrationMethod.Percentile, {"symmetric": True, "percentile": PERCENTILE, "num_bins": 2048}),
+    # With ONNX Runtime's own 128 bins for 128 levels there is only one threshold to choose from.
+    "entropy": (CalibrationMethod.Entropy, {"symmetric": True, "num_bins": 512, "num_quantized_bins": 128}),
+}
+
+FLOAT_LAYERS = ("none", "outputs", "ends")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to int8, and how it did on the frames set aside.
+
+    float_layers:     what stays float32: none; outputs, the last convolution of each head; ends, these, the heads'
+                      hidden ones and the first convolution of all
+    score_difference: of the detections' scores to those of float32, by rank, mean absolute
+    """
+
+    method: Method
+    float_layers: str
+    map50: float
+    score_difference: float
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The chosen way, in both layouts, and all that were tried."""
+
+    chosen: Trial
+    trials: tuple[Trial, ...]
+    tensorrt: ModelProto
+    cpu: ModelProto
+
+
+Judge = Callable[[ModelProto], tuple[float, float]]
+"""A quantized graph to its mAP@0.5 and score difference, on frames that neither calibrate nor test."""
+
+
+def quantize(
+    graph: ModelProto, inputs: Sequence[NDArray[np.float32]], methods: Sequence[Method], judge: Judge
+) -> Quantized:
+    """Try every method with every choice of layers that stay float32, and keep the best.
+
+    The best has the highest mAP@0.5; among equals it is the closest to float32, then the first.
+    """
+    trials: dict[Trial, ModelProto] = {}
+    ranges = {method: calibrate(graph, inputs, method) for method in methods}
+    for method, float_layers in product(methods, FLOAT_LAYERS):
+        candidate = to_int8(graph, ranges[method], float_nodes(graph, float_layers), "tensorrt")
+        trials[Trial(method, float_layers, *judge(candidate))] = candidate
+    chosen = max(trials, key=lambda trial: (round(trial.map50, 4), -trial.score_difference))
+    kept_float = float_nodes(graph, chosen.float_layers)
+    # The other layout is not worth a search of its own: with its zero points it is the closer one anyway.
+    cpu = to_int8(graph, ranges[chosen.method], kept_float, "cpu")
+    return Quantized(chosen, tuple(trials), trials[chosen], cpu)
+
+
+def balanced_frames(prepared: PreparedSet, count: int) -> list[int]:
+    """Up to `count` labelled frames in which all classes have their turn, the rarest first; the same at every call.
+
+    Each class in turn adds the next frame that shows it, so that a class in one frame of a hundred is calibrated as
+    well as the most frequent one. Frames that are known to be empty fill up. Raises DataError when there are none.
+    """
+    order = np.random.default_rng(0).permutation(len(prepared)).tolist()
+    frames = {i: prepared.frame(i) for i in order}
+    showing = [
+        [i for i in order if label in frames[i].labels and frames[i].state is FrameState.LABELLED]
+        for label in range(len(prepared.classes))
+    ]
+    empty = [i for i in order if frames[i].state is FrameState.EMPTY]
+    turns = zip_longest(*sorted(showing, key=len))
+    chosen = list(dict.fromkeys([*(i for turn in turns for i in turn if i is not None), *empty]))[:count]
+    if not chosen:
+        raise DataError(f"{prepared.root}: int8 needs labelled frames in split {prepared.split!r}, found none")
+    return chosen
+
+
+def calibrate(graph: ModelProto, inputs: Iterable[NDArray[np.float32]], method: Method) -> TensorsData:
+    """The range of every tensor around the body's operators, over `inputs` ([1, 3, h, w], RGB 0..255)."""
+    kind, options = _METHODS[method]
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints progress
+        onnx.save(graph, Path(folder, "graph.onnx"))
+        calibrator = create_calibrator(
+            Path(folder, "graph.onnx"),
+            QUANTIZED,
+            augmented_model_path=str(Path(folder, "watched.onnx")),
+            calibrate_method=kind,
+            extra_options=options,
+        )
+        for image in inputs:  # one by one: it keeps all activations of what it is given at once
+            calibrator.collect_data(_Once(image))
+        return calibrator.compute_data()
+
+
+class _Once(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    def __init__(self, image: NDArray[np.float32]) -> None:
+        self._left = [{INPUT: image}]
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return self._left.pop() if self._left else None
+
+
+def float_nodes(graph: ModelProto, float_layers: str) -> tuple[str, ...]:
+    """Names of the convolutions that stay float32."""
+    body = Body.of(graph.graph)
+    return {"none": (), "outputs": body.last, "ends": body.first + body.hidden + body.last}[float_layers]

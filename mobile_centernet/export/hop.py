@@ -1,0 +1,62 @@
+"""One hop from torch to a device: an exported file or engine beside the model it came from, and whether it passes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.evaluation.detect import Detect
+from mobile_centernet.export.measure import Accuracy, measure
+from mobile_centernet.export.parity import Limits, Parity, compare_detectors, exceeded
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What every hop is compared with: torch on `frames`, detection by detection on the first few (`images`)."""
+
+    detect: Detect
+    frames: PreparedSet
+    images: Sequence[NDArray[np.uint8]]
+    input_size: tuple[int, int]
+    accuracy: Accuracy
+
+    @classmethod
+    def of(cls, detect: Detect, frames: PreparedSet, parity_frames: int, input_size: tuple[int, int]) -> "Reference":
+        """Raises DataError where `frames` hold no box to find."""
+        images = [frames.image(i) for i in range(min(parity_frames, len(frames)))]
+        return cls(detect, frames, images, input_size, measure(frames, detect, input_size))
+
+
+@dataclass(frozen=True, eq=False)
+class Hop:
+    """What came of one. `objections` says what is past its limit, one sentence each; with none it passes."""
+
+    parity: Parity
+    accuracy: Accuracy
+    map50_drop: float
+    objections: tuple[str, ...]
+    limits: Limits
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "passed": not self.objections,
+            "objections": list(self.objections),
+            "map50": self.accuracy.map50,
+            "map50_drop": self.map50_drop,
+            "ap50": dict(self.accuracy.ap50),
+            "limits": asdict(self.limits),
+            **asdict(self.parity),
+        }
+
+
+def compare_with(reference: Reference, detect: Detect, limits: Limits) -> Hop:
+    """Measure `detect`, which takes one picture at a time, on the reference's frames."""
+    parity = compare_detectors(reference.detect, detect, reference.images, reference.input_size)
+    accuracy = measure(reference.frames, detect, reference.input_size)
+    before = reference.accuracy
+    objections = exceeded(parity, before.ap50, accuracy.ap50, limits)
+    return Hop(parity, accuracy, before.map50 - accuracy.map50, tuple(objections), limits)

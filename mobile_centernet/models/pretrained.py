@@ -1,0 +1,237 @@
+"""Initial weights from a file: official HRNet checkpoints, or our own of other classes, key for key."""
+
+import re
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mobile_centernet.errors import ModelError
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.checkpoint import PROJECT, parse_header, read_safetensors
+
+BODY = "backbone."
+PTH_SUFFIXES = (".pth", ".pt")
+
+# What DataParallel, Lightning and detection toolkits put before the official names.
+WRAPPERS = ("module.", "model.", BODY)
+
+# Under which a checkpoint keeps the weights, beside epoch, optimizer and the like.
+WEIGHT_KEYS = ("state_dict", "model")
+
+# What torch.load was seen to raise for damaged files (cut at every length, bytes flipped, both of its formats).
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
+class Skipped(NamedTuple):
+    """A tensor of the file that was not used: its name in the file, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor of the file and of the model.
+
+    matched: names of the model's tensors that now hold the file's values
+    skipped: the file's tensors that were not used, each with the reason
+    new:     names of the model's tensors that keep what they had, because the file gave them nothing
+    """
+
+    path: Path
+    model: str
+    matched: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    new: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line: how much of the body and of the heads came from the file."""
+        body, heads = (_share(self.matched, self.new, in_body) for in_body in (True, False))
+        heads_said = "the heads are new" if heads.startswith("0 ") else f"{heads} tensors of the heads"
+        return f"{self.path} into {self.model}: {body} tensors of the body; {heads_said}"
+
+    def __str__(self) -> str:
+        lines = [f"  skipped {count_by_module(names)}: {reason}" for reason, names in self._by_reason()]
+        if self.new:
+            lines.append(f"  new {count_by_module(self.new)}")
+        return "\n".join([self.summary, *lines])
+
+    def document(self) -> dict[str, object]:
+        """All of it, ready for JSON."""
+        return {
+            "file": str(self.path),
+            "model": self.model,
+            "summary": self.summary,
+            "matched": list(self.matched),
+            "skipped": [skipped._asdict() for skipped in self.skipped],
+            "new": list(self.new),
+        }
+
+    def _by_reason(self) -> Iterable[tuple[str, list[str]]]:
+        """Names of skipped tensors by their reason; those of another shape together, with the first as example."""
+        groups: dict[str, list[Skipped]] = {}
+        for skipped in self.skipped:
+            groups.setdefault("shape" if skipped.reason.startswith("shape ") else skipped.reason, []).append(skipped)
+        for reason, group in groups.items():
+            said = f"another shape, as {group[0].name}: {group[0].reason}" if reason == "shape" else reason
+            yield said, [skipped.name for skipped in group]
+
+
+def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None = None) -> LoadReport:
+    """Give `model`, in place, every tensor of the file that has a namesake of the same shape in it.
+
+    Takes .safetensors (ours or foreign) and .pth or .pt, a state dict or a checkpoint that holds one as
+    `state_dict` or `model`. Names count without the wrappers' prefixes, so `module.conv1.weight` and
+    `conv1.weight` are both the body's. Heads are taken from a file of ours only when it is for the same
+    classes: `classes`, or as many as the model has where `classes` is None.
+
+    Raises ModelError, with `model` as it was, when the file is missing, damaged, holds anything but tensors and
+    plain values (code in it is never run), or has no convolution kernel of the model's body.
+    """
+    tensors, header = _read(path)
+    expected = model.state_dict()
+    foreign_heads = _foreign_heads(path, header, classes, model.num_classes)
+    taken: dict[str, Tensor] = {}
+    skipped: list[Skipped] = []
+    for name, value in tensors.items():
+        target = _target(name, expected)
+        if target is None:
+            skipped.append(Skipped(name, f"no such tensor in {model.name}"))
+        elif target in taken:
+            skipped.append(Skipped(name, f"a second tensor for {target}"))
+        elif not isinstance(value, Tensor):
+            skipped.append(Skipped(name, f"a {type(value).__name__}, not a tensor"))
+        elif foreign_heads and not target.startswith(BODY):
+            skipped.append(Skipped(name, foreign_heads))
+        elif reason := _unfit(value, expected[target]):
+            skipped.append(Skipped(name, reason))
+        else:
+            taken[target] = value
+    # Batch norm's vectors and counters may fit by accident: a body without a single kernel is none.
+    if not any(name.startswith(BODY) and value.ndim > 1 for name, value in taken.items()):
+        raise ModelError(_nothing_fits(path, model, tensors, skipped))
+    model.load_state_dict(taken, strict=False)
+    new = tuple(name for name in expected if name not in taken)
+    return LoadReport(path, model.name, tuple(taken), tuple(skipped), new)
+
+
+def _read(path: Path) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    """The file's entries by name, and the header of a safetensors file."""
+    if not path.is_file():
+        raise ModelError(f"{path}: expected a file of initial weights, found no such file")
+    if path.suffix == ".safetensors":
+        header, tensors = read_safetensors(path)
+        return tensors, header
+    if path.suffix in PTH_SUFFIXES:
+        return _unwrap(path, _load_pth(path)), {}
+    raise ModelError(f"{path}: expected a .safetensors, .pth or .pt file, found '{path.suffix}'")
+
+
+def _load_pth(path: Path) -> object:
+    try:
+        _check_records(path)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"{refused[1]!r}, which could run code" if refused else "a damaged file or another kind of pickle"
+        raise ModelError(f"{path}: expected a torch checkpoint of tensors and plain values, found {found}") from error
+    except UNREADABLE as error:
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f"{path}: expected a complete torch checkpoint, found a damaged one: {first_line}") from error
+    return content
+
+
+def _check_records(path: Path) -> None:
+    """Raise BadZipFile for a record that differs from its checksum, which torch.load never looks at."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+
+
+def _unwrap(path: Path, content: object) -> dict[str, object]:
+    if isinstance(content, Mapping):
+        inner = next((content[key] for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), content)
+        return {str(name): value for name, value in inner.items()}
+    raise ModelError(f"{path}: expected tensors by name, found a {type(content).__name__}")
+
+
+def _foreign_heads(
+    path: Path, header: Mapping[str, str], classes: Sequence[str] | None, num_classes: int
+) -> str | None:
+    """Why the heads of this file are of no use, if it says itself that they are for other classes."""
+    if header.get("project") != PROJECT:
+        return None
+    _, found, _ = parse_header(path, header)
+    same = len(found) == num_classes if classes is None else found == tuple(classes)
+    return None if same else f"a head for other classes ({', '.join(found)})"
+
+
+def _target(name: str, expected: Mapping[str, Tensor]) -> str | None:
+    """The model's name for a tensor of the file."""
+    for candidate in (name, BODY + name):
+        if candidate in expected:
+            return candidate
+    bare = _unwrapped(name)
+    return None if bare == name else _target(bare, expected)
+
+
+def _unwrapped(name: str) -> str:
+    """`name` without its first prefix, if it is a wrapper's."""
+    return next((name.removeprefix(prefix) for prefix in WRAPPERS if name.startswith(prefix)), name)
+
+
+def _unfit(value: Tensor, expected: Tensor) -> str | None:
+    """Why `value` cannot take the place of `expected`; None where it can."""
+    if value.shape != expected.shape:
+        return f"shape {tuple(value.shape)} where {tuple(expected.shape)} is expected"
+    if value.layout != torch.strided or value.is_quantized or value.is_complex():
+        return "not a dense tensor of real numbers"
+    if not value.double().isfinite().all():
+        return "holds NaN or infinity"
+    return None
+
+
+def _nothing_fits(path: Path, model: CenterNet, tensors: Mapping[str, object], skipped: Sequence[Skipped]) -> str:
+    kernels = (f"{name} {tuple(value.shape)}" for name, value in model.backbone.state_dict().items() if value.ndim > 1)
+    first = f", the first, {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+    expected = f"expected convolution kernels of {model.name}'s body, such as {next(kernels)}"
+    return f"{path}: {expected}; found {len(tensors)} entries and none that fits{first}"
+
+
+def _share(matched: Iterable[str], new: Iterable[str], in_body: bool) -> str:
+    used, unused = (sum(name.startswith(BODY) == in_body for name in names) for names in (matched, new))
+    return f"{used} of {used + unused}"
+
+
+def count_by_module(names: Sequence[str]) -> str:
+    """`4 (conv1 1, layer1 3)`: how many tensors, and of which modules."""
+    modules = Counter(_module(name) for name in names)
+    return f"{len(names)} ({', '.join(f'{module} {count}' for module, count in modules.items())})"
+
+
+def _module(name: str) -> str:
+    while (bare := _unwrapped(name)) != name:
+        name = bare
+    return name.partition(".")[0]

@@ -1,0 +1,74 @@
+"""Commands that this package adds to `mobile-centernet` through the entry point group `mobile_centernet.commands`.
+
+They run in the project's root, like the stages.
+"""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def registry() -> None:
+    """Versions of the model in MLflow: list, show, compare, go back to the previous one (docs/operations.md)."""
+
+
+@registry.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_versions(as_json: bool) -> None:
+    """Every version with its aliases, score and origin."""
+    from steps.registry_tables import list_versions
+
+    click.echo(list_versions(_name(), as_json))
+
+
+@registry.command("show")
+@click.argument("which", metavar="VERSION_OR_ALIAS")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def show_version(which: str, as_json: bool) -> None:
+    """One version: tags, and its files, downloaded and checked against their digests."""
+    from steps.registry_tables import show_version
+
+    click.echo(show_version(_name(), which, as_json))
+
+
+@registry.command("diff")
+@click.argument("first", metavar="VERSION_OR_ALIAS")
+@click.argument("second", metavar="VERSION_OR_ALIAS")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def diff_versions(first: str, second: str, as_json: bool) -> None:
+    """What differs between two versions: scores, params, data, code."""
+    from steps.registry_tables import diff_versions
+
+    click.echo(diff_versions(_name(), first, second, as_json))
+
+
+@registry.command("download")
+@click.argument("which", metavar="VERSION_OR_ALIAS")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New or empty folder to write.")
+def download_version(which: str, out: Path) -> None:
+    """The files of one version, checked against their digests."""
+    from steps.registry_tables import download_version
+
+    click.echo(download_version(_name(), which, out))
+
+
+@registry.command("rollback")
+@click.option("--by", help="The person who decides so.  [default: the user's name]")
+@click.pass_context
+def rollback_version(ctx: click.Context, by: str | None) -> None:
+    """Make the previous champion the champion again. Exit code 11: a promotion is running."""
+    from steps.params import load_params
+    from steps.promote import rollback, user
+    from steps.workspace import PARAMS
+
+    outcome = rollback(load_params(PARAMS), by or user())
+    click.echo(outcome.says, err=outcome.code != 0)
+    ctx.exit(outcome.code)
+
+
+def _name() -> str:
+    from steps.params import load_params
+    from steps.workspace import PARAMS
+
+    return load_params(PARAMS).register_.name

@@ -1,0 +1,67 @@
+"""pseudo_label: the teacher's boxes on unlabelled training frames, as COCO files that a person may look through."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from mobile_centernet.data.loader import unlabelled_frames
+from mobile_centernet.data.pseudo import MODE, empty_document, pseudo_document
+from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.errors import ModelError
+from mobile_centernet.evaluation.detect import torch_detector
+from mobile_centernet.evaluation.pseudo import confident_objects
+from mobile_centernet.files import write_json
+from mobile_centernet.models.checkpoint import load_model
+from steps import workspace
+from steps.digests import file_digest
+from steps.params import Params
+
+PSEUDO_LABELS = Path("data/pseudo_labels")
+TEACHERS: Mapping[str, Path] = {
+    "bdd100k": workspace.TEACHER / "pretrained.safetensors",
+    "ivslab": workspace.TEACHER / workspace.MODEL_FILE,
+}
+"""The teacher of the phase that trains on this data set."""
+
+
+def pseudo_label(params: Params) -> None:
+    """Write data/pseudo_labels/{bdd100k,ivslab}.json; in the modes skip and distill they only say so."""
+    PSEUDO_LABELS.mkdir(parents=True, exist_ok=True)
+    mode = params.unlabelled.mode
+    for name in TEACHERS:
+        prepared = PreparedSet(workspace.PREPARED / name, "train")
+        path = pseudo_labels_file(name)
+        print(f"{name} train: {len(unlabelled_frames(prepared))} of {len(prepared)} frames are unlabelled, mode {mode}")
+        if mode == MODE:
+            _write(path, prepared, TEACHERS[name], params.unlabelled.score_threshold)
+        else:
+            write_json(path, empty_document(mode, prepared.classes))
+
+
+def pseudo_labels_file(data_set: str) -> Path:
+    """Where the pseudo-labels of a data set's training frames lie."""
+    return PSEUDO_LABELS / f"{data_set}.json"
+
+
+def _write(path: Path, prepared: PreparedSet, teacher_file: Path, score_threshold: float) -> None:
+    teacher = load_model(teacher_file)
+    if teacher.classes != prepared.classes:
+        raise ModelError(f"{teacher_file}: expected the classes {prepared.classes}, found {teacher.classes}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = confident_objects(
+        prepared,
+        torch_detector(teacher.model.to(device)),
+        teacher.input_size,
+        score_threshold=score_threshold,
+        progress=True,
+    )
+    facts = {"teacher": teacher_file.as_posix(), "teacher_sha256": file_digest(teacher_file)}
+    document = pseudo_document(found, prepared.classes, score_threshold=score_threshold, teacher=facts)
+    write_json(path, document)
+    info, boxes = document["info"], len(document["annotations"])
+    print(f"{path}: {boxes} boxes with a score of at least {score_threshold:g} on {info['frames']} frames")
+    if info["boxes_under_one_pixel_left_out"]:
+        print(f"{path}: {info['boxes_under_one_pixel_left_out']} boxes of less than one pixel left out")
+    if info["frames_without_a_box"]:
+        print(f"{path}: {info['frames_without_a_box']} frames without such a box stay unlabelled and are skipped")

@@ -1,0 +1,169 @@
+"""Videos are cut into the frames they have, numbered as in the video; damaged ones are findings."""
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mobile_centernet.data.annotations import Action, FrameState
+from mobile_centernet.data.ivslab import read_ivslab
+from mobile_centernet.data.video import FrameStep, cut_videos
+from mobile_centernet.errors import DataError
+from mobile_centernet.preprocessing import read_image
+
+
+def write_video(path: Path, frames: int, rate: float = 30.0) -> Path:
+    """Frame n is grey of level 8 n, so that a frame tells its number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (64, 48))
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def index_first(path: Path) -> Path:
+    """Move the index (moov) to the front, as cameras and `-movflags faststart` do, so that a cut video still opens."""
+    data, boxes, place = path.read_bytes(), [], 0
+    while place < len(data):
+        size = struct.unpack(">I", data[place : place + 4])[0]
+        boxes.append(data[place : place + size])
+        place += size
+    moov = bytearray(next(box for box in boxes if box[4:8] == b"moov"))
+    table = moov.index(b"stco") + 8
+    for entry in range(struct.unpack(">I", moov[table : table + 4])[0]):
+        at = slice(table + 4 + 4 * entry, table + 8 + 4 * entry)
+        moov[at] = struct.pack(">I", struct.unpack(">I", moov[at])[0] + len(moov))
+    rest = [box for box in boxes if box[4:8] != b"moov"]
+    path.write_bytes(rest[0] + moov + b"".join(rest[1:]))
+    return path
+
+
+def numbers(folder: Path, video: str) -> list[int]:
+    paths = sorted((folder / "JPEGImages/All" / video).iterdir())
+    assert all(path.name.startswith(f"{video}_") and len(path.stem) == len(video) + 6 for path in paths)
+    return [int(path.stem[-5:]) for path in paths]
+
+
+def assert_pictures_are_what_their_names_say(folder: Path) -> None:
+    for path in folder.rglob("*.jpg"):
+        assert abs(read_image(path).mean() - 8 * int(path.stem[-5:])) < 8, path
+
+
+def test_every_nth_frame_becomes_an_unlabelled_frame_of_ivslab(tmp_path: Path) -> None:
+    write_video(tmp_path / "in/1_40_00.mp4", 25)
+    write_video(tmp_path / "in/2_10_00.MP4", 4)
+    out = tmp_path / "ivslab_train"
+    assert cut_videos(tmp_path / "in", out, FrameStep(frames=7), progress=False) == (5, [])
+    assert numbers(out, "1_40_00.mp4") == [0, 7, 14, 21]
+    assert numbers(out, "2_10_00.mp4") == [0]
+    assert_pictures_are_what_their_names_say(out)
+
+    raw = read_ivslab(tmp_path)
+    assert raw.findings == ()
+    assert {frame.state for frame in raw.frames} == {FrameState.UNLABELLED}
+    assert {(frame.video, frame.split) for frame in raw.frames} == {("1_40_00.mp4", "train"), ("2_10_00.mp4", "train")}
+    assert raw.frames[1].name == "1_40_00.mp4/1_40_00.mp4_00007"
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "kept"),
+    [
+        (30.0, 0.1, [0, 3, 6, 9, 12, 15, 18, 21, 24]),
+        (29.97, 0.1, [0, 3, 6, 9, 12, 15, 18, 21, 24]),
+        (25.0, 0.1, [0, 3, 5, 8, 10, 13, 15, 18, 20, 23]),  # 40 ms a frame: the first one in every tenth of a second
+        (10.0, 1.0, [0, 10, 20]),
+        (10.0, 0.001, list(range(25))),
+    ],
+)
+def test_frames_by_time(tmp_path: Path, rate: float, seconds: float, kept: list[int]) -> None:
+    write_video(tmp_path / "in/a.mp4", 25, rate)
+    cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(seconds=seconds), progress=False)
+    assert numbers(tmp_path / "out", "a.mp4") == kept
+    assert_pictures_are_what_their_names_say(tmp_path / "out")
+
+
+def test_two_videos_of_one_name_are_both_there(tmp_path: Path) -> None:
+    for folder in ("monday", "tuesday"):
+        write_video(tmp_path / "in" / folder / "drive.mp4", 3)
+    assert cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False) == (6, [])
+    assert numbers(tmp_path / "out", "monday_drive.mp4") == numbers(tmp_path / "out", "tuesday_drive.mp4") == [0, 1, 2]
+
+    write_video(tmp_path / "in/monday_drive.mp4", 3)
+    frames, findings = cut_videos(tmp_path / "in", tmp_path / "again", FrameStep(), progress=False)
+    assert frames == 6
+    assert [(finding.kind, finding.item) for finding in findings] == [("duplicate_video", "monday/drive.mp4")]
+
+
+def test_a_cut_video_is_a_finding_and_its_whole_frames_stay(tmp_path: Path) -> None:
+    write_video(tmp_path / "in/whole.mp4", 30)
+    path = index_first(write_video(tmp_path / "in/cut.mp4", 30))
+    assert cut_videos(tmp_path / "in", tmp_path / "before", FrameStep(), progress=False) == (60, [])
+    path.write_bytes(path.read_bytes()[:-400])
+    frames, findings = cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False)
+    (finding,) = findings
+    assert (finding.kind, finding.action, finding.item) == ("truncated_video", Action.QUARANTINED, "cut.mp4")
+    assert finding.expected == "30 frames"
+    left = numbers(tmp_path / "out", "cut.mp4")
+    assert 0 < len(left) < 30
+    assert finding.found == f"{len(left) + 1} that decode, of which the last may be half and is left out"
+    assert frames == 30 + len(left)
+    assert numbers(tmp_path / "out", "whole.mp4") == list(range(30))
+    for number in left:
+        name = f"JPEGImages/All/cut.mp4/cut.mp4_{number:05d}.jpg"
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "before" / name).read_bytes()
+
+
+def test_what_is_no_video_is_a_finding(tmp_path: Path) -> None:
+    write_video(tmp_path / "in/good.mp4", 3)
+    cut = write_video(tmp_path / "in/no_index.mp4", 30)
+    cut.write_bytes(cut.read_bytes()[:-400])  # the index is at the end
+    (tmp_path / "in/empty.mp4").write_bytes(b"")
+    (tmp_path / "in/text.mp4").write_text("no video")
+    frames, findings = cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False)
+    assert frames == 3
+    assert {finding.kind for finding in findings} == {"unreadable_video"}
+    assert [finding.item for finding in findings] == ["empty.mp4", "no_index.mp4", "text.mp4"]
+
+
+def test_nothing_to_cut(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none: expected a folder with mp4 files, found nothing there"):
+        cut_videos(tmp_path / "none", tmp_path / "out", FrameStep())
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match="in: expected mp4 files, found none"):
+        cut_videos(tmp_path / "in", tmp_path / "out", FrameStep())
+    (tmp_path / "in/text.mp4").write_text("no video")
+    with pytest.raises(DataError, match="in: expected videos that decode, found none in 1 mp4 files"):
+        cut_videos(tmp_path / "in", tmp_path / "out", FrameStep())
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.real_data
+def test_real_clips(shared_data: Path, tmp_path: Path) -> None:
+    """Two dashcam clips, 25 frames a second: 221 of 960×540 and 38 of 1280×720."""
+    out = tmp_path / "ivslab_train"
+    frames, findings = cut_videos(shared_data / "videos", out, FrameStep(seconds=0.4), progress=False)
+    assert findings == []
+    assert numbers(out, "highway_540p.mp4") == list(range(0, 221, 10))
+    assert numbers(out, "highway_720p.mp4") == [0, 10, 20, 30]
+    assert frames == 27
+    assert read_image(out / "JPEGImages/All/highway_720p.mp4/highway_720p.mp4_00030.jpg").shape == (720, 1280, 3)
+    assert len(read_ivslab(tmp_path).frames) == 27
+
+
+@pytest.mark.real_data
+def test_a_real_clip_that_breaks_off(shared_data: Path, tmp_path: Path) -> None:
+    whole = (shared_data / "videos/highway_720p.mp4").read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/cut.mp4").write_bytes(whole[: len(whole) // 2])
+    frames, (finding,) = cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False)
+    assert finding.kind == "truncated_video"
+    assert finding.found.startswith(f"{frames + 1} that decode, of which the last")
+    capture = cv2.VideoCapture(str(shared_data / "videos/highway_720p.mp4"))
+    for number in range(frames):  # none of them is a grey or smeared picture
+        true = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
+        picture = read_image(tmp_path / f"out/JPEGImages/All/cut.mp4/cut.mp4_{number:05d}.jpg")
+        assert np.abs(picture.astype(int) - true).mean() < 2
+    capture.release()

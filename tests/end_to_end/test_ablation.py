@@ -1,0 +1,38 @@
+"""`dvc repro ablation/dvc.yaml` for real: every row with every seed, and their table."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.end_to_end.project import copy_project, run
+
+TINY = {
+    "input_size": {"width": 64, "height": 32},
+    "ablation.seeds": [1, 2],
+    "ablation.training.epochs": 1,
+    "ablation.training.milestones": [],
+    "ablation.training.batch_size": 8,
+    "ablation.training.distill_epochs": 1,
+}
+
+
+@pytest.mark.slow
+def test_every_row_and_seed_ends_in_the_table_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    project = copy_project(tmp_path, TINY)
+    for target in ("class_weights", "ablation/dvc.yaml"):
+        done = run(project, "dvc", "repro", target)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+    table = pd.read_csv(project / "data/reports/ablation.csv").set_index("row")
+    rows = ["teacher", "student", "student_balanced", "lite_balanced", "student_balanced_distilled"]
+    assert list(table.index) == rows
+    assert (table["seeds"] == 2).all()
+    assert table.loc["student", "params"] > table.loc["lite_balanced", "params"]
+    text = (project / "data/reports/ablation.md").read_text()
+    assert "synthetic clips" in text
+    assert (project / "data/reports/ablation.png").read_bytes().startswith(b"\x89PNG")
+    assert not list((project / ".work").glob("ablation/*/*/*"))
+
+    again = run(project, "dvc", "repro", "ablation/dvc.yaml")
+    assert "Running stage" not in again.stdout

@@ -1,0 +1,416 @@
+"""Initial weights arrive key for key, and the report accounts for every tensor of the file and of the model."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
+from mobile_centernet.data.convert import ClassMap
+from mobile_centernet.data.prepare import prepare
+from mobile_centernet.errors import ModelError
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.checkpoint import load_model, save_model
+from mobile_centernet.models.hrnet import HRNet, HRNetSpec
+from mobile_centernet.models.pretrained import BODY, load_pretrained
+from mobile_centernet.models.registry import MODELS, build_model
+from steps.digests import file_digest
+from steps.params import Params, load_params
+from steps.training import train_teacher
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ("vehicle", "pedestrian")
+HEADS = 12  # tensors: three heads of two convolutions with bias
+
+
+def tiny(seed: int, num_classes: int = 2, planes: int = 2) -> CenterNet:
+    """A body with the official names, small enough for hundreds of files."""
+    torch.manual_seed(seed)
+    body = HRNet(HRNetSpec((2, 3, 4, 5), (1, 1, 1), blocks=1, stage1_blocks=1, stage1_planes=planes))
+    return CenterNet(body, 2, name="tiny", num_classes=num_classes, head_channels=3)
+
+
+def body_of(model: CenterNet) -> dict[str, Tensor]:
+    """The body's tensors under their official names."""
+    return {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
+
+
+def assert_body(model: CenterNet, expected: Mapping[str, Tensor]) -> None:
+    body = model.backbone.state_dict()
+    for name, tensor in expected.items():
+        assert torch.equal(body[name], tensor), name
+
+
+def assert_untouched(model: CenterNet, before: Mapping[str, Tensor]) -> None:
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+# --- Where the weights may be ----------------------------------------------------------------------------------------
+
+
+def plain(body: dict[str, Tensor]) -> object:
+    return body
+
+
+def data_parallel(body: dict[str, Tensor]) -> object:
+    return {f"module.{name}": tensor for name, tensor in body.items()}
+
+
+def lightning(body: dict[str, Tensor]) -> object:
+    return {"epoch": 3, "state_dict": {f"model.backbone.{name}": tensor for name, tensor in body.items()}}
+
+
+def official_training(body: dict[str, Tensor]) -> object:
+    """As the official train.py saves: the model's name under `model`."""
+    return {"epoch": 210, "model": "pose_hrnet", "state_dict": data_parallel(body), "perf": 0.76, "optimizer": {}}
+
+
+def under_model(body: dict[str, Tensor]) -> object:
+    return {"model": {f"backbone.{name}": tensor for name, tensor in body.items()}, "optimizer": {"lr": 1e-3}}
+
+
+@pytest.mark.parametrize("layout", [plain, data_parallel, lightning, official_training, under_model])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_every_layout_of_a_torch_checkpoint(
+    layout: Callable[[dict[str, Tensor]], object], zipped: bool, tmp_path: Path
+) -> None:
+    source, model = body_of(tiny(1)), tiny(2)
+    torch.save(layout(source), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    report = load_pretrained(model, tmp_path / "a.pth")
+    assert_body(model, source)
+    assert report.matched == tuple(BODY + name for name in source)
+    assert report.skipped == ()
+    assert len(report.new) == HEADS
+    assert f"{len(source)} of {len(source)} tensors of the body; the heads are new" in report.summary
+
+
+def test_foreign_safetensors(tmp_path: Path) -> None:
+    source, model = body_of(tiny(1)), tiny(2)
+    safetensors.torch.save_file(source, tmp_path / "a.safetensors", {"format": "pt"})
+    assert len(load_pretrained(model, tmp_path / "a.safetensors").matched) == len(source)
+    assert_body(model, source)
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    source, model = body_of(tiny(1)), tiny(2)
+    torch.save({name: tensor.half() for name, tensor in source.items()}, tmp_path / "a.pt")
+    load_pretrained(model, tmp_path / "a.pt")
+    assert_body(model, {name: tensor.half().to(tensor.dtype) for name, tensor in source.items()})
+
+
+# --- Files of ours ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(tiny(1), path, classes=CLASSES, input_size=(64, 64))
+    return path
+
+
+@pytest.mark.parametrize("classes", [CLASSES, None])
+def test_our_own_file_for_the_same_classes_is_taken_whole(ours: Path, classes: tuple[str, ...] | None) -> None:
+    source, model = tiny(1), tiny(2)
+    report = load_pretrained(model, ours, classes)
+    assert_untouched(model, source.state_dict())
+    assert (report.skipped, report.new) == ((), ())
+    assert f"{HEADS} of {HEADS} tensors of the heads" in report.summary
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "classes"),
+    [(3, None), (3, ("a", "b", "c")), (2, ("bicycle", "scooter")), (2, CLASSES[::-1])],
+    ids=["more", "more by name", "as many others", "another order"],
+)
+def test_other_classes_bring_their_body_and_the_heads_are_new(
+    ours: Path, num_classes: int, classes: tuple[str, ...] | None
+) -> None:
+    source, model = tiny(1), tiny(2, num_classes)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    report = load_pretrained(model, ours, classes)
+    assert_body(model, body_of(source))
+    heads = tuple(name for name in before if not name.startswith(BODY))
+    assert report.new == heads
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in heads)
+    assert {reason for _, reason in report.skipped} == {"a head for other classes (vehicle, pedestrian)"}
+    assert "the heads are new" in report.summary
+
+
+# --- What is skipped, and why ----------------------------------------------------------------------------------------
+
+
+def test_every_skipped_entry_has_its_reason(tmp_path: Path) -> None:
+    source, model = body_of(tiny(1)), tiny(2)
+    before = body_of(model)
+    wrong: dict[str, tuple[object, str]] = {
+        "conv1.weight": (torch.zeros(64, 1, 3, 3), "shape (64, 1, 3, 3) where (64, 3, 3, 3) is expected"),
+        "bn1.weight": (torch.full((64,), torch.nan), "holds NaN or infinity"),
+        "bn2.bias": (torch.ones(64).to_sparse(), "not a dense tensor of real numbers"),
+        "bn2.weight": ([1.0] * 64, "a list, not a tensor"),
+        "module.conv2.weight": (source["conv2.weight"] + 1, "a second tensor for backbone.conv2.weight"),
+        "classifier.weight": (torch.zeros(5, 5), "no such tensor in tiny"),
+    }
+    torch.save(source | {name: value for name, (value, _) in wrong.items()}, tmp_path / "a.pth")
+    report = load_pretrained(model, tmp_path / "a.pth")
+    assert dict(report.skipped) == {name: reason for name, (_, reason) in wrong.items()}
+    kept = {"conv1.weight", "bn1.weight", "bn2.bias", "bn2.weight"}
+    assert_body(model, {name: (before if name in kept else source)[name] for name in source})
+    assert {BODY + name for name in kept} <= set(report.new)
+
+
+def test_every_tensor_is_accounted_for_once(tmp_path: Path) -> None:
+    source, model = body_of(tiny(1, planes=4)), tiny(2)
+    torch.save(source | {"extra.weight": torch.ones(1)}, tmp_path / "a.pth")
+    report = load_pretrained(model, tmp_path / "a.pth")
+    assert len(report.matched) + len(report.skipped) == len(source) + 1
+    assert sorted(report.matched + report.new) == sorted(model.state_dict())
+
+
+def test_the_report_reads_well_and_is_json(tmp_path: Path) -> None:
+    torch.save(body_of(tiny(1, planes=4)) | {"final_layer.bias": torch.ones(17)}, tmp_path / "a.pth")
+    report = load_pretrained(tiny(2), tmp_path / "a.pth")
+    lines = str(report).splitlines()
+    assert lines[0] == report.summary
+    shapes = "shape (4, 64, 1, 1) where (2, 64, 1, 1) is expected"
+    assert f"(layer1 20, transition1 2): another shape, as layer1.0.conv1.weight: {shapes}" in lines[1]
+    assert lines[2].endswith("skipped 1 (final_layer 1): no such tensor in tiny")
+    assert "heatmap_head 4, size_head 4, offset_head 4" in lines[3]
+    document = json.loads(json.dumps(report.document()))
+    assert {"name": "final_layer.bias", "reason": "no such tensor in tiny"} in document["skipped"]
+    assert document["matched"] == list(report.matched)
+
+
+# --- Files that are refused ------------------------------------------------------------------------------------------
+
+
+class Malice:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_code_in_a_checkpoint_is_refused_and_never_run(zipped: bool, tmp_path: Path) -> None:
+    content = body_of(tiny(1)) | {"payload": Malice(tmp_path / "marker")}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"a\.pth: expected .* plain values, found '(posix|nt)\.mkdir', which could"):
+        load_pretrained(tiny(2), tmp_path / "a.pth")
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("suffix", ["zip.pth", "legacy.pth", "safetensors"])
+def test_a_damaged_file_is_one_sentence_and_leaves_the_model_alone(suffix: str, tmp_path: Path) -> None:
+    """Cut anywhere, or with bytes flipped where names and shapes are."""
+    path, model, scratch = tmp_path / f"a.{suffix}", tiny(2), tiny(2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    if suffix == "safetensors":
+        save_model(tiny(1), path, classes=CLASSES, input_size=(64, 64))
+    else:
+        torch.save(body_of(tiny(1)), path, _use_new_zipfile_serialization=suffix == "zip.pth")
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    cuts = [whole[:size] for size in rng.integers(0, len(whole) - 1, 40)]
+    flips = []
+    for _ in range(80):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(0, min(len(whole), 20_000), 30)] ^= rng.integers(1, 256, 30).astype(np.uint8)
+        flips.append(damaged.tobytes())
+    refused = 0
+    for content in cuts + flips:
+        path.write_bytes(content)
+        try:
+            load_pretrained(scratch, path)  # some flips hit a value alone, which a format without checksum cannot tell
+        except ModelError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+            with pytest.raises(ModelError):
+                load_pretrained(model, path)
+    assert refused >= len(cuts)
+    assert_untouched(model, before)
+
+
+def test_one_flipped_bit_of_a_weight_is_found_by_the_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(body_of(tiny(1)), path)
+    content = bytearray(path.read_bytes())
+    weight = body_of(tiny(1))["conv2.weight"].numpy().tobytes()
+    content[content.index(weight) + 5000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"found a damaged one: .*/data/\d+ does not match its checksum"):
+        load_pretrained(tiny(2), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.pth", [torch.ones(1)], "expected tensors by name, found a list"),
+        ("a.pth", {}, r"found 0 entries and none that fits$"),
+        ("a.ckpt", {}, r"expected a \.safetensors, \.pth or \.pt file, found '\.ckpt'"),
+        (
+            "a.pth",
+            {"encoder.weight": torch.ones(5, 5), "bn1.weight": torch.ones(64)},  # fits, but is nothing without kernels
+            r"expected convolution kernels of tiny's body, such as conv1.weight \(64, 3, 3, 3\); "
+            r"found 2 entries and none that fits, the first, encoder.weight: no such tensor in tiny",
+        ),
+    ],
+)
+def test_a_file_without_anything_of_the_body(name: str, content: object, complaint: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / name)
+    model = tiny(2)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(ModelError, match=complaint) as raised:
+        load_pretrained(model, tmp_path / name)
+    assert str(tmp_path / name) in str(raised.value)
+    assert_untouched(model, before)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"absent\.pth: expected a file of initial weights, found no such file"):
+        load_pretrained(tiny(1), tmp_path / "absent.pth")
+
+
+# --- The official checkpoints, by their published names and shapes ---------------------------------------------------
+
+
+def official(name: str, shared_oracles: Path) -> dict[str, Tensor]:
+    """Random values under the official names and shapes."""
+    shapes = json.loads((shared_oracles / "hrnet_state_dicts.json").read_text())[name]
+    generator = torch.Generator().manual_seed(0)
+    return {
+        key: torch.tensor(7) if key.endswith("num_batches_tracked") else torch.rand(shape, generator=generator)
+        for key, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "checkpoint", "body", "skipped_modules"),
+    [
+        ("hrnet_w16", "pose_hrnet_w16_student", 402, {"final_layer"}),
+        ("hrnet_w32", "pose_hrnet_w32_teacher", 1752, {"final_layer"}),
+        ("hrnet_w32", "imagenet_hrnet_w32", 1752, {"incre_modules", "downsamp_modules", "final_layer", "classifier"}),
+        ("hrnet_w16_lite", "imagenet_hrnet_w18_small_v1", None, {"incre_modules", "downsamp_modules", "final_layer"}),
+    ],
+)
+def test_official_checkpoints_fill_the_whole_body(
+    row: str, checkpoint: str, body: int | None, skipped_modules: set[str], shared_oracles: Path, tmp_path: Path
+) -> None:
+    if row not in MODELS:
+        pytest.skip(f"the table of models has no {row}")
+    source = official(checkpoint, shared_oracles)
+    if checkpoint.startswith("pose"):  # what the published pose files hold beside the body
+        source |= {"final_layer.weight": torch.rand(17, 32, 1, 1), "final_layer.bias": torch.rand(17)}
+    torch.save(source, tmp_path / "official.pth", _use_new_zipfile_serialization=False)
+    model = build_model(row, 4)
+    report = load_pretrained(model, tmp_path / "official.pth")
+    ours = model.backbone.state_dict()
+    assert body in (None, len(ours))
+    assert report.matched == tuple(BODY + name for name in source if name in ours)
+    assert len(report.matched) == len(ours)
+    assert_body(model, {name: source[name] for name in ours})
+    assert {reason for _, reason in report.skipped} == {f"no such tensor in {row}"}
+    assert skipped_modules <= {name.split(".")[0] for name, _ in report.skipped}
+    assert len(report.new) == HEADS
+
+
+def test_small_imagenet_weights_in_the_student_leave_stage_1_new(shared_oracles: Path, tmp_path: Path) -> None:
+    """W18-small-v1 has the student's branches, and one narrower bottleneck where the student has four."""
+    torch.save(official("imagenet_hrnet_w18_small_v1", shared_oracles), tmp_path / "official.pth")
+    report = load_pretrained(build_model("hrnet_w16", 4), tmp_path / "official.pth")
+    new = {name.split(".")[1] for name in report.new if name.startswith(BODY)}
+    assert new == {"layer1", "transition1"}
+    reasons = dict(report.skipped)
+    assert reasons["layer1.0.conv1.weight"] == "shape (32, 64, 1, 1) where (64, 64, 1, 1) is expected"
+
+
+# --- As params.yaml's `init`, through the stage ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace with two small prepared sets, without a tracking server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port: nobody listens
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for name in ("bdd100k", "ivslab"):
+        prepare_frames(tmp_path / "raw" / name, Path("data/prepared") / name)
+    weights = {name: {"weights": dict.fromkeys(CLASSES, 1.0)} for name in ("bdd100k", "ivslab")}
+    Path("data/prepared/class_weights.json").write_text(json.dumps(weights))
+    return tmp_path
+
+
+def prepare_frames(raw: Path, out: Path) -> None:
+    raw.mkdir(parents=True)
+    frames = []
+    for i, split in enumerate(["train", "train", "val"]):
+        image = np.full((64, 64, 3), 60, np.uint8)
+        cv2.rectangle(image, (8, 8), (40, 40), (230, 230, 230), -1)
+        cv2.imwrite(str(raw / f"{i}.jpg"), image)
+        box = Box("vehicle", (8.0, 8.0, 41.0, 41.0))
+        frames.append(Frame(raw / f"{i}.jpg", str(i), str(i), split, FrameState.LABELLED, (box,)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    to_classes = ClassMap(CLASSES, {name: name for name in CLASSES})
+    prepare(RawSet(raw, tuple(frames), ()), frames, to_classes, out, max_size=(64, 64), workers=1, progress=False)
+
+
+def with_init(init: Path | None) -> Params:
+    """One epoch a phase with a learning rate that moves no weight: what comes out is what went in."""
+    params = load_params(ROOT / "params.yaml")
+    still: dict[str, Any] = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-30, "milestones": (), "ema_decay": 0.0}
+    section = params.train_teacher
+    phases = {name: getattr(section, name).model_copy(update=still) for name in ("pretrain", "finetune")}
+    return params.model_copy(
+        update={
+            "train_teacher": section.model_copy(update={"model": "hrnet_w16", "init": init, **phases}),
+            "input_size": params.input_size.model_copy(update={"width": 64, "height": 64}),
+            "hardware": params.hardware.model_copy(update={"precision": "fp32", "workers": 0}),
+        }
+    )
+
+
+def kernels(model: CenterNet) -> dict[str, Tensor]:
+    """What an optimizer alone changes; batch norm's statistics follow the frames."""
+    return {name: tensor for name, tensor in model.backbone.named_parameters() if tensor.ndim > 1}
+
+
+def test_the_stage_starts_from_the_file_and_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(11)
+    source = build_model("hrnet_w16", 1)
+    save_model(source, project / "other.safetensors", classes=["tram"], input_size=(64, 64))
+    train_teacher(with_init(Path("other.safetensors")))
+    trained = load_model(project / "data/models/teacher/model.safetensors").model
+    for name, tensor in kernels(source).items():
+        assert torch.equal(kernels(trained)[name], tensor), name
+    said = capsys.readouterr().out
+    assert "other.safetensors into hrnet_w16: 402 of 402 tensors of the body; the heads are new" in said
+    assert "a head for other classes (tram)" in said
+    report = json.loads((project / "data/models/teacher/init.json").read_text())
+    digest = file_digest(project / "other.safetensors")
+    assert (report["file"], report["sha256"]) == ("other.safetensors", digest)
+    assert (len(report["matched"]), len(report["skipped"]), len(report["new"])) == (402, HEADS, HEADS)
+    first = json.loads((project / "data/models/teacher/training.json").read_text())
+    assert first["init"] == {"file": "other.safetensors", "sha256": digest}
+
+    train_teacher(with_init(None))
+    second = json.loads((project / "data/models/teacher/training.json").read_text())
+    assert second["init"] is None
+    assert not (project / "data/models/teacher/init.json").exists()
+    assert all(first[name]["fingerprint"] != second[name]["fingerprint"] for name in ("pretrain", "finetune"))
+
+
+def test_the_stage_names_a_missing_file_before_it_trains(project: Path) -> None:
+    with pytest.raises(ModelError, match=r"^absent\.pth: expected a file of initial weights, found no such file$"):
+        train_teacher(with_init(Path("absent.pth")))
+    assert not (project / ".work").exists()

@@ -89,7 +89,7 @@ def judge(
     facts = Facts(
         challenger=candidates[0],
         champion=candidates[1] if champion else None,
-        difference=difference and Bounds(difference.value, difference.lower, difference.upper),
+        difference=Bounds(difference.value, difference.lower, difference.upper) if difference else None,
         test_set=test_set,
         parity=challenger[1].parity,
         required=precision,

@@ -336,7 +336,7 @@ class Promotion(Section):
     )
     max_mib: Annotated[float, Field(gt=0)] = Field(description="largest size of the scored file, MiB")
     max_latency_ms: Annotated[float, Field(gt=0)] = Field(
-        description="longest median time of one picture on the machine that judges, ms; devices have budgets of their own"
+        description="longest median time of a picture on the machine that judges, ms; devices have their own"
     )
     min_unseen: Annotated[float, Field(gt=0, le=1)] = Field(
         description="least share of the test frames that the champion was not trained on; the others are left out"

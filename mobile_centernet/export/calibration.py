@@ -34,6 +34,9 @@ _METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "entropy": (CalibrationMethod.Entropy, {"symmetric": True, "num_bins": 512, "num_quantized_bins": 128}),
 }
 
+# Half a point of mAP@0.5 is one box that tips over its threshold: it tells nothing about which way is better.
+EQUAL = 0.005
+
 FLOAT_LAYERS = ("none", "outputs", "ends")
 
 
@@ -71,14 +74,15 @@ def quantize(
 ) -> Quantized:
     """Try every method with every choice of layers that stay float32, and keep the best.
 
-    The best has the highest mAP@0.5; among equals it is the closest to float32, then the first.
+    The best is the one whose scores are closest to float32 among those within EQUAL of the highest mAP@0.5.
     """
     trials: dict[Trial, ModelProto] = {}
     ranges = {method: calibrate(graph, inputs, method) for method in methods}
     for method, float_layers in product(methods, FLOAT_LAYERS):
         candidate = to_int8(graph, ranges[method], float_nodes(graph, float_layers), "tensorrt")
         trials[Trial(method, float_layers, *judge(candidate))] = candidate
-    chosen = max(trials, key=lambda trial: (round(trial.map50, 4), -trial.score_difference))
+    highest = max(trial.map50 for trial in trials)
+    chosen = min((t for t in trials if t.map50 >= highest - EQUAL), key=lambda trial: trial.score_difference)
     kept_float = float_nodes(graph, chosen.float_layers)
     # The other layout is not worth a search of its own: with its zero points it is the closer one anyway.
     cpu = to_int8(graph, ranges[chosen.method], kept_float, "cpu")

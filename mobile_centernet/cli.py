@@ -15,6 +15,7 @@ from mobile_centernet.errors import UserError
 
 USER_ERROR = 2
 PLUG_INS = "mobile_centernet.commands"
+MODEL_HELP = "A .onnx, .safetensors or .engine file, or models:/NAME@ALIAS."
 
 
 class InputSize(click.ParamType[tuple[int, int]]):
@@ -81,19 +82,91 @@ def info(model: str | None, all_models: bool, classes: int, size: tuple[int, int
 
 
 @main.command()
-@click.argument("source", metavar="IMAGE_OR_DIR", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), required=True, help="An exported .onnx file.")
+@click.argument("source", metavar="SOURCE")
+@click.option("--model", metavar="MODEL", required=True, help=MODEL_HELP)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Least score.")
+@click.option(
+    "--threshold", "thresholds", multiple=True, default=("0.3",), show_default=True, help="SCORE, or CLASS=SCORE."
+)
+@click.option("--no-drawing", is_flag=True, help="Only the lists.")
+@click.option("--frames", type=click.IntRange(min=1), help="Stop a video or camera after so many frames.")
 @click.pass_context
-def predict(ctx: click.Context, source: Path, model: Path, out: Path, threshold: float) -> None:
-    """Draw detections on one picture, or on all below a folder, and list them in OUT/detections.json.
+def predict(
+    ctx: click.Context,
+    source: str,
+    model: str,
+    out: Path,
+    thresholds: tuple[str, ...],
+    no_drawing: bool,
+    frames: int | None,
+) -> None:
+    """Draw detections on SOURCE: a picture, all below a folder, a video file, or a camera's number (until Ctrl-C).
 
-    Exit code 3: some pictures could not be read; they are listed under "errors".
+    OUT/detections.json lists all, results.json is for pycocotools, detections.csv is as the competition wants it.
+    Exit code 3: some pictures or frames could not be read; they are listed under "errors".
     """
     from mobile_centernet.commands.predict import predict
 
-    ctx.exit(predict(source, model, out, threshold))
+    ctx.exit(predict(source, model, out, thresholds, not no_drawing, frames))
+
+
+@main.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--split", help="Which split.  [default: test, else val, of a prepared set; all of a raw one]")
+@click.option("--images", type=click.Path(path_type=Path), help="Where the pictures of a COCO file lie.")
+@click.option("--map", "mappings", multiple=True, metavar="CATEGORY=CLASS", help="CATEGORY= drops one.")
+@click.option(
+    "--unmapped",
+    type=click.Choice(["refuse", "drop", "ignore"]),
+    default="refuse",
+    show_default=True,
+    help="Categories without a class.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    model: str,
+    data: Path,
+    split: str | None,
+    images: Path | None,
+    mappings: tuple[str, ...],
+    unmapped: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Print mAP@0.5 and AP by class of MODEL on DATA: a prepared set, raw BDD100K or ivslab, a COCO folder or file.
+
+    MODEL is a .onnx, .safetensors or .engine file or models:/NAME@ALIAS. Exit code 3: some frames could not be read.
+    """
+    from mobile_centernet.commands.evaluate import evaluate
+
+    ctx.exit(evaluate(model, data, split, images, mappings, unmapped, threads, as_json))
+
+
+@main.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--size", "sizes", type=InputSize(), multiple=True, help="Input size of checkpoints; may be repeated.")
+@click.option("--picture", type=click.Path(path_type=Path), help="A JPEG.  [default: one of 1280x720, made here]")
+@click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured pictures a model.")
+@click.option("--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Pictures before these.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def bench(
+    models: tuple[str, ...],
+    sizes: tuple[tuple[int, int], ...],
+    picture: Path | None,
+    runs: int,
+    warm_up: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure latency, throughput and memory of each MODEL, end to end and by part; they take turns in one run."""
+    from mobile_centernet.commands.bench import bench
+
+    bench(models, sizes, picture, runs, warm_up, threads, as_json)
 
 
 @main.group()

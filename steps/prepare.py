@@ -49,6 +49,7 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
             out,
             max_size=params.store.max_size.hw,
             quality=params.store.jpeg_quality,
+            work=workspace.WORK / stage,
         )
         tracker.log(dict(_numbers(report)))
         with TemporaryDirectory() as folder:  # the report alone, not the pictures beside it

@@ -151,12 +151,13 @@ def test_predict_writes_pictures_and_detections(model: Path, pictures: Path, tmp
     result = predict(pictures, model, out, "--threshold", 0.05)
     assert (result.exit_code, result.stderr) == (0, "")
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert found == {"a.jpg", "b.PNG", "night/a.jpg", "detections.json"}
+    lists = {"detections.json", "results.json", "detections.csv"}
+    assert found == {"a.jpg", "b.PNG", "night/a.jpg"} | lists
     document = json.loads((out / "detections.json").read_text())
     assert document["images"] == [
-        {"file_name": "a.jpg", "width": 320, "height": 180},
-        {"file_name": "b.PNG", "width": 30, "height": 40},
-        {"file_name": "night/a.jpg", "width": 1280, "height": 720},
+        {"id": 1, "file_name": "a.jpg", "width": 320, "height": 180},
+        {"id": 2, "file_name": "b.PNG", "width": 30, "height": 40},
+        {"id": 3, "file_name": "night/a.jpg", "width": 1280, "height": 720},
     ]
     assert (document["threshold"], document["classes"], document["errors"]) == (0.05, list(CLASSES), [])
     assert {row["file_name"] for row in document["detections"]} == {"a.jpg", "b.PNG", "night/a.jpg"}

@@ -4,8 +4,12 @@ The folder holds
 - `images-00000.tar`, ...: the resized pictures (`mobile_centernet.data.shards`),
 - `annotations_<split>.json`: a COCO document (`mobile_centernet.data.coco`),
 - `report.json`: counts per split, and one finding for each item that was dropped or changed.
+
+It is written in a work folder that outlives a kill: the next run goes on behind the last finished shard
+(`mobile_centernet.data.journal`) and ends with the same bytes.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -14,17 +18,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mobile_centernet import preprocessing
+from mobile_centernet.data import convert as conversion
+from mobile_centernet.data import journal as journals
+from mobile_centernet.data import shards as archives
+
 from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.check import perceptual
 from mobile_centernet.data.check.duplicates import by_key, leaked_frames, near_copies, videos_in_two_splits
 from mobile_centernet.data.check.perceptual import NEAR, PictureHash, perceptual_hash
 from mobile_centernet.data.coco import CocoWriter, Document, annotations_name
 from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.journal import Entry, Journal, Placed
 from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.reading import quarantined
 from mobile_centernet.data.shards import ShardWriter
@@ -88,12 +100,16 @@ def prepare(
     quality: int = 90,
     workers: int | None = None,
     progress: bool = True,
+    work: Path | None = None,
 ) -> Document:
     """Write `frames` (out of `raw`, each with its final split) to the folder `out` and return its report.
 
     Pictures are shrunk, never enlarged, so that their long side fits the longer and their short side the shorter
     of `max_size`, and compressed at `quality`. `workers` processes share the work (default: one per core); the bytes
     written do not depend on their number. `out` appears only when it is complete and replaces an older prepared set.
+    What a killed run had finished in the folder `work` (default: `.<name>.partial` beside `out`) is used again if
+    frames, pictures (by size and time of change), settings and code are the same, and else thrown away. After a
+    failure `work` is kept, too, the default one is not.
     Raises DataError where `out` cannot be written or holds something else, and where no frame can be used.
     """
     frames = list(frames)
@@ -101,24 +117,25 @@ def prepare(
     splits = list(dict.fromkeys(frame.split for frame in frames))
     ordered = sorted(frames, key=lambda frame: splits.index(frame.split))
     store = partial(_store, root=raw.root, class_map=class_map, max_size=max_size, quality=quality)
-    results = in_order(store, ordered, workers)
-    shown = tqdm(zip(ordered, results, strict=True), "prepare", len(ordered), disable=not progress)
-
     classes, findings = class_map.classes, list(raw.findings)
     counts = {split: SplitCounts() for split in splits}
     stored: list[tuple[Frame, PictureHash]] = []
-    with _new_folder(out) as folder, ShardWriter(folder) as shards:
+    mark = _fingerprint(ordered, raw.root, class_map, max_size, quality)
+    with _new_folder(out, mark, work) as journal, ShardWriter(journal.set, journal.shards) as shards:
+        folder = journal.set
+        results = in_order(store, ordered[journal.frames :], workers)
+        entries = chain(journal.entries(), _place(ordered[journal.frames :], results, shards, journal))
+        shown = tqdm(zip(ordered, entries, strict=True), "prepare", len(ordered), disable=not progress)
         for split, members in groupby(shown, key=lambda pair: pair[0].split):
             with CocoWriter(folder / annotations_name(split), classes) as coco:
-                for frame, result in members:
-                    if isinstance(result, Finding):
-                        findings.append(result)
+                for frame, entry in members:
+                    if isinstance(entry, Finding):
+                        findings.append(entry)
                         continue
-                    place = shards.add(f"{frame.name}.jpg", result.jpeg)
-                    coco.add(frame, result.size, place, result.converted)
-                    counts[split].add(frame, result.converted, classes)
-                    stored.append((frame, result.hash))
-                    findings += result.converted.findings
+                    coco.add(frame, entry.size, entry.place, entry.converted)
+                    counts[split].add(frame, entry.converted, classes)
+                    stored.append((frame, entry.hash))
+                    findings += entry.converted.findings
         if not any(split.frames for split in counts.values()):
             raise DataError(f"{raw.root}: expected readable pictures, found none in {len(frames)} frames")
         report = {
@@ -149,6 +166,40 @@ def _check(frames: Sequence[Frame]) -> None:
     names = Counter(frame.name for frame in frames)
     if twice := [name for name, count in names.items() if count > 1]:
         raise DataError(f"prepare: expected every frame once, found {twice[0]} twice")
+
+
+def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
+    """sha256 of everything that the bytes of the shards and their journal depend on."""
+    digest = hashlib.sha256(repr((class_map, max_size, quality, cv2.__version__, np.__version__)).encode())
+    for module in (preprocessing, perceptual, conversion, archives, journals):
+        digest.update(Path(module.__file__).read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    for frame in frames:
+        try:
+            status = frame.image.stat()
+            picture = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            picture = None  # reported when its turn comes
+        boxes = [(box.category, box.xyxy, box.ignore, box.spelling) for box in frame.boxes]
+        facts = (frame.name, frame.video, frame.split, str(frame.state), frame.declared_size, dict(frame.attributes))
+        line = repr((os.path.relpath(frame.image, root), picture, facts, boxes))
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _place(
+    frames: Iterable[Frame], results: Iterable[Stored | Finding], shards: ShardWriter, journal: Journal
+) -> Iterator[Entry]:
+    """Put pictures into their shards, and note what is known about each frame."""
+    for frame, result in zip(frames, results, strict=True):
+        entry: Entry
+        if isinstance(result, Finding):
+            entry = result
+        else:
+            place = shards.add(f"{frame.name}.jpg", result.jpeg)
+            entry = Placed(place, result.size, result.converted, result.hash)
+        journal.add(entry)
+        yield entry
 
 
 def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, quality: int) -> Stored | Finding:
@@ -202,22 +253,27 @@ def _by_kind(findings: Iterable[Finding], action: Action) -> dict[str, int]:
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write in, which takes its place only when everything went well."""
-    written, replaced = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.replaced")
+def _new_folder(out: Path, fingerprint: str, work: Path | None) -> Iterator[Journal]:
+    """A journal whose set takes the place of `out` only when everything went well."""
+    beside, replaced = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.replaced")
+    folder = work or beside
     try:
         if out.exists() and not (out / REPORT).is_file() and not (out.is_dir() and not any(out.iterdir())):
             raise DataError(f"{out}: expected a new folder or an older prepared set, found something else")
-        for leftover in (written, replaced):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        written.mkdir(parents=True)
-        yield written
+        shutil.rmtree(replaced, ignore_errors=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder, fingerprint)
+        yield journal
+        complete = out.with_name(f".{out.name}.complete")
+        shutil.rmtree(complete, ignore_errors=True)
+        shutil.move(journal.set, complete)  # a copy where `work` is on another disk; renamed below, at once
         if out.exists():
             out.rename(replaced)
-        written.rename(out)
+        complete.rename(out)
+        shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise DataError(f"{out}: expected a folder that can be written ({error})") from error
     finally:
-        for leftover in (written, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+        if work is None:
+            shutil.rmtree(beside, ignore_errors=True)

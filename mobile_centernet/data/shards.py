@@ -23,15 +23,20 @@ class Place(NamedTuple):
     nbytes: int
 
 
+def shard_name(number: int) -> str:
+    """File name of a shard, from 0."""
+    return f"images-{number:05d}.tar"
+
+
 class ShardWriter:
-    """Appends pictures to `images-00000.tar`, `images-00001.tar`, ... in one folder.
+    """Appends pictures to `images-00000.tar`, `images-00001.tar`, ... in one folder, after the first `finished` ones.
 
     The same pictures in the same order give the same bytes: owner, mode and time of all members are fixed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, finished: int = 0) -> None:
         self._folder = folder
-        self._shards = 0
+        self._shards = finished
         self._frames = 0
         self._file: BinaryIO | None = None
         self._tar: tarfile.TarFile | None = None
@@ -50,7 +55,7 @@ class ShardWriter:
         if self._file and self._tar and self._frames < MAX_FRAMES and self._file.tell() < MAX_BYTES:
             return self._file, self._tar
         self.close()
-        path = self._folder / f"images-{self._shards:05d}.tar"
+        path = self._folder / shard_name(self._shards)
         self._file = path.open("wb")
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 closed in close()
         self._shards += 1

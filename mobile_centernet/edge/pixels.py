@@ -1,6 +1,6 @@
 """`preprocessing` for a device: OpenCV where it is installed, else numpy and Pillow, which give the same pixels.
 
-OpenCV with what it brings is 160 MB, more than everything else on the device together.
+OpenCV with the libraries in its wheel is 160 MB, nearly as much as everything else on a device together.
 """
 
 try:

@@ -72,21 +72,23 @@ Judge = Callable[[ModelProto], tuple[float, float]]
 def quantize(
     graph: ModelProto, inputs: Sequence[NDArray[np.float32]], methods: Sequence[Method], judge: Judge
 ) -> Quantized:
-    """Try every method with every choice of layers that stay float32, and keep the best.
-
-    The best is the one whose scores are closest to float32 among those within EQUAL of the highest mAP@0.5.
-    """
+    """Try every method with every choice of layers that stay float32, and keep the `best`."""
     trials: dict[Trial, ModelProto] = {}
     ranges = {method: calibrate(graph, inputs, method) for method in methods}
     for method, float_layers in product(methods, FLOAT_LAYERS):
         candidate = to_int8(graph, ranges[method], float_nodes(graph, float_layers), "tensorrt")
         trials[Trial(method, float_layers, *judge(candidate))] = candidate
-    highest = max(trial.map50 for trial in trials)
-    chosen = min((t for t in trials if t.map50 >= highest - EQUAL), key=lambda trial: trial.score_difference)
+    chosen = best(tuple(trials))
     kept_float = float_nodes(graph, chosen.float_layers)
     # The other layout is not worth a search of its own: with its zero points it is the closer one anyway.
     cpu = to_int8(graph, ranges[chosen.method], kept_float, "cpu")
     return Quantized(chosen, tuple(trials), trials[chosen], cpu)
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The one whose scores are closest to float32 among those within EQUAL of the highest mAP@0.5."""
+    highest = max(trial.map50 for trial in trials)
+    return min((t for t in trials if t.map50 >= highest - EQUAL), key=lambda trial: trial.score_difference)
 
 
 def balanced_frames(prepared: PreparedSet, count: int) -> list[int]:

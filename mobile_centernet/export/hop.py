@@ -8,26 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.evaluation.detect import Detect
+from mobile_centernet.evaluation.detect import Detect, FoundBoxes
 from mobile_centernet.export.measure import Accuracy, measure
-from mobile_centernet.export.parity import Limits, Parity, compare_detectors, exceeded
+from mobile_centernet.export.parity import Limits, Parity, compare_found, exceeded
+from mobile_centernet.preprocessing import to_input
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What every hop is compared with: torch on `frames`, detection by detection on the first few (`images`)."""
+    """What every hop is compared with: torch on `frames`, detection by detection (`found`) on the first few."""
 
-    detect: Detect
     frames: PreparedSet
-    images: Sequence[NDArray[np.uint8]]
+    inputs: Sequence[NDArray[np.float32]]
+    found: Sequence[FoundBoxes]
     input_size: tuple[int, int]
     accuracy: Accuracy
 
     @classmethod
     def of(cls, detect: Detect, frames: PreparedSet, parity_frames: int, input_size: tuple[int, int]) -> "Reference":
         """Raises DataError where `frames` hold no box to find."""
-        images = [frames.image(i) for i in range(min(parity_frames, len(frames)))]
-        return cls(detect, frames, images, input_size, measure(frames, detect, input_size))
+        inputs = [to_input(frames.image(i), input_size) for i in range(min(parity_frames, len(frames)))]
+        found = [detect(image) for image in inputs]
+        return cls(frames, inputs, found, input_size, measure(frames, detect, input_size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Hop:
 
 def compare_with(reference: Reference, detect: Detect, limits: Limits) -> Hop:
     """Measure `detect`, which takes one picture at a time, on the reference's frames."""
-    parity = compare_detectors(reference.detect, detect, reference.images, reference.input_size)
+    parity = compare_found(reference.found, detect, reference.inputs)
     accuracy = measure(reference.frames, detect, reference.input_size)
     before = reference.accuracy
     objections = exceeded(parity, before.ap50, accuracy.ap50, limits)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.errors import ModelError
-from mobile_centernet.evaluation.detect import Detect, torch_detector
+from mobile_centernet.evaluation.detect import Detect, FoundBoxes, torch_detector
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.preprocessing import to_input
 
@@ -124,14 +124,19 @@ def compare_detectors(
     reference: Detect, candidate: Detect, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]
 ) -> Parity:
     """Any hop: both take [1, 3, h, w], RGB 0..255, and give boxes in input pixels, scores and labels."""
-    if not images:
-        raise ModelError("parity needs at least one picture, found none")
     inputs = [to_input(image, input_size) for image in images]
-    pairs = [_Pairs.of(reference(image), candidate(image)) for image in inputs]
+    return compare_found([reference(image) for image in inputs], candidate, inputs)
+
+
+def compare_found(reference: Sequence[FoundBoxes], candidate: Detect, inputs: Sequence[NDArray[np.float32]]) -> Parity:
+    """The same for a reference that has been run over `inputs`. Raises ModelError when there are none."""
+    if not inputs:
+        raise ModelError("parity needs at least one picture, found none")
+    pairs = [_Pairs.of(found, candidate(image)) for found, image in zip(reference, inputs, strict=True)]
     detections = sum(pair.detections for pair in pairs)
     matched = sum(len(pair.scores) for pair in pairs)
     return Parity(
-        images=len(images),
+        images=len(inputs),
         detections=detections,
         labels_agreement=matched / detections,
         worst_unmatched=max(pair.worst_unmatched for pair in pairs),
@@ -141,9 +146,6 @@ def compare_detectors(
         ),
         confident=_confident(pairs),
     )
-
-
-Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class _Pairs:
     worst_unmatched: float
 
     @classmethod
-    def of(cls, reference: Found, candidate: Found) -> "_Pairs":
+    def of(cls, reference: FoundBoxes, candidate: FoundBoxes) -> "_Pairs":
         ours, theirs = _one_image(reference), _one_image(candidate)
         i, j = _match(ours, theirs)
         return cls(
@@ -177,7 +179,7 @@ class _Pairs:
 _Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
 
-def _one_image(found: Found) -> _Rows:
+def _one_image(found: FoundBoxes) -> _Rows:
     boxes, scores, labels = found
     return boxes[0].astype(np.float64), scores[0].astype(np.float64), labels[0]
 

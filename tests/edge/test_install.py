@@ -73,7 +73,7 @@ print(json.dumps(answer))
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment with `mobile-centernet[edge]`, built from a copy of the project."""
     folder = tmp_path_factory.mktemp("device")
-    parts = ["pyproject.toml", "README.md", "mobile_centernet"]
+    parts = ["pyproject.toml", "README.md", "mobile_centernet", "steps", "pipelines"]
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *parts]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     for name in listed:
@@ -144,6 +144,8 @@ def test_it_detects_what_is_detected_here(python: Path, release: Path, tmp_path:
 @pytest.mark.slow
 def test_its_command_verifies_bundles(python: Path, release: Path) -> None:
     command = [python.with_name("mobile-centernet"), "bundle", "verify", release / "street-1.tar", "--trust"]
+    shown = subprocess.run([command[0], "--help"], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "") and "bundle" in shown.stdout
     good = subprocess.run([*command, release / "key.pub"], capture_output=True, text=True, check=False)
     assert (good.returncode, good.stderr) == (0, "") and "verified: street 1, release 1" in good.stdout
     generate_keys(release / "stranger")

@@ -1,0 +1,159 @@
+"""A prepare that was killed goes on behind its last finished shard and ends with the bytes of an uninterrupted one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mobile_centernet.data import prepare as prepare_module
+from mobile_centernet.data import shards
+from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
+from mobile_centernet.data.convert import ClassMap
+from mobile_centernet.data.journal import Journal
+from mobile_centernet.data.prepare import prepare
+
+CLASSES = ClassMap(("vehicle",), {"car": "vehicle", "rider": None})
+FRAMES, PER_SHARD, BROKEN = 48, 4, 9
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.data.test_prepare_resume import raw_set, write
+write(raw_set(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+"""
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> RawSet:
+    """Frames of two splits, large enough to be slow, of which one picture is broken."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "raw").mkdir()
+    for number in range(FRAMES):
+        rough = rng.integers(0, 255, (30, 40, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"raw/{number:02d}.jpg"), cv2.resize(rough, (640, 480)))
+    (tmp_path / f"raw/{BROKEN:02d}.jpg").write_bytes(b"no picture")
+    return raw_set(tmp_path / "raw")
+
+
+def raw_set(root: Path) -> RawSet:
+    frames = []
+    for number in range(FRAMES):
+        third = number + 1 / 3  # boxes that no short decimal fraction expresses
+        boxes = (Box("car", (third, third, 200 + third, 150)), Box("car", (450, 450, 650, 475)), Box("rider", (0,) * 4))
+        ignored = (Box("car", (0, 0, 50, 50), ignore=True),)
+        split = "train" if number % 3 else "val"
+        frame = Frame(root / f"{number:02d}.jpg", f"v/{number}", f"v{number}", split, FrameState.LABELLED)
+        frames.append(replace(frame, boxes=boxes + ignored, attributes={"timeofday": "night"}))
+    return RawSet(root, tuple(frames), ())
+
+
+def write(raw: RawSet, out: Path, work: Path | None, workers: int = 1, **options: object) -> None:
+    shards.MAX_FRAMES = PER_SHARD
+    options = {"max_size": (90, 160), "progress": False} | options
+    prepare(raw, raw.frames, CLASSES, out, work=work, workers=workers, **options)
+
+
+@pytest.fixture(autouse=True)
+def short_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MAX_FRAMES", PER_SHARD)
+
+
+def killed(raw: RawSet, out: Path, work: Path, finished: int, workers: int = 1) -> None:
+    """Prepare in a process of its own, which dies by kill -9 as soon as so many shards are finished."""
+    arguments = [sys.executable, "-c", SCRIPT, *map(str, (raw.root, out, work, workers))]
+    root = Path(__file__).resolve().parents[2]
+    victim = subprocess.Popen(arguments, cwd=root, start_new_session=True, env={**os.environ, "PYTHONPATH": str(root)})
+    try:
+        while len(list(work.glob("shards/*.jsonl"))) < finished:
+            assert victim.poll() is None, "it was done before it could be killed"
+            time.sleep(0.002)
+    finally:
+        os.killpg(victim.pid, signal.SIGKILL)
+        assert victim.wait(20) == -signal.SIGKILL
+    assert not out.exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def spoil(raw: RawSet, frames: int) -> None:
+    """Make the first frames' pictures unreadable, in a way that only reading them shows."""
+    splits = ("val", "train")  # in the order in which they are written
+    for frame in sorted(raw.frames, key=lambda frame: splits.index(frame.split))[:frames]:
+        times = frame.image.stat()
+        frame.image.write_bytes(b"\0" * times.st_size)
+        os.utime(frame.image, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_killed_twice_it_ends_with_the_same_bytes_and_reads_no_finished_frame_again(raw: RawSet, tmp_path: Path) -> None:
+    write(raw, tmp_path / "whole", None)
+    out, work = tmp_path / "out", tmp_path / "work"
+    killed(raw, out, work, finished=2)
+    kept = {path.name: path.stat().st_ino for path in sorted((work / "set").glob("*.tar"))[:2]}
+    killed(raw, out, work, finished=7, workers=2)
+    spoil(raw, 7 * PER_SHARD)
+    write(raw, out, work)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert json.loads((out / "report.json").read_text())["quarantined"] == {"unreadable_image": 1}
+    assert {path.name: path.stat().st_ino for path in out.iterdir() if path.name in kept} == kept
+    assert not work.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw", "whole"]
+
+
+def test_a_failure_keeps_the_work_folder_and_the_next_run_goes_on(
+    raw: RawSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(raw, tmp_path / "whole", None)
+    finished = len(list((interrupted(raw, tmp_path, monkeypatch) / "shards").iterdir()))
+    assert finished == -(-(FRAMES - 1) // PER_SHARD) - 1  # the last shard may have grown still
+    spoil(raw, finished * PER_SHARD)
+    write(raw, tmp_path / "out", tmp_path / "work")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def interrupted(raw: RawSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A work folder in which all but the last shard are finished."""
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write(raw, tmp_path / "out", tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("change", ["picture", "boxes", "quality"])
+def test_other_inputs_or_settings_start_anew(
+    raw: RawSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    work = interrupted(raw, tmp_path, monkeypatch)
+    options: dict[str, object] = {}
+    if change == "picture":
+        cv2.imwrite(str(raw.frames[0].image), np.zeros((480, 640, 3), np.uint8))
+    elif change == "boxes":
+        raw = replace(raw, frames=(replace(raw.frames[0], boxes=()), *raw.frames[1:]))
+    else:
+        options = {"quality": 50}
+    write(raw, tmp_path / "out", work, **options)
+    write(raw, tmp_path / "whole", None, **options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_shard_that_is_cut_off_or_gone_is_made_again(
+    raw: RawSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(raw, tmp_path / "whole", None)
+    for damage in (lambda path: os.truncate(path, 700), Path.unlink):
+        work = interrupted(raw, tmp_path, monkeypatch)
+        damage(work / "set/images-00003.tar")
+        journal = Journal(work, (work / "fingerprint").read_text())
+        assert (journal.shards, len(list(journal.set.iterdir()))) == (3, 3)
+        write(raw, tmp_path / "out", work)
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")

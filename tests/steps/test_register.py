@@ -1,0 +1,137 @@
+"""register: what a version holds, that the same files make no second one, and being killed in the middle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from mobile_centernet.errors import ModelError
+from steps import workspace
+from steps.digests import file_digest
+from steps.manifest import VersionFiles
+from steps.register import register
+from steps.registry import CHALLENGER, Registry, RegistryError, Version
+from tests import registry_project as small
+
+pytestmark = pytest.mark.usefixtures("registry_project")
+
+
+def files_of(registry: Registry, version: Version, folder: Path) -> VersionFiles:
+    return VersionFiles.checked(registry.download(version, folder), version.tags["manifest_sha256"])
+
+
+def test_a_version_holds_the_exported_bytes_and_leads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = small.write_params("holds")
+    exported = small.export_model(small.GOOD, "a").read_bytes()
+    small.write_model(workspace.EXPORT / "model.int8.onnx", small.HALF, "a8")
+    register(params)
+    assert "registered: holds version 1, alias challenger" in capsys.readouterr().out
+
+    registry = Registry("holds")
+    (version,) = registry.versions()
+    assert registry.aliases() == {CHALLENGER: 1}
+    expected = {"git_commit", "params_sha256", "bdd100k_sha256", "ivslab_sha256", "teacher_sha256", "student_sha256"}
+    assert expected | {"onnx_sha256", "export_sha256", "manifest_sha256", "map50", "measured_on"} <= set(version.tags)
+    assert version.tags["onnx_sha256"] == file_digest(workspace.ONNX_FP32)
+
+    files = files_of(registry, version, tmp_path)
+    assert files.model("fp32").read_bytes() == exported
+    assert files.model("int8").read_bytes() == (workspace.EXPORT / "model.int8.onnx").read_bytes()
+    assert files.parity == {"fp32": True, "engine": "engine not built"}
+    assert files.params["register"]["name"] == "holds"
+    assert files.seen.videos == {
+        f"{s}/{split}-{i}.mp4" for s in ("bdd100k", "ivslab") for split in ("train", "val") for i in range(12)
+    }
+    assert len(files.seen.pictures) == 48
+    registration = json.loads(workspace.REGISTRATION.read_text())
+    assert (registration["name"], registration["version"]) == ("holds", 1)
+
+
+def test_mlflow_loads_it_as_onnx_with_its_signature_and_without_pyfunc(tmp_path: Path) -> None:
+    import mlflow
+
+    params = small.write_params("flavour")
+    small.export_model(small.GOOD, "b")
+    register(params)
+    info = mlflow.models.get_model_info(f"models:/flavour@{CHALLENGER}")
+    assert set(info.flavors) == {"onnx"}
+    assert info.signature.inputs.input_names() == ["image"]
+    assert info.signature.outputs.input_names() == ["boxes", "scores", "labels"]
+    loaded = mlflow.onnx.load_model(f"models:/flavour@{CHALLENGER}")
+    session = onnxruntime.InferenceSession(loaded.SerializeToString())
+    (boxes, _, _) = session.run(None, {"image": np.zeros((1, 3, 64, 64), np.float32)})
+    assert boxes[0].tolist() == [list(box) for box in small.GOOD]
+
+
+def test_the_same_files_are_the_same_version_and_others_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    params = small.write_params("same")
+    small.export_model(small.GOOD, "c")
+    register(params)
+    register(params)
+    assert "same version 1 already holds this file" in capsys.readouterr().out
+    small.export_model(small.HALF, "c")
+    register(params)
+    small.write_model(workspace.EXPORT / "model.fp16.onnx", small.HALF, "c16")
+    register(params)
+    registry = Registry("same")
+    assert [version.number for version in registry.versions()] == [1, 2, 3]
+    assert registry.aliases() == {CHALLENGER: 3}
+    (workspace.EXPORT / "model.fp16.onnx").unlink()
+    small.export_model(small.GOOD, "c")
+    register(params)  # back to the first: dvc checkout of an older commit, say
+    assert len(registry.versions()) == 3 and registry.aliases() == {CHALLENGER: 1}
+
+
+def test_without_an_exported_file_nothing_is_registered() -> None:
+    params = small.write_params("nothing")
+    with pytest.raises(ModelError, match=r"model.fp32.onnx: expected the exported model, found nothing"):
+        register(params)
+    assert Registry("nothing").versions() == []
+
+
+@pytest.mark.parametrize("kill_at", range(len(small.REGISTRATION_EFFECTS) + 1))
+def test_killed_at_any_point_and_run_again_there_is_one_version(kill_at: int, tmp_path: Path) -> None:
+    name = f"killed-{kill_at}"
+    params = small.write_params(name)
+    small.export_model(small.GOOD, name)
+    assert small.ended(small.start(small.register_and_die, kill_at)) == -9
+    assert not workspace.REGISTRATION.exists()
+    registry = Registry(name)
+    assert len(registry.versions()) == (kill_at >= 4)
+    register(params)
+    (version,) = registry.versions()
+    assert registry.aliases() == {CHALLENGER: 1}
+    assert files_of(registry, version, tmp_path).model("fp32").read_bytes() == workspace.ONNX_FP32.read_bytes()
+    assert json.loads(workspace.REGISTRATION.read_text())["version"] == 1
+
+
+def test_two_registrations_at_once_make_one_version() -> None:
+    small.write_params("at-once")
+    small.export_model(small.GOOD, "at-once")
+    workers = [small.start(small.register_once) for _ in range(3)]
+    assert [small.ended(worker) for worker in workers] == [0, 0, 0]
+    assert [version.number for version in Registry("at-once").versions()] == [1]
+
+
+def test_a_file_that_was_changed_in_the_registry_is_refused(tmp_path: Path) -> None:
+    params = small.write_params("changed")
+    small.export_model(small.GOOD, "e")
+    register(params)
+    registry = Registry("changed")
+    (version,) = registry.versions()
+    folder = registry.download(version, tmp_path)
+    stored = folder / "model.fp32.onnx"
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(
+        RegistryError, match=r"model.fp32.onnx: expected the registered file, sha256 .* found [0-9a-f]{64}"
+    ):
+        VersionFiles.checked(folder, version.tags["manifest_sha256"])
+    stored.write_bytes(whole)
+    (folder / "seen.json").unlink()
+    with pytest.raises(RegistryError, match=r"seen.json: expected the registered file, .* found no such file"):
+        VersionFiles.checked(folder, version.tags["manifest_sha256"])
+    with pytest.raises(RegistryError, match=r"expected a version with manifest\.json"):
+        VersionFiles.checked(folder, None)

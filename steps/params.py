@@ -191,6 +191,14 @@ class Unlabelled(Section):
     score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(description="pseudo: the teacher's boxes from here on")
 
 
+class Sampling(Section):
+    """Which labelled training frames an epoch consists of. Its length stays the same."""
+
+    rare_classes: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="a class in fewer than this share of the frames is drawn more often (LVIS); 0: every frame once"
+    )
+
+
 class Hardware(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(description="auto: bf16 where the processor has it")
     workers: Annotated[int, Field(ge=0)] = Field(description="processes that read and augment frames")
@@ -360,6 +368,7 @@ class Params(Section):
     augment: Augment
     loss: Loss
     unlabelled: Unlabelled
+    sampling: Sampling = Sampling(rare_classes=0.0)
     hardware: Hardware
     train_teacher: TrainTeacher
     distill_student: DistillStudent

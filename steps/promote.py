@@ -13,25 +13,23 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from mobile_centernet.errors import UserError
-from mobile_centernet.evaluation.gate import DEFAULT, Check, Decision, Limits, decide
-from mobile_centernet.evaluation.gate_page import write_gate_page
-from mobile_centernet.files import write_json
+from mobile_centernet.evaluation.gate import Decision
 from steps import workspace
 from steps.digests import file_digest
-from steps.judge import Judged, judge
-from steps.manifest import VersionFiles
 from steps.params import Params, load_params
-from steps.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError, Version
+from steps.registry import CHALLENGER, CHAMPION, PREVIOUS, WITHDRAWN, Registry, RegistryError, Version
+
+if TYPE_CHECKING:
+    from steps.decision import FurtherCheck
 
 DONE, FAILED, LOCKED, REJECTED = 0, 1, 11, 12
 
@@ -39,10 +37,9 @@ LOCK = workspace.WORK / "promotion.lock"
 FOLDER = workspace.REPORTS / "promotion"  # no stage's output, so DVC leaves it alone
 DECISION, PAGE, AUDIT = FOLDER / "decision.json", FOLDER / "index.html", FOLDER / "audit.jsonl"
 
-WITHDRAWN, PROMOTED_AT = "withdrawn", "promoted_at"
+PROMOTED_AT = "promoted_at"
 
-FurtherCheck = Callable[[Version, VersionFiles], Check]
-FURTHER_CHECKS: tuple[FurtherCheck, ...] = ()
+FURTHER_CHECKS: "tuple[FurtherCheck, ...]" = ()
 """Checks of a version beside the gate's own table, such as the signature of a bundle that was attached to it."""
 
 
@@ -64,6 +61,8 @@ def promote(
     with _locked() as free:
         if not free:
             return Outcome(LOCKED, f"another promotion is running ({LOCK})")
+        from steps.decision import decide_about  # takes seconds to import, and a rollback does without
+
         registry = Registry(params.register_.name)
         seen = registry.aliases()
         version = registry.resolve(which)
@@ -71,7 +70,16 @@ def promote(
             if PROMOTED_AT not in version.tags and not dry_run:  # a promotion was cut off after its last alias
                 _finish(registry, version, seen.get(PREVIOUS), approved_by)
             return Outcome(DONE, f"{registry.name} version {version.number} is the champion already")
-        decision = _decide(registry, version, seen.get(CHAMPION), params, approved_by, dry_run)
+        decision = decide_about(
+            registry,
+            version,
+            seen.get(CHAMPION),
+            params,
+            FOLDER,
+            approved_by=approved_by,
+            dry_run=dry_run,
+            further=FURTHER_CHECKS,
+        )
         if dry_run:
             return Outcome(DONE if decision.promote else REJECTED, _sentence(registry, version, decision, "would be "))
         registry.attach(version, FOLDER, f"promotion/{_now()}")
@@ -107,71 +115,6 @@ def rollback(params: Params, by: str) -> Outcome:
         _expect(registry, {CHAMPION: good.number})
         _audit("rolled back", registry, good, bad.number, by)
         return Outcome(DONE, f"{registry.name}: version {good.number} is the champion again, {bad.number} is withdrawn")
-
-
-def _decide(
-    registry: Registry, version: Version, champion: int | None, params: Params, approved_by: str | None, dry_run: bool
-) -> Decision:
-    """Write decision.json and its page."""
-    limits = _limits(params)
-    with TemporaryDirectory() as folder:
-        challenger = version, _files(registry, version, Path(folder))
-        reigning = registry.version(champion) if champion is not None else None
-        judged = judge(
-            challenger,
-            (reigning, _files(registry, reigning, Path(folder))) if reigning else None,
-            params,
-            withdrawn=version.tags.get(WITHDRAWN),
-            approved_by=approved_by,
-        )
-        further = [check(*challenger) for check in FURTHER_CHECKS]
-    decision = decide(judged.facts, limits, further)
-    _write(registry.name, decision, judged, limits, params, dry_run)
-    return decision
-
-
-def _limits(params: Params) -> Limits:
-    section = params.promotion
-    if unknown := set(section.min_ap50) - {DEFAULT, *params.classes}:
-        known = ", ".join((DEFAULT, *params.classes))
-        raise UserError(f"params.yaml: promotion.min_ap50: expected {known}, found {', '.join(sorted(unknown))}")
-    return Limits(
-        map50=section.min_map50,
-        ap50=section.min_ap50,
-        epsilon=section.epsilon,
-        mib=section.max_mib,
-        latency_ms=section.max_latency_ms,
-        unseen=section.min_unseen,
-        approval=section.approval,
-    )
-
-
-def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:
-    return VersionFiles.checked(registry.download(version, folder), version.tags.get("manifest_sha256"))
-
-
-def _write(name: str, decision: Decision, judged: Judged, limits: Limits, params: Params, dry_run: bool) -> None:
-    section = params.promotion
-    bootstrap = {"resamples": section.resamples, "confidence": section.confidence, "seed": params.seed}
-    document = {
-        "name": name,
-        **decision.document(),
-        "dry_run": dry_run,
-        "judged_at": _now(),
-        "facts": asdict(judged.facts),
-        "limits": asdict(limits),
-        "bootstrap": bootstrap,
-        **judged.digests,
-    }
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    write_json(DECISION, document)
-    details = {
-        "Registered model": name,
-        "Judged at": document["judged_at"] + (" (dry run)" if dry_run else ""),
-        "Bootstrap": ", ".join(f"{key} {value}" for key, value in bootstrap.items()),
-        **judged.digests,
-    }
-    write_gate_page(PAGE, decision, judged.facts, limits, judged.samples, details)
 
 
 def _switch(registry: Registry, version: Version, watched: Mapping[str, int | None]) -> None:

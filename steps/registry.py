@@ -22,6 +22,7 @@ from mobile_centernet.errors import UserError
 from steps import tracking
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+WITHDRAWN = "withdrawn"  # a version's tag: who rolled it back, and when
 MODEL_FOLDER = "model"
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from mobile_centernet.data.augment import Augmentation
-from mobile_centernet.data.loader import unlabelled_frames
+from mobile_centernet.data.balance import class_shares, repeat_factors
+from mobile_centernet.data.loader import TrainingSamples, unlabelled_frames
 from mobile_centernet.data.pseudo import MODE, PseudoLabels, read_pseudo_labels
 from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.files import write_atomically, write_json
@@ -23,7 +24,7 @@ from mobile_centernet.training.detector import Schedule
 from mobile_centernet.training.fit import Fitted, Plan, fit
 from steps import tracking, workspace
 from steps.digests import file_digest, fingerprint, folder_digest
-from steps.params import DistillPhase, Loss, Params, Phase, Trained
+from steps.params import DistillPhase, Loss, Params, Phase, Sampling, Trained
 from steps.pseudo_label import pseudo_labels_file
 
 DATA_SETS: Mapping[str, str] = {"pretrain": "bdd100k", "finetune": "ivslab"}
@@ -63,7 +64,8 @@ def _train(
     records: list[dict[str, Any]] = []
     summary: dict[str, Any] = {"model": section.model, "init": init}
     chain = fingerprint({"model": section.model, "init": init and init["sha256"]})
-    sections = ("seed", "input_size", "augment", "loss", *(() if teachers is None else ("unlabelled",)), "hardware")
+    own = () if teachers is None else ("unlabelled",)
+    sections = ("seed", "input_size", "augment", "loss", *own, "sampling", "hardware")
     with tracking.run(stage, params, (*sections, stage)) as tracker:
         for name, phase in phases.items():
             teacher_file = (teachers or {}).get(name)
@@ -72,6 +74,7 @@ def _train(
             use = "skip" if unlabelled == "distill" and teacher_file is None else unlabelled
             pseudo_labels = _pseudo_labels(DATA_SETS[name]) if use == MODE else None
             summary[name] = {"unlabelled": _account(DATA_SETS[name], use, pseudo_labels)}
+            summary[name]["sampling"] = _sampling(name, params.sampling, pseudo_labels, tracker)
             offset = len(records)
 
             def log_epoch(record: dict[str, float], name: str = name, offset: int = offset) -> None:
@@ -142,6 +145,7 @@ def _fit_phase(
             ema_decay=phase.ema_decay,
             distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
             distill_unlabelled=distill_unlabelled,
+            rare_classes=params.sampling.rare_classes,
         ),
         train_set=PreparedSet(folder, "train"),
         validation_set=PreparedSet(folder, "val"),
@@ -174,6 +178,31 @@ def _account(data_set: str, use: str, pseudo_labels: PseudoLabels | None) -> dic
     print(f"{data_set}: {frames} unlabelled training frames, mode {use}: {used} used, {frames - used} skipped")
     findings = [asdict(finding) for finding in pseudo_labels.findings] if pseudo_labels else []
     return {"mode": use, "frames": frames, "used": used, "skipped": frames - used, "findings": findings}
+
+
+def _sampling(
+    name: str, sampling: Sampling, pseudo_labels: PseudoLabels | None, tracker: tracking.Tracker
+) -> dict[str, Any]:
+    """What drawing rare classes' frames more often does to the classes, in print, in MLflow and for training.json."""
+    if not sampling.rare_classes:
+        return {"rare_classes": 0.0}
+    samples = TrainingSamples(
+        PreparedSet(workspace.PREPARED / DATA_SETS[name], "train"),
+        input_size=(32, 32),  # no picture is read
+        augmentation=None,
+        seed=0,
+        pseudo_labels=pseudo_labels.frames if pseudo_labels else None,
+    )
+    labels, classes = samples.labels(), samples.prepared.classes
+    factors = repeat_factors(labels, len(classes), sampling.rare_classes)
+    shares = dict(zip(classes, class_shares(labels, len(classes), factors), strict=True))
+    for class_name, share in shares.items():
+        print(
+            f"{DATA_SETS[name]} {class_name}: {share.boxes:.2%} → {share.sampled_boxes:.2%} of the boxes, "
+            f"in {share.frames:.2%} → {share.sampled_frames:.2%} of the frames"
+        )
+        tracker.log({f"{class_name}/{key}": value for key, value in asdict(share).items()}, prefix=f"{name}/sampling/")
+    return {"rare_classes": sampling.rare_classes, "classes": {key: asdict(share) for key, share in shares.items()}}
 
 
 def criterion_for(data_set: str, loss: Loss, *, balanced: bool = True) -> Criterion:
@@ -210,6 +239,7 @@ def _fingerprint(
             "class_weights": file_digest(workspace.CLASS_WEIGHTS),
             "teacher": file_digest(teacher_file) if teacher_file else None,
             "unlabelled": unlabelled,
+            "sampling": params.sampling.model_dump(),
             "pseudo_labels": file_digest(pseudo_labels_file(DATA_SETS[name])) if unlabelled == MODE else None,
         }
     )

@@ -1,7 +1,7 @@
 """A project small enough to register and promote in a second: real prepared sets, real ONNX files, a real registry.
 
-Every test frame shows a vehicle on the left, and a pedestrian on the right: at the top in even frames, at the bottom in
-odd ones. An exported "model" is a graph that always finds the boxes it was made with.
+Every frame shows one vehicle and one pedestrian, always in the same places. An exported "model" is a graph that always
+finds the boxes it was made with, so its mAP@0.5 is known.
 """
 
 import json
@@ -33,12 +33,12 @@ CLASSES = ("vehicle", "pedestrian")
 SIDE = 64
 FRAMES = 12
 
-VEHICLE = (4.0, 20.0, 24.0, 40.0)
-TOP, BOTTOM = (40.0, 4.0, 60.0, 24.0), (40.0, 40.0, 60.0, 60.0)
-LABELS: Mapping[tuple[float, ...], int] = {VEHICLE: 0, TOP: 1, BOTTOM: 1}
+VEHICLE, PEDESTRIAN = (4.0, 20.0, 24.0, 40.0), (40.0, 4.0, 60.0, 24.0)
+GHOST = (40.0, 40.0, 60.0, 60.0)  # a pedestrian who is not there
+LABELS: Mapping[tuple[float, ...], int] = {VEHICLE: 0, PEDESTRIAN: 1, GHOST: 1}
 
-# mAP@0.5 by pycocotools: blind 0, half 0.62, good 0.75 (both pedestrians are named in each frame, one is there)
-BLIND, HALF, GOOD = ((0.0, 0.0, 2.0, 2.0),), (VEHICLE, TOP), (VEHICLE, TOP, BOTTOM)
+# mAP@0.5: 0, 0.5, 0.75 (a pedestrian's AP is about 0.5), 1
+BLIND, HALF, SLOPPY, GOOD = (GHOST,), (VEHICLE,), (VEHICLE, PEDESTRIAN, GHOST), (VEHICLE, PEDESTRIAN)
 
 
 def make_project(folder: Path) -> None:
@@ -70,7 +70,7 @@ def write_set(root: Path, split: str, *, seed: int | None = None, videos: Sequen
                 {"id": index + 1, "file_name": f"{video}_{index}.jpg", "video": video, "state": "labelled"}
                 | {"attributes": {}, **place, **size}
             )
-            for x1, y1, x2, y2 in (VEHICLE, BOTTOM if index % 2 else TOP):
+            for x1, y1, x2, y2 in (VEHICLE, PEDESTRIAN):
                 label = LABELS[x1, y1, x2, y2]
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": index + 1, "category_id": label + 1, "iscrowd": 0}
@@ -111,7 +111,7 @@ def write_model(path: Path, boxes: Sequence[tuple[float, ...]], salt: str, class
     found = {
         "boxes": np.array([boxes], np.float32),
         "scores": np.full((1, len(boxes)), 0.9, np.float32),
-        "labels": np.array([[LABELS.get(box, 0) for box in boxes]], np.int64),
+        "labels": np.array([[LABELS[box] for box in boxes]], np.int64),
     }
     nodes = [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(found[name])) for name in found]
     types = {"boxes": TensorProto.FLOAT, "scores": TensorProto.FLOAT, "labels": TensorProto.INT64}

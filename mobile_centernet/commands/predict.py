@@ -195,8 +195,9 @@ def _detect(model: OpenModel, source: Pictures | Video, document: Document, draw
     total = len(source) or (source.limit if isinstance(source, Video) else None)
     # A camera has no end but the user's Ctrl-C: what was found until then is kept.
     is_camera = isinstance(source, Video) and isinstance(source.source, int)
+    stoppable = (KeyboardInterrupt,) if is_camera else ()
     try:
-        with suppress(KeyboardInterrupt) if is_camera else suppress():
+        with suppress(*stoppable):
             for looked in tqdm(source.look(model), "detecting", total, unit=source.unit, disable=None):
                 if isinstance(looked, dict):
                     document["errors"].append(looked)

@@ -99,20 +99,21 @@ def warp_boxes(
 
 
 def recolour(image: NDArray[np.uint8], how: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Brightness, contrast and saturation in random order, then lighting noise; RGB 0..255 in and out."""
-    pixels = image.astype(np.float32) / 255
-    grey_mean = float((pixels.mean(axis=(0, 1)) * LUMA).sum())
+    """Brightness, contrast and saturation in random order, then lighting noise; RGB 0..255 in and out.
+
+    Each of these is an affine map of a pixel's colour, so their product is computed first and pixels change once.
+    """
+    colour = np.eye(3, 4)  # [3, 4], from (r, g, b, 1) to colours 0..255
+    grey_mean = float(np.dot(cv2.mean(image)[:3], LUMA))
     for change in rng.permutation(3):
         gain = 1 + rng.uniform(-how.colour, how.colour)
-        if change == 0:
-            pixels *= gain
-        elif change == 1:
-            pixels = pixels * gain + grey_mean * (1 - gain)
+        if change == 1:
+            colour = gain * colour
+            colour[:, 3] += (1 - gain) * grey_mean
         else:
-            pixels = pixels * gain + (pixels @ LUMA)[..., None] * (1 - gain)
-    pixels += PCA_VECTORS @ (rng.normal(0, how.lighting, 3).astype(np.float32) * PCA_VALUES)
-    recoloured: NDArray[np.uint8] = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
-    return recoloured
+            colour = gain * colour + ((1 - gain) * (LUMA @ colour) if change == 2 else 0.0)
+    colour[:, 3] += 255 * (PCA_VECTORS @ (rng.normal(0, how.lighting, 3) * PCA_VALUES))
+    return np.asarray(cv2.transform(image, colour), np.uint8)
 
 
 def ignore_mask(boxes: NDArray[np.float32], output_size: tuple[int, int], stride: int) -> NDArray[np.bool_]:

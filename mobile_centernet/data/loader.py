@@ -5,16 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mobile_centernet import codec
-from mobile_centernet.data import augment
+from mobile_centernet.data import augment, balance
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.convert import Converted
 from mobile_centernet.data.store import PreparedSet, StoredFrame
 
 STRIDE = 4
+COPY = 2**20
+"""The second copy of a frame in one epoch is augmented as in an epoch so much later, the third as in one twice so."""
 Sample = dict[str, Tensor]
 
 
@@ -91,6 +94,10 @@ class TrainingSamples(Dataset[Sample]):
             sample["labelled"] = torch.tensor(position < self.labelled)
         return sample
 
+    def labels(self) -> list[NDArray[np.int64]]:
+        """The labels [N] of every labelled frame, pseudo-labelled ones included, in their order here."""
+        return [self._frame(index).labels for index in self.frames[: self.labelled]]
+
     def _frame(self, index: int) -> StoredFrame:
         """The stored frame, with its pseudo-labels where it has some."""
         frame = self.prepared.frame(index)
@@ -124,12 +131,23 @@ class EpochBatches(Sampler[list[int]]):
     these batches, spread evenly, at most as many as labelled ones; where there are more, every epoch draws others.
     So the labelled frames, their order and the number of steps are the same with and without them.
     Without any labelled frame the unlabelled ones make up the batches, in every epoch.
+
+    With `factors` [labelled] (`balance.repeat_factors`) an epoch is as many labelled frames as ever, but drawn in
+    proportion to these: some come twice or more, each time augmented in another way, some not at all.
     """
 
     def __init__(
-        self, labelled: int, unlabelled: int = 0, *, batch_size: int, seed: int, unlabelled_epochs: int | None = None
+        self,
+        labelled: int,
+        unlabelled: int = 0,
+        *,
+        batch_size: int,
+        seed: int,
+        unlabelled_epochs: int | None = None,
+        factors: NDArray[np.float64] | None = None,
     ) -> None:
         self.labelled, self.unlabelled = labelled, unlabelled
+        self.factors = factors
         self.batch_size = batch_size
         self.seed = seed
         self.unlabelled_epochs = unlabelled_epochs
@@ -144,7 +162,7 @@ class EpochBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(self.labelled or self.unlabelled)
+        order = self._order(rng)
         batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
         joining = np.empty(0, np.int64)
         if self.labelled and (self.unlabelled_epochs is None or self.epoch < self.unlabelled_epochs):
@@ -154,9 +172,22 @@ class EpochBatches(Sampler[list[int]]):
         for batch, share in zip(batches, rng.permutation(len(self)).tolist(), strict=True):
             yield (start + np.concatenate([batch, shares[share]])).tolist()
 
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Positions in one epoch; a second copy's is one of a later epoch, for its augmentation's sake."""
+        if self.factors is None or not self.labelled:
+            return rng.permutation(self.labelled or self.unlabelled)
+        frames, copies = balance.draw(self.factors, rng)
+        return frames + copies * COPY * (self.labelled + self.unlabelled)
+
 
 def training_loader(
-    samples: TrainingSamples, *, batch_size: int, seed: int, workers: int, unlabelled_epochs: int | None = None
+    samples: TrainingSamples,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    unlabelled_epochs: int | None = None,
+    factors: NDArray[np.float64] | None = None,
 ) -> DataLoader[Sample]:
     """The batches of EpochBatches, read by `workers` processes (0: by this one)."""
     batches = EpochBatches(
@@ -165,6 +196,7 @@ def training_loader(
         batch_size=batch_size,
         seed=seed,
         unlabelled_epochs=unlabelled_epochs,
+        factors=factors,
     )
     return DataLoader(
         samples,

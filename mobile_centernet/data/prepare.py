@@ -10,6 +10,7 @@ It is written in a work folder that outlives a kill: the next run goes on behind
 """
 
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -25,13 +26,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mobile_centernet import preprocessing
-from mobile_centernet.data import convert as conversion
-from mobile_centernet.data import journal as journals
-from mobile_centernet.data import shards as archives
-
 from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
-from mobile_centernet.data.check import perceptual
 from mobile_centernet.data.check.duplicates import by_key, leaked_frames, near_copies, videos_in_two_splits
 from mobile_centernet.data.check.perceptual import NEAR, PictureHash, perceptual_hash
 from mobile_centernet.data.coco import CocoWriter, Document, annotations_name
@@ -171,9 +166,8 @@ def _check(frames: Sequence[Frame]) -> None:
 def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
     """sha256 of everything that the bytes of the shards and their journal depend on."""
     digest = hashlib.sha256(repr((class_map, max_size, quality, cv2.__version__, np.__version__)).encode())
-    for module in (preprocessing, perceptual, conversion, archives, journals):
-        digest.update(Path(module.__file__).read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    for code in (prepare, decode_image, perceptual_hash, convert, ShardWriter, Journal):
+        digest.update(Path(inspect.getfile(code)).read_bytes())
     for frame in frames:
         try:
             status = frame.image.stat()

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from numpy.typing import NDArray
 from torch import nn
 
 from mobile_centernet.data.augment import Augmentation
+from mobile_centernet.data.balance import repeat_factors
 from mobile_centernet.data.convert import Converted
 from mobile_centernet.data.loader import TrainingSamples, labelled_frames, training_loader
 from mobile_centernet.data.store import PreparedSet
@@ -32,6 +35,7 @@ class Plan:
     distill_epochs: in how many of the first epochs the teacher takes part, None: in all; a teacher that is much
                     larger than its student helps early and hinders late (Cho and Hariharan, ICCV 2019)
     distill_unlabelled: whether unlabelled frames join the batches of those epochs, for the distillation terms alone
+    rare_classes:   a class in fewer than this share of the frames is drawn more often (`balance.repeat_factors`)
     """
 
     epochs: int
@@ -43,6 +47,7 @@ class Plan:
     ema_decay: float = 0.0
     distill_epochs: int | None = None
     distill_unlabelled: bool = False
+    rare_classes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,7 @@ def fit(
             seed=plan.seed,
             workers=plan.workers,
             unlabelled_epochs=plan.distill_epochs,
+            factors=_factors(samples, plan.rare_classes),
         ),
         ckpt_path=_last_checkpoint(work),
         weights_only=True,
@@ -155,6 +161,13 @@ def _check_frames(samples: TrainingSamples, validation_set: PreparedSet, plan: P
     for prepared, enough in ((samples.prepared, always_some), (validation_set, bool(labelled_frames(validation_set)))):
         if not enough:
             raise DataError(f"{prepared.root}: expected labelled frames in split '{prepared.split}', found none")
+
+
+def _factors(samples: TrainingSamples, rare_classes: float) -> NDArray[np.float64] | None:
+    """How often each labelled frame is drawn; None: each once an epoch."""
+    if not rare_classes:
+        return None
+    return repeat_factors(samples.labels(), len(samples.prepared.classes), rare_classes)
 
 
 def resolve_precision(wanted: str) -> str:

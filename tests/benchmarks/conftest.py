@@ -1,7 +1,9 @@
-"""Measuring ratios that hold on a busy machine: the candidates take turns in one run, and only their own time counts."""
+"""Measuring ratios: all candidates run in one process, take turns, and the medians are compared.
+
+Run it on a machine that does nothing else: `make bench`.
+"""
 
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -16,9 +18,9 @@ Row = Callable[..., None]
 PeakMemory = Callable[[str], float]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def one_thread() -> Iterator[None]:
-    """CPU time is the time of one thread only if there is one."""
+    """Where torch has one thread, the process' CPU time is the work done, however busy the machine is."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -27,16 +29,25 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def side_by_side() -> SideBySide:
-    """The median CPU seconds of a call of each candidate; in every repetition each has its turn."""
+    """The median seconds of a call of each candidate; in every repetition each has its turn.
 
-    def measure(candidates: Mapping[str, Callable[[], object]], repetitions: int, warm_up: int = 2) -> dict[str, float]:
+    Measured with the clock that is asked for: CPU time for one thread, wall time for what runs on several.
+    """
+
+    def measure(
+        candidates: Mapping[str, Callable[[], object]],
+        repetitions: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> dict[str, float]:
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
-        for repetition in range(-warm_up, repetitions):
+        for candidate in candidates.values():  # the first calls load libraries and fill caches
+            candidate()
+            candidate()
+        for _ in range(repetitions):
             for name, candidate in candidates.items():
-                start = time.process_time()
+                start = clock()
                 candidate()
-                if repetition >= 0:
-                    seconds[name].append(time.process_time() - start)
+                seconds[name].append(clock() - start)
         return {name: statistics.median(values) for name, values in seconds.items()}
 
     return measure
@@ -45,26 +56,25 @@ def side_by_side() -> SideBySide:
 @pytest.fixture(scope="session")
 def row() -> Iterator[Row]:
     """Prints a row of a table: what was measured, and its figures."""
-    load = os.getloadavg()[0]
-    print(
-        f"\n{os.cpu_count()} cores ({platform.machine()}), one used; torch {torch.__version__}; load {load:.1f} at first"
-    )
+    print(f"\n{os.cpu_count()} cores, torch {torch.__version__}, load at first {os.getloadavg()[0]:.1f}")
 
     def show(what: str, *figures: str) -> None:
         print(f"| {' | '.join((what, *figures))} |", flush=True)
 
     yield show
-    print(f"load {os.getloadavg()[0]:.1f} at last")
+    print(f"load at last {os.getloadavg()[0]:.1f}")
 
 
 @pytest.fixture(scope="session")
 def peak_memory() -> PeakMemory:
-    """MiB that the second half of a script, after a line `# measured`, adds to its process at the highest point."""
+    """How many MiB the second half of a script, after a line `# measured`, adds to its process at the highest point."""
 
     def measure(script: str) -> float:
         prepare, measured = script.split("# measured\n")
-        code = f"{_STATUS}\n{prepare}\n_reset()\nbefore = _kib('VmRSS')\n{measured}\nprint(_kib('VmHWM') - before)"
-        # A fresh process: what others freed before could be used again and would not show.
+        code = (
+            f"{_STATUS}\n{prepare}\n_forget_peak()\nbefore = _kib('VmRSS')\n{measured}\nprint(_kib('VmHWM') - before)"
+        )
+        # A fresh process each: memory that another candidate has freed would be used again and not show.
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         return int(run.stdout) / 1024
@@ -76,8 +86,8 @@ def peak_memory() -> PeakMemory:
 
 _STATUS = """
 from pathlib import Path
-def _reset():
-    Path('/proc/self/clear_refs').write_text('5')  # the peak is the present use from here on
+def _forget_peak():
+    Path('/proc/self/clear_refs').write_text('5')
 def _kib(name):
     (line,) = [line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith(name)]
     return int(line.split()[1])

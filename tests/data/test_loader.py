@@ -1,19 +1,25 @@
 """A training sample depends on seed, epoch and frame alone; its targets belong to its pixels."""
 
+import shutil
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, combinations, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from mobile_centernet.codec import decode
+from mobile_centernet.data import prepare as prepare_module
+from mobile_centernet.data import store
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.augment import Augmentation
 from mobile_centernet.data.convert import ClassMap, Converted, convert
 from mobile_centernet.data.loader import (
+    COPY,
     EpochBatches,
+    Sample,
     TrainingSamples,
     labelled_frames,
     training_loader,
@@ -21,8 +27,13 @@ from mobile_centernet.data.loader import (
 )
 from mobile_centernet.data.prepare import prepare
 from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.preprocessing import decode_image
+from mobile_centernet.training.detector import Schedule
+from mobile_centernet.training.fit import Plan
 
 INPUT = (96, 160)
+GOLDEN = [[[1, 4, 2], [3, 6, 5]], [[4, 2, 0], [6, 5, 3]]]
+"""Two epochs of 7 frames, batches of 3, seed 5, as they were before frames could be drawn more often."""
 
 
 @pytest.fixture
@@ -160,3 +171,90 @@ def test_without_labelled_frames_the_unlabelled_ones_are_the_batches() -> None:
     first = epochs(EpochBatches(0, 9, batch_size=3, seed=0), 1)[0]
     assert [len(batch) for batch in first] == [3, 3, 3]
     assert sorted(chain(*first)) == list(range(9))
+
+
+def test_without_rare_class_sampling_the_order_is_the_one_it_always_was() -> None:
+    assert epochs(EpochBatches(7, batch_size=3, seed=5), 2) == GOLDEN
+    assert epochs(EpochBatches(7, batch_size=3, seed=5, factors=None), 2) == GOLDEN
+    assert Plan(1, 1, Schedule(1e-3), seed=0).rare_classes == 0
+
+
+def test_rare_classes_come_more_often_and_each_copy_is_augmented_anew(prepared: PreparedSet) -> None:
+    augmented = samples(prepared, Augmentation())
+    batches = EpochBatches(6, batch_size=2, seed=0, factors=np.array([5.0, 1, 1, 1, 1, 1]))
+    batches.set_epoch(3)
+    indices = list(chain(*batches))
+    assert len(indices) == len(set(indices)) == 6
+    first = [index for index in indices if index % 6 == 0]
+    assert len(first) == 3
+    assert {index // 6 for index in first} == {3, 3 + COPY, 3 + 2 * COPY}
+    one, two = (augmented[index] for index in first[:2])
+    assert not torch.equal(one["image"], two["image"])
+    assert [len(batch) for batch in batches] == [2, 2, 2]
+    batches.set_epoch(4)
+    assert sorted(chain(*batches)) != sorted(indices)
+
+
+def test_rare_class_sampling_leaves_joining_unlabelled_frames_labelled_as_such() -> None:
+    batches = EpochBatches(4, 2, batch_size=2, seed=0, factors=np.array([9.0, 1, 1, 1]))
+    batches.set_epoch(1)
+    positions = [index % 6 for index in chain(*batches)]
+    assert sorted(position for position in positions if position >= 4) == [4, 5]
+    assert len([position for position in positions if position < 4]) == 4
+
+
+def test_many_workers_and_epochs_and_an_epoch_broken_off_give_the_same_batches(prepared: PreparedSet) -> None:
+    """As after a kill: an epoch that is started anew does not depend on how far it had come, nor on who reads."""
+    factors = np.array([3.0, 1, 1, 1, 1, 1])
+
+    def epoch_of(loader: DataLoader[Sample], epoch: int, stop: int = 9) -> list[Sample]:
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]  # ours
+        return list(islice(loader, stop))
+
+    found = {}
+    for workers in (0, 1, 2):
+        loader = training_loader(
+            samples(prepared, Augmentation()), batch_size=2, seed=1, workers=workers, factors=factors
+        )
+        epoch_of(loader, 1, stop=1)
+        found[workers] = epoch_of(loader, 1) + epoch_of(loader, 2)
+    assert len(found[0]) == 6
+    for workers in (1, 2):
+        for one, two in zip(found[0], found[workers], strict=True):
+            assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not any(torch.equal(one["image"], two["image"]) for one, two in combinations(found[0], 2))
+
+
+def test_a_picture_is_decoded_once_small_and_never_again_from_the_original(
+    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(tmp_path / "raw")
+    decoded = []
+
+    def counting(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
+        image = decode_image(data, name, reduce)
+        decoded.append(image.shape)
+        return image
+
+    monkeypatch.setattr(store, "decode_image", counting)
+    loader = training_loader(samples(prepared, Augmentation()), batch_size=2, seed=1, workers=0)
+    assert len(list(loader)) == 3
+    assert decoded == [(36, 64, 3)] * 6
+
+
+def test_preparing_decodes_a_large_jpeg_once_and_at_a_fraction(
+    tmp_path: Path, write_picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+
+    def counting(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
+        image = decode_image(data, name, reduce)
+        decoded.append(image.shape)
+        return image
+
+    monkeypatch.setattr(prepare_module, "decode_image", counting)
+    frame = Frame(write_picture(tmp_path / "raw/1.jpg", 720, 1280), "1", "1", "train", FrameState.EMPTY)
+    class_map = ClassMap(("vehicle",), {"car": "vehicle"})
+    raw = RawSet(tmp_path / "raw", (frame,), ())
+    prepare(raw, [frame], class_map, tmp_path / "set", max_size=(360, 640), workers=1, progress=False)
+    assert decoded == [(360, 640, 3)]

@@ -94,7 +94,7 @@ def spoil(raw: RawSet, frames: int) -> None:
         os.utime(frame.image, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def test_killed_twice_it_ends_with_the_same_bytes_and_reads_no_finished_frame_again(raw: RawSet, tmp_path: Path) -> None:
+def test_killed_twice_it_ends_with_the_same_bytes_and_reads_no_frame_again(raw: RawSet, tmp_path: Path) -> None:
     write(raw, tmp_path / "whole", None)
     out, work = tmp_path / "out", tmp_path / "work"
     killed(raw, out, work, finished=2)

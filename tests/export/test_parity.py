@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mobile_centernet.errors import ModelError
 from mobile_centernet.evaluation.detect import Detect, FoundBoxes
-from mobile_centernet.export.parity import Parity, compare, compare_detectors
+from mobile_centernet.export.parity import Limits, Parity, compare, compare_detectors, exceeded
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.preprocessing import read_image
 
@@ -50,6 +50,38 @@ def test_differences_by_hand() -> None:
     assert boxes.mean_abs == pytest.approx(3 / 12)
     assert (scores.tensor, scores.max_abs) == ("scores", pytest.approx(0.05))
     assert scores.mean_abs == pytest.approx(0.05 / 3)
+
+
+def test_overlap_and_scores_of_confident_detections_by_hand() -> None:
+    """Of 0.9, 0.5 and 0.2 two count; the first is 20 x 20 and grows by 20 x 3, the second loses its partner."""
+    confident = measured(says([[10, 10, 30, 33], *BOXES[1:]], [0.8, 0.5, 0.2], [0, 3, 0])).confident
+    assert (confident.threshold, confident.detections, confident.matched) == (0.3, 2, 1)
+    assert confident.mean_iou == confident.min_iou == pytest.approx(400 / 460)
+    assert confident.max_score_difference == confident.mean_score_difference == pytest.approx(0.1)
+
+
+def test_without_confident_detections_nothing_is_said_of_them() -> None:
+    unsure = says(BOXES, [0.2, 0.1, 0.05], LABELS)
+    confident = compare_detectors(unsure, unsure, BLANK, SIZE).confident
+    assert (confident.detections, confident.matched, confident.mean_iou) == (0, 0, None)
+
+
+def test_an_empty_box_overlaps_nothing() -> None:
+    empty = says([[10, 10, 10, 10]], [0.9], [0])
+    assert compare_detectors(empty, empty, BLANK, SIZE).confident.mean_iou == 0
+
+
+def test_limits_by_hand() -> None:
+    """Scores 0.05 and boxes 3 px apart; bicycle loses 6 points, vehicle wins 2: 2 points in the mean of two."""
+    parity = measured(says([[10, 10, 30, 33], *BOXES[1:]], [0.9, 0.5, 0.25], LABELS))
+    before, after = {"vehicle": 0.5, "bicycle": 0.3, "tram": None}, {"vehicle": 0.52, "bicycle": 0.24, "tram": None}
+    assert exceeded(parity, before, after, Limits(map50_drop=0.021)) == []
+    assert exceeded(parity, before, after, Limits(0.021, scores=0.051, boxes=3.1)) == []
+    assert exceeded(parity, before, after, Limits(0.015, scores=0.04, boxes=2.9)) == [
+        "scores differ by up to 0.05 (limit 0.04)",
+        "boxes differ by up to 3 (limit 2.9)",
+        "mAP@0.5 falls by 2.00 points (limit 1.5); class bicycle fell most, from AP 0.300 to 0.240",
+    ]
 
 
 def test_swapped_ranks_are_no_difference() -> None:

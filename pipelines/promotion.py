@@ -1,0 +1,65 @@
+"""The pipeline `promotion`: one step, which is `python -m steps.promote`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from zenml import log_metadata, pipeline, step
+
+from pipelines.runs import completed
+
+OUTCOME = Path(".work/promotion-outcome.json")
+FAILED = 1
+ANSWERS = {0: "done", 11: "another promotion is running", 12: "rejected"}
+
+
+class PromotionReport(BaseModel):
+    """How the gate answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: int = Field(description="exit code of steps.promote: 0 done, 11 another promotion is running, 12 rejected")
+    answer: str
+    said: str = Field(description="its sentence")
+
+
+class PromotionFailedError(RuntimeError):
+    """The gate could not judge."""
+
+
+def _promote(arguments: list[str]) -> PromotionReport:
+    """Let the gate judge. A refusal is an answer, not a failed step; the step fails where nothing could be judged."""
+    command = [sys.executable, "-m", "steps.promote", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).strip()
+    print(said)
+    if done.returncode not in ANSWERS:
+        raise PromotionFailedError(f"steps.promote ended with code {done.returncode}: {said}")
+    report = PromotionReport(code=done.returncode, answer=ANSWERS[done.returncode], said=said)
+    log_metadata(report.model_dump())
+    OUTCOME.parent.mkdir(parents=True, exist_ok=True)
+    OUTCOME.write_text(json.dumps(report.model_dump()), encoding="utf-8")
+    return report
+
+
+promote_step: Any = step(_promote, name="promote", enable_cache=False)
+
+
+def _promotion(arguments: list[str]) -> None:
+    promote_step(arguments, id="promote")
+
+
+promotion: Any = pipeline(_promotion, name="promotion", enable_cache=False)
+
+
+def run_promotion(arguments: Sequence[str]) -> int:
+    """Run the pipeline with these arguments of steps.promote; its exit code, 1 where the step failed."""
+    OUTCOME.unlink(missing_ok=True)
+    run = promotion.with_options()
+    if not completed(run, list(arguments)):
+        return FAILED
+    return int(json.loads(OUTCOME.read_text(encoding="utf-8"))["code"])

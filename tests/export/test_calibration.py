@@ -1,0 +1,109 @@
+"""Which frames calibrate, which ranges come of it, and which of several ways to int8 is kept."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, parser
+
+from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.errors import DataError
+from mobile_centernet.export.calibration import EQUAL, Trial, balanced_frames, best, calibrate, quantize
+from mobile_centernet.export.measure import running
+from mobile_centernet.export.onnx import read_graph
+from mobile_centernet.preprocessing import to_input
+from tests.export.small_set import LABELS, small_set
+from tests.export.test_body import SMALL
+
+SIZE = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_set(tmp_path_factory.mktemp("set"))
+
+
+def test_every_class_has_its_turn_the_rarest_first(prepared: Path) -> None:
+    """One frame in eight shows the rare class; it is among the first two all the same."""
+    train = PreparedSet(prepared, "train")
+    counts = Counter(label for i in range(len(train)) for label in train.frame(i).labels.tolist())
+    assert counts[0] > 5 * counts[1] > 0
+    first_two = [set(train.frame(i).labels.tolist()) for i in balanced_frames(train, 2)]
+    assert 1 in first_two[0] and 0 in set().union(*first_two)
+
+
+def test_labelled_frames_first_then_empty_ones_never_unlabelled_ones(prepared: Path) -> None:
+    train = PreparedSet(prepared, "train")
+    chosen = balanced_frames(train, 1000)
+    states = [train.frame(i).state for i in chosen]
+    assert len(set(chosen)) == len(chosen) == sum(label is not None for label in LABELS["train"])
+    assert states[-1] == "empty" and "unlabelled" not in states and "empty" not in states[:-1]
+    assert balanced_frames(train, 1000) == chosen
+
+
+def test_without_labelled_frames_there_is_nothing_to_calibrate_on(tmp_path: Path) -> None:
+    only_unlabelled = small_set(tmp_path, {"train": [None, None]})
+    with pytest.raises(DataError, match="needs labelled frames in split 'train', found none"):
+        balanced_frames(PreparedSet(only_unlabelled, "train"), 4)
+
+
+@pytest.fixture(scope="module")
+def graph() -> ModelProto:
+    parsed: ModelProto = parser.parse_model(SMALL)
+    return parsed
+
+
+def images(*largest: float) -> list[NDArray[np.float32]]:
+    return [np.linspace(0, limit, 32, dtype=np.float32).reshape(1, 2, 4, 4) for limit in largest]
+
+
+def test_minmax_is_the_range_over_all_frames(graph: ModelProto) -> None:
+    """The stem's input is the image minus 1."""
+    ranges = calibrate(graph, images(10, 200, 50), "minmax")
+    assert [limit.item() for limit in ranges["a"].range_value] == [-1, 199]
+    watched = ModelProto()
+    watched.CopyFrom(graph)
+    watched.graph.output.append(watched.graph.output[0])
+    watched.graph.output[-1].name = "e"
+    session = onnxruntime.InferenceSession(watched.SerializeToString())
+    sums = np.concatenate([session.run(["e"], {"image": image})[0] for image in images(10, 200, 50)])
+    assert [limit.item() for limit in ranges["e"].range_value] == pytest.approx([sums.min(), sums.max()])
+
+
+def test_percentile_cuts_off_what_is_rare() -> None:
+    """One value in 640,000 is a hundred times as large as all others."""
+    graph = parser.parse_model(SMALL.replace("4,4", "400,400"))
+    frames = [np.random.default_rng(seed).uniform(0, 100, (1, 2, 400, 400)).astype(np.float32) for seed in (0, 1)]
+    frames[1][0, 0, 0, 0] = 10_000
+    assert calibrate(graph, frames, "percentile")["a"].range_value[1].item() < 1_000
+    assert calibrate(graph, frames, "minmax")["a"].range_value[1].item() == 9_999
+
+
+def test_among_equals_the_closest_to_float32_is_the_best() -> None:
+    noisy = Trial("minmax", "none", 0.572, 0.0024)
+    close = Trial("percentile", "ends", 0.572 - EQUAL + 1e-6, 0.0015)
+    worse = Trial("minmax", "ends", 0.572 - EQUAL - 1e-3, 0.0001)
+    assert best([noisy, close, worse]) is close
+    assert best([noisy, worse]) is noisy
+
+
+def test_all_ways_are_tried_and_the_judges_choice_is_kept(exported: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    graph = read_graph(exported)[0]
+    inputs = [to_input(picture, SIZE) for picture in pictures[:2]]
+    judged = []
+
+    def judge(candidate: ModelProto) -> tuple[float, float]:
+        judged.append(candidate)
+        return (0.5, 0.1) if len(judged) != 2 else (0.6, 0.1)
+
+    int8 = quantize(graph, inputs, ["minmax"], judge)
+    assert [(trial.method, trial.float_layers) for trial in int8.trials] == [
+        ("minmax", layers) for layers in ("none", "outputs", "ends")
+    ]
+    assert int8.chosen == Trial("minmax", "outputs", 0.6, 0.1)
+    assert int8.tensorrt is judged[1]
+    with running(int8.cpu) as detector:
+        assert detector.run(inputs[0])[0].shape == (1, 100, 4)

@@ -1,0 +1,33 @@
+"""Run `training` once more in this process and print what ZenML holds of all its runs, as JSON on the last line."""
+
+import json
+from pathlib import Path
+
+from pipelines.environment import prepare_environment
+
+prepare_environment()
+
+from zenml.client import Client  # noqa: E402 after its environment is made
+
+from pipelines.training import run_training  # noqa: E402
+
+completed = run_training(Path("settings.yaml"))
+client = Client()
+runs = [client.get_pipeline_run(run.id) for run in client.list_pipeline_runs(sort_by="asc:created")]
+document = {
+    "completed": completed,
+    "store": client.zen_store.url,
+    "runs": [
+        {
+            name: {
+                "upstream": sorted(step.spec.upstream_steps),
+                "report": step.output.load().model_dump(),
+                "metadata": sorted(step.run_metadata),
+            }
+            for name, step in run.steps.items()
+        }
+        for run in runs
+        if run.status.value == "completed"
+    ],
+}
+print(json.dumps(document))

@@ -1,0 +1,100 @@
+"""Retraining around real DVC in a toy checkout. The two pipelines are handed in: DVC itself, and fixed verdicts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from pipelines import retraining
+from pipelines.retraining import Drivers, retrain
+from pipelines.stage import StageFailedError, run_dvc
+from tests.pipelines.toy import environment, make_toy, ran
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(make_toy(tmp_path))
+    return tmp_path
+
+
+def train() -> bool:
+    try:
+        run_dvc("repro")
+    except StageFailedError:
+        return False
+    return True
+
+
+def verdict(code: int) -> Callable[[], int]:
+    return lambda: code
+
+
+def test_days_of_a_schedule(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = toy / "notes.jsonl"
+    write = f"import sys; open({str(notes)!r}, 'a').write(sys.stdin.read() + '\\n')"
+    monkeypatch.setenv(retraining.NOTIFY, f'{sys.executable} -c "{write}"')
+
+    (toy / "fail-once").touch()
+    assert retrain(Drivers(train, verdict(0))) == 1  # a stage failed, nothing was judged
+    assert retrain(Drivers(train, verdict(0))) == 0  # it goes on where it stopped
+    assert sorted(ran(toy)) == ["left", "right", "score", "source"]
+    assert retraining.watch() == []
+
+    assert retrain(Drivers(train, verdict(0))) == 10
+    assert ran(toy) == []
+    (toy / "input.txt").write_text("second")
+    assert [line.split(":")[0] for line in retraining.watch()] == ["source"]
+    assert retrain(Drivers(train, verdict(12))) == 12
+    assert retrain(Drivers(train, verdict(12))) == 10  # rejected once, not every night
+    outcomes = [json.loads(line)["outcome"] for line in notes.read_text().splitlines()]
+    assert outcomes == ["failed", "promoted", "rejected"]
+    assert "retraining: no change" in capsys.readouterr().out
+
+
+def test_a_version_that_was_never_judged_is_judged_by_the_next_run(toy: Path) -> None:
+    def killed() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        retrain(Drivers(train, killed))
+    assert retraining.watch() == ["the last retraining ended before its version was judged"]
+    assert retrain(Drivers(train, verdict(0))) == 0
+    assert retrain(Drivers(train, verdict(0))) == 10
+
+
+def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
+    hold = (
+        "from filelock import FileLock; from pathlib import Path; import time\n"
+        f"Path('.work').mkdir(); FileLock('{retraining.LOCK}').acquire(); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        assert retrain(Drivers(train, verdict(0))) == 11
+        other.kill()
+    assert retrain(Drivers(train, verdict(0))) == 0
+    with FileLock(retraining.LOCK, timeout=0):
+        pass  # it was given back
+
+
+def test_a_refresh_that_fails_is_code_1_and_one_sentence(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (toy / "params.yaml").write_text("seed: 1\n")
+    assert retrain(Drivers(train, verdict(0))) == 1
+    said = capsys.readouterr().err
+    assert "steps.refresh` ended with code 2" in said and "Traceback" not in said
+    assert ran(toy) == []
+
+
+@pytest.mark.parametrize("command", ["no-such-command-here", f"{sys.executable} -c 'raise SystemExit(3)'"])
+def test_a_notification_that_fails_changes_nothing(
+    toy: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(os.environ, retraining.NOTIFY, command)
+    retraining.notify(0)
+    assert "warning: MOBILE_CENTERNET_NOTIFY" in capsys.readouterr().err

@@ -1,10 +1,11 @@
 """One function over many frames in processes: results in order, memory flat."""
 
+import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import TypeVar
 
 import cv2
@@ -25,7 +26,7 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int
         return
     waiting: deque[Future[list[Result]]] = deque()
     # Not fork: OpenCV's and other threads do not survive it.
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up_worker) as pool:
         for start in range(0, len(items), CHUNK):
             waiting.append(pool.submit(_each, work, items[start : start + CHUNK]))
             if len(waiting) > 2 * workers:
@@ -36,3 +37,19 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int
 
 def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     return [work(item) for item in items]
+
+
+def set_up_worker() -> None:
+    """Initialise a worker process: one thread for OpenCV, and an end together with the process that started it.
+
+    Without the latter the workers of a process that was killed would wait for work for ever and keep its pipes open.
+    """
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

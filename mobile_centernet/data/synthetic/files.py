@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mobile_centernet.data.parallel import set_up_worker
 from mobile_centernet.errors import DataError
 
 Task = TypeVar("Task")
@@ -35,15 +36,10 @@ def work(
     """The results of all tasks in their order, from `workers` processes (None: as many as there are cores)."""
     count = min(workers or os.cpu_count() or 1, len(tasks))
     if count <= 1:
-        single_thread()
+        cv2.setNumThreads(1)  # the processes are the parallelism
         return list(_shown(map(task, tasks), len(tasks), progress, name))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=single_thread) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=set_up_worker) as pool:
         return list(_shown(pool.map(task, tasks), len(tasks), progress, name))
-
-
-def single_thread() -> None:
-    """One thread per process: the processes are the parallelism."""
-    cv2.setNumThreads(1)
 
 
 def _shown(results: Iterable[Result], total: int, progress: bool, name: str) -> Iterable[Result]:

@@ -145,7 +145,8 @@ class _Ranked:
         length = self.length * counts[self.frame]
         run = np.repeat(np.arange(len(length)), length)
         place = np.arange(len(run)) - np.repeat(np.cumsum(length) - length, length)
-        return self.start[run] + place % self.length[run]
+        drawn: NDArray[np.int64] = self.start[run] + place % self.length[run]
+        return drawn
 
 
 def _draw(scored: ResampledMap50, generator: np.random.Generator) -> NDArray[np.int64]:

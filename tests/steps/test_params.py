@@ -38,7 +38,7 @@ def test_the_papers_recipe() -> None:
         ("jpeg_quality:", "jpeg_qualty:", "store.jpeg_qualty: unknown key"),
         ("seed: 2020", "seed: soon", "seed: Input should be a valid integer"),
         ("{width: 192, height: 96}", "{width: 190, height: 96}", "multiples of 32, found 190x96"),
-        ("source: sample\n", "source: /data/bdd100k\n", "fetch_bdd100k.source: Input should be 'sample', 'folder' or 'urls'"),
+        ("source: sample\n", "source: /data/bdd100k\n", "source: Input should be 'sample', 'folder' or 'urls'"),
         ("init: null", "init: 5", "train_teacher.init: Input is not a valid path"),
         ("seed: 2020", "seed: [", "expected YAML"),
     ],

@@ -72,7 +72,8 @@ def test_a_version_that_was_never_judged_is_judged_by_the_next_run(toy: Path) ->
 def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
     hold = (
         "from filelock import FileLock; from pathlib import Path; import time\n"
-        f"Path('.work').mkdir(); FileLock('{retraining.LOCK}').acquire(); print('held', flush=True); time.sleep(60)"
+        f"Path('.work').mkdir(); lock = FileLock('{retraining.LOCK}'); lock.acquire()\n"
+        "print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout and other.stdout.readline() == "held\n"

@@ -1,6 +1,6 @@
 """Measuring ratios: all candidates run in one process, take turns, and the medians are compared.
 
-Run it on a machine that does nothing else: `make bench`.
+On the CPU, torch has one thread here and the clock is the process' CPU time: what else the machine does hardly counts.
 """
 
 import os
@@ -18,26 +18,28 @@ Row = Callable[..., None]
 PeakMemory = Callable[[str], float]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Where torch has one thread, the process' CPU time is the work done, however busy the machine is."""
+    """With several threads, CPU time would count those that wait for one another."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
 @pytest.fixture(scope="session")
 def side_by_side() -> SideBySide:
-    """The median seconds of a call of each candidate; in every repetition each has its turn.
-
-    Measured with the clock that is asked for: CPU time for one thread, wall time for what runs on several.
-    """
+    """The median seconds of a call of each candidate; in every repetition each has its turn."""
 
     def measure(
-        candidates: Mapping[str, Callable[[], object]],
-        repetitions: int,
-        clock: Callable[[], float] = time.perf_counter,
+        candidates: Mapping[str, Callable[[], object]], repetitions: int, clock: Callable[[], float] = _now
     ) -> dict[str, float]:
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
         for candidate in candidates.values():  # the first calls load libraries and fill caches
@@ -56,7 +58,7 @@ def side_by_side() -> SideBySide:
 @pytest.fixture(scope="session")
 def row() -> Iterator[Row]:
     """Prints a row of a table: what was measured, and its figures."""
-    print(f"\n{os.cpu_count()} cores, torch {torch.__version__}, load at first {os.getloadavg()[0]:.1f}")
+    print(f"\none of {os.cpu_count()} cores, torch {torch.__version__}, load at first {os.getloadavg()[0]:.1f}")
 
     def show(what: str, *figures: str) -> None:
         print(f"| {' | '.join((what, *figures))} |", flush=True)

@@ -7,6 +7,7 @@
 Unlike tracking a training, nothing here is best effort: a registry that does not answer is a RegistryError, soon.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -50,6 +51,8 @@ class Registry:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        for talkative in ("mlflow.tracking.fluent", "mlflow.store.model_registry.abstract_store"):
+            logging.getLogger(talkative).setLevel(logging.WARNING)
         with _told("connecting"):
             self._mlflow = tracking.connect()
             self._client = self._mlflow.MlflowClient()

@@ -131,7 +131,7 @@ def audit_events() -> list[str]:
 # --- real processes, forked from one that has imported everything already -----------------------------------------
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["mlflow", "sqlalchemy", "steps.promote", "steps.register"])
+_CONTEXT.set_forkserver_preload(["mlflow", "steps.decision", "steps.promote", "steps.register"])
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:

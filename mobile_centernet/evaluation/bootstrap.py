@@ -100,7 +100,7 @@ class ResampledMap50:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ranked:
-    """All detections of one class, best score first, cut behind the last hit, since what follows changes nothing.
+    """All detections of one class, best score first, cut behind the run of the last hit: what follows changes nothing.
 
     Detections of one frame with one score are a run: a frame drawn twice repeats the run, not each detection of it.
     """
@@ -122,10 +122,11 @@ class _Ranked:
         order = np.argsort(-scores, kind="stable")
         order = order[~ignored[order]]
         hit, frame, scores = hit[order], frame[order].astype(np.int64), scores[order]
-        end = int(np.flatnonzero(hit)[-1]) + 1 if hit.any() else 0
-        hit, frame, scores = hit[:end], frame[:end], scores[:end]
         changes = (np.diff(frame) != 0) | (np.diff(scores) != 0)
-        start = np.flatnonzero(np.concatenate([[True], changes])) if end else np.empty(0, np.int64)
+        ends = np.append(np.flatnonzero(changes) + 1, len(hit))
+        end = int(ends[ends > np.flatnonzero(hit)[-1]][0]) if hit.any() else 0
+        start = np.concatenate([[0], ends[ends < end]]) if end else np.empty(0, np.int64)
+        hit = hit[:end]
         return cls(hit, start, np.diff(np.append(start, end)), frame[start])
 
     def ap50(self, counts: NDArray[np.int64], boxes: int) -> float:

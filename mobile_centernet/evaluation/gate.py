@@ -176,7 +176,7 @@ def _against_champion(facts: Facts, limits: Limits) -> Iterator[Check]:
         return
     yield Check(name, found.value, None, "above 0", found.value > 0)
     likely = found.lower > -limits.epsilon
-    yield Check("lower bound of the difference", found.lower, None, f"above {-limits.epsilon:g}", likely)
+    yield Check("lower bound of the difference", found.lower, None, f"above −{limits.epsilon:g}", likely)
 
 
 def _budget(facts: Facts, limits: Limits) -> Iterator[Check]:

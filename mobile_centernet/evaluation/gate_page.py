@@ -71,7 +71,7 @@ def difference_figure(samples: NDArray[np.float64], bounds: Bounds, epsilon: flo
         axes.plot([bounds.lower, bounds.upper], [top * 0.1] * 2, color=STUDENT, linewidth=4)
         axes.plot(bounds.value, top * 0.1, "o", color=STUDENT, markersize=9, markeredgecolor="white")
         axes.text(0, top * 1.06, " equal", fontsize=8.5, color=INK, ha="left")
-        axes.text(-epsilon, top * 1.06, f"−ε = {-epsilon:g} ", fontsize=8.5, color=TEACHER, ha="right")
+        axes.text(-epsilon, top * 1.06, f"−ε = −{epsilon:g} ", fontsize=8.5, color=TEACHER, ha="right")
         axes.set_title(f"{signed(bounds.value)}  ({signed(bounds.lower)} … {signed(bounds.upper)})", pad=18)
         axes.set(xlabel="challenger − champion, mAP@0.5", ylabel="draws", ylim=(0, top * 1.04))
         axes.tick_params(colors=MUTED)

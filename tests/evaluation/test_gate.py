@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mobile_centernet.errors import DataError
@@ -207,12 +207,13 @@ def repeated(
     return {**truth, "images": images, "annotations": annotations}, copies(found)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.data())
-def test_a_draw_scores_as_pycocotools_scores_the_repeated_frames(seed: int, data: st.DataObject) -> None:
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=12, max_size=12))
+@example(375, [0] * 8 + [2] * 4)  # a hit and a false alarm of one score: drawn twice they take turns
+def test_a_draw_scores_as_pycocotools_scores_the_repeated_frames(seed: int, draws: list[int]) -> None:
     truth, found = random_set(seed)
     scored = ResampledMap50(truth, found, CLASSES)
-    counts = data.draw(st.lists(st.integers(0, 3), min_size=scored.frames, max_size=scored.frames))
+    counts = draws[: scored.frames]
     document, results = repeated(truth, found, counts)
     ours = scored.map50(np.array(counts, np.int64))
     try:
@@ -231,14 +232,14 @@ def test_two_frames_by_hand(truth: Callable[..., dict[str, Any]]) -> None:
     """One model finds the box of frame 1 only: AP 51/101. Draws: (2, 0) 1/4, (1, 1) 1/2, (0, 2) 1/4."""
     both = truth((1, 0, [0, 0, 10, 10]), (2, 0, [0, 0, 10, 10]))
     names = ("vehicle", "pedestrian")
-    found = paired_bootstrap(both, hits(1), hits(1, 2), names, resamples=4000, seed=1)
+    found = paired_bootstrap(both, hits(1), hits(1, 2), names, resamples=2000, seed=1)
     half = 1 - 51 / 101
     assert found.value == pytest.approx(half)
     values, counts = np.unique(found.samples.round(9), return_counts=True)
     assert values == pytest.approx([0, half, 1])
-    assert counts / 4000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    assert counts / 2000 == pytest.approx([0.25, 0.5, 0.25], abs=0.04)
     assert (found.lower, found.upper) == (0, 1)
-    mirrored = paired_bootstrap(both, hits(1, 2), hits(1), names, resamples=4000, seed=1)
+    mirrored = paired_bootstrap(both, hits(1, 2), hits(1), names, resamples=2000, seed=1)
     assert np.array_equal(mirrored.samples, -found.samples)
 
 

@@ -306,11 +306,8 @@ def test_two_promotions_at_once_one_is_locked_out() -> None:
     assert small.audit_events() == ["promoting", "promoted"]
 
 
-# attach, "promoting", previous, champion, "promoted", no untag, tag (one call)
-EFFECTS = 7
-
-
-@pytest.mark.parametrize("kill_at", range(EFFECTS + 1))
+# After 2 "promoting", 3 previous, 4 champion, 5 "promoted".
+@pytest.mark.parametrize("kill_at", [2, 3, 4, 5])
 def test_killed_at_any_point_there_is_one_champion_and_a_second_run_completes(kill_at: int) -> None:
     name = f"shot-{kill_at}"
     params = registered(name, small.HALF, small.GOOD)
@@ -328,8 +325,8 @@ def test_killed_at_any_point_there_is_one_champion_and_a_second_run_completes(ki
     assert promote(params).says.endswith("is the champion already")
 
 
-# "rolling back", tag, untag, champion, "rolled back"
-@pytest.mark.parametrize("kill_at", range(5))
+# After 1 "rolling back", 2 the tag, 4 champion.
+@pytest.mark.parametrize("kill_at", [1, 2, 4])
 def test_a_rollback_killed_at_any_point_is_completed_by_a_second_run(kill_at: int) -> None:
     name = f"back-{kill_at}"
     params = registered(name, small.HALF, small.GOOD)
@@ -354,15 +351,21 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_promotes_rolls_back_and_explains_itself() -> None:
+def test_the_command_promotes_rolls_back_and_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     registered("command", small.HALF, small.GOOD)
     Registry("command").set_alias(CHAMPION, 1)
     done = command("--version", "2", "--approve-by", "Ann")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("command version 2 was promoted: ")
-    done = command("--rollback", "--approve-by", "Ann")
-    assert (done.returncode, done.stderr) == (0, "")
-    done = command("--rollback")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: promotion: command: expected a previous version")
-    assert "Traceback" not in done.stderr
+
+    capsys.readouterr()
+    for code, said in ((0, "version 1 is the champion again"), (1, "error: promotion: command: expected a previous")):
+        monkeypatch.setattr(sys, "argv", ["promote", "--rollback", "--approve-by", "Ann"])
+        assert module.main() == code
+        out, err = capsys.readouterr()
+        assert said in (err if code else out) and (out + err).count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["promote", "--rollback", "--dry-run"])
+    with pytest.raises(SystemExit, match="2"):
+        module.main()

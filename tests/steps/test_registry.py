@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -214,8 +215,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             requests.post(f"{url}/api/2.0/mlflow/users/create", json=body, auth=ADMIN, timeout=60).raise_for_status()
         yield url
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
+        os.killpg(process.pid, signal.SIGKILL)  # with its workers
+        process.wait()
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -232,6 +233,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 @pytest.fixture
 def at_server(server: str, registry_project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     mlflow.set_tracking_uri(server)  # what MLFLOW_TRACKING_URI does in a process of its own
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # a busy machine is no dead server
     log_in(monkeypatch, PIPELINE)
     yield monkeypatch
     mlflow.set_tracking_uri(None)

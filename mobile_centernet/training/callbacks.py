@@ -52,7 +52,10 @@ class History(pl.Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        means = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "loss_now"}
+        assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
+        # Lightning never forgets a metric: without a choice, the teacher's terms would stand on after its last epoch.
+        names = {"map50", *pl_module.measured}
+        means = {name: float(value) for name, value in trainer.callback_metrics.items() if name in names}
         record: Record = {
             "epoch": trainer.current_epoch,
             "seconds": time.monotonic() - self._started,

@@ -54,6 +54,7 @@ class DetectorTraining(pl.LightningModule):
         self.schedule = schedule
         self.fingerprint = fingerprint
         self.distill_epochs = distill_epochs
+        self.measured: frozenset[str] = frozenset()  # names of the losses of the step that ran last
         self._teacher = (teacher.eval().requires_grad_(False),) if teacher else ()
 
     @property
@@ -70,6 +71,7 @@ class DetectorTraining(pl.LightningModule):
         terms = self.criterion(output, batch, self._taught(batch["image"]))
         total: Tensor = self.criterion.total(terms)
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
+        self.measured = frozenset(measured)
         size = len(batch["image"])
         self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size)
         self.log("loss_now", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)

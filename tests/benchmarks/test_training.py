@@ -16,6 +16,7 @@ from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.registry import build_model
 from mobile_centernet.training.detector import DetectorTraining, Schedule
+from mobile_centernet.training.fit import resolve_precision
 
 pytestmark = pytest.mark.benchmark
 
@@ -62,7 +63,7 @@ def ours(batch: dict[str, torch.Tensor], teacher: CenterNet | None = None, bf16:
 
 
 def naive(batch: dict[str, torch.Tensor]) -> Step:
-    """The same model and losses as one would write them down first: NCHW, Adam as it comes."""
+    """The same model and losses as one would write them down first: fp32, NCHW, Adam as it comes."""
     student, criterion = build_model("hrnet_w16", CLASSES).to(DEVICE), Criterion([1.0] * CLASSES).to(DEVICE)
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
 
@@ -75,11 +76,12 @@ def naive(batch: dict[str, torch.Tensor]) -> Step:
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES, ids=IDS)
-def test_student_step(height: int, width: int, side_by_side, row) -> None:
-    batch = some_batch(height, width)
-    seconds = side_by_side({"naive": naive(batch), "ours": ours(batch)}, repetitions=30 if width < 300 else 7)
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_student_step(precision: str, height: int, width: int, side_by_side, row) -> None:
+    batch, bf16 = some_batch(height, width), resolve_precision(precision) == "bf16-mixed"
+    seconds = side_by_side({"naive": naive(batch), "ours": ours(batch, bf16=bf16)}, repetitions=30 if width < 300 else 7)
     row(
-        f"student's step, {width}×{height}, batch {BATCH}, fp32, {DEVICE}",
+        f"student's step, {width}×{height}, batch {BATCH}, {precision} ({'bf16' if bf16 else 'fp32'}), {DEVICE}",
         f"naive {1e3 * seconds['naive']:.0f} ms",
         f"ours {1e3 * seconds['ours']:.0f} ms",
         f"{seconds['naive'] / seconds['ours']:.2f}× faster (target 1.3×)",

@@ -32,6 +32,14 @@ def test_the_papers_recipe() -> None:
         assert phase.milestones == (45, 55)
 
 
+def test_the_street_photos_ablation_is_the_papers_method_on_seven_classes() -> None:
+    params, paper = load_params(ROOT / "params.street.yaml"), load_params(ROOT / "params.paper.yaml")
+    assert len(params.classes) == 7
+    for section in ("input_size", "augment", "loss", "class_weights"):
+        assert getattr(params, section) == getattr(paper, section)
+    assert (params.ablation.training.epochs, len(params.ablation.seeds)) == (60, 3)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [

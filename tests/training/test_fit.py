@@ -52,6 +52,7 @@ def train(
     fingerprint: str = "a",
     stop_after: int | None = None,
     student: CenterNet | None = None,
+    distill_epochs: int | None = None,
 ) -> tuple[CenterNet, Fitted]:
     """`stop_after`: the process dies, without any chance to clean up, when that epoch has been recorded."""
 
@@ -65,7 +66,7 @@ def train(
     fitted = fit(
         student,
         Criterion([1.0]),
-        Plan(epochs, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32"),
+        Plan(epochs, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32", distill_epochs=distill_epochs),
         train_set=PreparedSet(prepared, "train"),
         validation_set=PreparedSet(prepared, "val"),
         input_size=INPUT,
@@ -91,6 +92,12 @@ def test_every_term_of_every_epoch_is_recorded_and_the_teacher_stays_as_it_was(p
         assert torch.equal(value, before[name]), name
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == fitted.history
+
+
+def test_an_epoch_without_the_teacher_records_no_term_of_the_teacher(prepared: Path, tmp_path: Path) -> None:
+    _, fitted = train(prepared, tmp_path, teacher=build_model("hrnet_w16", 1), distill_epochs=1)
+    taught, alone = fitted.history
+    assert taught.keys() - alone.keys() == {"loss/pixelwise", "loss/pairwise"}
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(prepared: Path, tmp_path: Path) -> None:

@@ -14,6 +14,12 @@ TINY = {
     "ablation.training.milestones": [],
     "ablation.training.batch_size": 8,
     "ablation.training.distill_epochs": 1,
+    "ablation.students": [
+        {"name": "student", "model": "hrnet_w16", "balanced": False},
+        {"name": "lite_balanced", "model": "hrnet_w16_lite", "balanced": True},
+        {"name": "resnet18_balanced", "model": "resnet18", "balanced": True},
+        {"name": "dla34_balanced", "model": "dla34", "balanced": True},
+    ],
 }
 
 
@@ -25,7 +31,7 @@ def test_every_row_and_seed_ends_in_the_table_and_a_second_run_does_nothing(tmp_
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
     table = pd.read_csv(project / "data/reports/ablation.csv").set_index("row")
-    rows = ["teacher", "student", "student_balanced", "lite_balanced", "student_balanced_distilled"]
+    rows = ["teacher", "student", "lite_balanced", "resnet18_balanced", "dla34_balanced", "student_balanced_distilled"]
     assert list(table.index) == rows
     assert (table["seeds"] == 2).all()
     assert table.loc["student", "params"] > table.loc["lite_balanced", "params"]

@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install zenml repro ablation test test-slow check bench clean
+.PHONY: help install repro ablation test test-slow check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -23,9 +23,6 @@ install: .venv/.installed ## make .venv and install requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
-
-zenml: install ## add ZenML to .venv, for `python -m pipelines` (docs/operations.md)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r pipelines/requirements.txt
 
 repro: install ## run the pipeline: footage → teacher → student → evaluated, exported, registered
 	dvc repro

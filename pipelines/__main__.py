@@ -6,7 +6,6 @@ promotion also 11 and 12.
 
 import argparse
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from mobile_centernet.errors import UserError
@@ -57,7 +56,6 @@ def _run(arguments: argparse.Namespace, further: list[str]) -> int:
 
 
 def _train(settings: Path | None) -> bool:
-    _require_zenml()
     from pipelines.preflight import check_stack
     from pipelines.training import LOCAL, run_training
 
@@ -66,16 +64,9 @@ def _train(settings: Path | None) -> bool:
 
 
 def _judge(further: list[str]) -> int:
-    _require_zenml()
     from pipelines.promotion import run_promotion
 
     return run_promotion(further)
-
-
-def _require_zenml() -> None:
-    """A sentence instead of an ImportError: ZenML is an extra of its own."""
-    if find_spec("zenml") is None:
-        raise UserError("expected ZenML in this environment, found none: run `make zenml`")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import pytest
 from pipelines.graph import stage_graph
 from tests.pipelines.toy import make_toy, ran, run
 
-pytest.importorskip("zenml", reason="needs ZenML: make zenml")
-
 ORDERED = ["source", "left", "right", "score"]
 
 

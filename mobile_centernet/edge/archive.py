@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from mobile_centernet.edge.errors import BundleError
+from mobile_centernet.edge.errors import BundleError, StorageError
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -111,7 +111,7 @@ class Reader:
         try:
             content = self._file.read(count)
         except OSError as error:
-            raise BundleError(f"{self._path}: expected a bundle, but it cannot be read ({error.strerror})") from error
+            raise StorageError(f"{self._path}: expected a bundle, but it cannot be read ({error.strerror})") from error
         if len(content) != count:
             raise BundleError(f"{self._path}: expected a whole bundle, found one that was cut off")
         return content

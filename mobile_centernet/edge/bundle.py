@@ -17,7 +17,7 @@ from typing import IO
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mobile_centernet.edge.archive import END, Reader, pack
-from mobile_centernet.edge.errors import BundleError
+from mobile_centernet.edge.errors import BundleError, StorageError
 from mobile_centernet.edge.keys import TrustedKeys
 from mobile_centernet.edge.manifest import MANIFEST, SIGNATURES, Manifest
 from mobile_centernet.edge.signatures import (
@@ -77,7 +77,7 @@ def open_bundle(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except OSError as error:
-        raise BundleError(f"{path}: expected a bundle, but it cannot be read ({error.strerror})") from error
+        raise StorageError(f"{path}: expected a bundle, but it cannot be read ({error.strerror})") from error
 
 
 def walk(file: IO[bytes], path: Path, trusted: TrustedKeys | None, keep: Keep) -> tuple[Manifest, Signatures]:

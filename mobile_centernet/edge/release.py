@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mobile_centernet.edge.bundle import Keep, checked, discard, open_bundle, walk
-from mobile_centernet.edge.errors import BundleError
+from mobile_centernet.edge.disk import sync_folder
+from mobile_centernet.edge.errors import BundleError, StorageError
 from mobile_centernet.edge.keys import TrustedKeys
 from mobile_centernet.edge.manifest import MANIFEST, SIGNATURES, Manifest
 from mobile_centernet.edge.signatures import Signatures, check_signatures, signature_files
@@ -20,7 +21,7 @@ def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
 
     It is filled beside its place under the name `.NAME.partial`; what a crash left there is removed first, so only
     one process may unpack to a place. What is written is what was verified: the file is read once.
-    Raises BundleError when verification fails, or `folder` exists or cannot be written.
+    Raises BundleError when verification fails or `folder` exists, StorageError when the disk refuses.
     """
     if os.path.lexists(folder):
         raise BundleError(f"{folder}: expected a folder that is not there yet")
@@ -32,11 +33,11 @@ def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
         with open_bundle(path) as file:
             manifest, _ = walk(file, path, trusted, _saver(partial))
         for inside in (*(entry for entry in partial.iterdir() if entry.is_dir()), partial):
-            _sync_folder(inside)
+            sync_folder(inside)
         partial.rename(folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     except OSError as error:
-        raise BundleError(f"{folder}: the bundle cannot be unpacked there ({error.strerror})") from error
+        raise StorageError(f"{folder}: the bundle cannot be unpacked there ({error.strerror})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
@@ -91,11 +92,3 @@ def _saver(folder: Path) -> Keep:
             os.fsync(file.fileno())
 
     return save
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,6 @@
 """Models, pictures and keys, and bundles of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,10 @@ from mobile_centernet.edge.build import build_bundle
 from mobile_centernet.edge.bundle import sign_bundle
 from mobile_centernet.edge.keys import TrustedKeys, generate_keys, read_private_key
 from mobile_centernet.edge.manifest import Manifest
+from tests.edge.lab import Forks, Lab
+from tests.edge.offers import Bundle
 from tests.edge.tiny import tiny_detector
+from tests.file_server import file_server
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +76,33 @@ def signed(signed_once: Path, tmp_path: Path) -> Path:
     path = tmp_path / "street-12.tar"
     path.write_bytes(signed_once.read_bytes())
     return path
+
+
+@pytest.fixture(scope="session")
+def releases(build: Build, material: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
+    """By number: releases 12, 13 and 14 of one model, signed by `first`, each another detector."""
+    folder = tmp_path_factory.mktemp("releases")
+    made = {}
+    for number in (12, 13, 14):
+        model = tiny_detector(folder / f"{number}.onnx", seed=number)
+        path = folder / f"street-{number}.tar"
+        build(path, release=number, version=str(number), models=[model], latency_ms={"default": 10_000.0})
+        sign_bundle(path, read_private_key(material / "first"))
+        made[number] = Bundle(path, str(number), number)
+    return made
+
+
+@pytest.fixture
+def lab(material: Path, tmp_path: Path) -> Iterator[Lab]:
+    """A device that trusts `first`, and a registry that offers nothing yet."""
+    with file_server() as server:
+        lab = Lab(tmp_path, server, material / "first.pub")
+        lab.configure()
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()

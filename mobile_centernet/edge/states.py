@@ -1,0 +1,71 @@
+"""The agent's states and every transition between them: one table, which docs/edge.md repeats row by row.
+
+A device runs one committed release at every moment. Only `swapping` to `reverting` touch what the application sees.
+"""
+
+from enum import Enum
+
+
+class State(Enum):
+    """What the agent is doing."""
+
+    STARTING = "starting"  # reads the disk, makes `current` what was committed last
+    IDLE = "idle"  # waits for the next poll
+    CHECKING = "checking"  # asks the registry which release the alias names
+    DOWNLOADING = "downloading"  # fetches the bundle, or the rest of it
+    VERIFYING = "verifying"  # signature, every hash, release number; unpacks what it verified
+    PROVING = "proving"  # builds the engine or finds it, runs the golden pictures, measures the latency
+    SWAPPING = "swapping"  # writes down the trial, then points `current` at the new release
+    WATCHING = "watching"  # the health window: the application must run the new release and keep running
+    COMMITTING = "committing"  # writes down that the new release stays
+    REVERTING = "reverting"  # points `current` back, then writes down why; goes on trying on a disk that refuses
+
+
+class Event(Enum):
+    """How a state ends."""
+
+    DONE = "done"
+    UNCOMMITTED = "uncommitted"  # the last agent ended inside a trial
+    NOTHING_NEW = "nothing new"
+    NEW = "new"
+    KNOWN = "known"  # not what runs here, but its files are on the disk already
+    FAILED = "failed"  # for reasons that may pass: tried again later
+    REFUSED = "refused"  # for reasons in the release: not tried again as long as keys, device and settings stay
+    UNHEALTHY = "unhealthy"
+    ROLLBACK = "rollback"  # an operator asked for the release before
+
+
+S, E = State, Event
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (S.STARTING, E.DONE): S.IDLE,
+    (S.STARTING, E.UNCOMMITTED): S.REVERTING,
+    (S.IDLE, E.DONE): S.CHECKING,
+    (S.IDLE, E.ROLLBACK): S.VERIFYING,
+    (S.CHECKING, E.NOTHING_NEW): S.IDLE,
+    (S.CHECKING, E.FAILED): S.IDLE,
+    (S.CHECKING, E.NEW): S.DOWNLOADING,
+    (S.CHECKING, E.KNOWN): S.VERIFYING,
+    (S.DOWNLOADING, E.DONE): S.VERIFYING,
+    (S.DOWNLOADING, E.FAILED): S.IDLE,
+    (S.VERIFYING, E.DONE): S.PROVING,
+    (S.VERIFYING, E.FAILED): S.IDLE,
+    (S.VERIFYING, E.REFUSED): S.IDLE,
+    (S.PROVING, E.DONE): S.SWAPPING,
+    (S.PROVING, E.FAILED): S.IDLE,
+    (S.PROVING, E.REFUSED): S.IDLE,
+    (S.SWAPPING, E.DONE): S.WATCHING,
+    (S.SWAPPING, E.FAILED): S.REVERTING,
+    (S.WATCHING, E.DONE): S.COMMITTING,
+    (S.WATCHING, E.UNHEALTHY): S.REVERTING,
+    (S.COMMITTING, E.DONE): S.IDLE,
+    (S.COMMITTING, E.FAILED): S.REVERTING,
+    (S.REVERTING, E.DONE): S.IDLE,
+    (S.REVERTING, E.FAILED): S.REVERTING,
+}
+
+
+def table() -> str:
+    """The table as docs/edge.md shows it, in markdown."""
+    rows = [f"| {state.value} | {event.value} | {target.value} |" for (state, event), target in TRANSITIONS.items()]
+    return "\n".join(["| state | ends with | next |", "|---|---|---|", *rows]) + "\n"

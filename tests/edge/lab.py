@@ -146,7 +146,7 @@ class Forks:
         )
 
     def run(self, settings: Path, kill: str = "never", at: int = 0, poll: bool = True) -> dict[str, int]:
-        """`killed`: whether it was, `status`: the exit status else, `places`: how many places of that kind it passed."""
+        """killed: whether it was; status: the exit status else; places: how many places of that kind it passed."""
         assert self._process.stdin and self._process.stdout
         order = {"settings": str(settings), "kill": kill, "at": at, "poll": poll}
         self._process.stdin.write(f"{json.dumps(order)}\n")

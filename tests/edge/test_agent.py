@@ -1,7 +1,5 @@
 """What an agent does with what the registry offers. Real bundles, a real registry's answers over HTTP, a real disk."""
 
-import pytest
-
 from tests.edge.lab import Lab
 from tests.edge.offers import Bundle
 

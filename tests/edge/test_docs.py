@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mobile_centernet.edge.config import load_config
+from mobile_centernet.edge.reports import read_reports
+from mobile_centernet.edge.states import table
+
 DOCS = Path(__file__).parents[2] / "docs" / "edge.md"
 
 
@@ -75,3 +79,23 @@ def test_the_commands_of_a_bundle(material: Path, tmp_path: Path) -> None:
     done = run(tmp_path, block("A bundle").replace("bicycle=", "piéton="))
     assert done.returncode == 0, done.stderr
     assert "verified: mobile-centernet 7, release 12" in done.stdout
+
+
+def test_the_table_of_states_is_the_one_in_the_code() -> None:
+    section = DOCS.read_text(encoding="utf-8").split("### States\n\n")[1]
+    assert section.split("\n\n")[0] + "\n" == table()
+
+
+def test_the_printed_settings_are_read(tmp_path: Path) -> None:
+    found = re.search(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    (tmp_path / "edge.toml").write_text(found[1])
+    config = load_config(tmp_path / "edge.toml")
+    assert config.device.profile == "orin" and config.paths.root == Path("/var/lib/mobile-centernet")
+
+
+def test_the_printed_report_is_one() -> None:
+    found = re.search(r"```json\n(.*?)\n```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    reports, unreadable = read_reports({"edge.health.kiosk-07": found[1], "git_commit": "abc"})
+    assert [report.device for report in reports] == ["kiosk-07"] and not unreadable

@@ -86,7 +86,7 @@ def train(row: Row, params: Params) -> None:
             },
         )
         tracker.log({"test.map50": measured.map50})
-        tracker.finish(row.folder)
+        tracker.finish(row.folder.iterdir())
     print(f"ablation: {row.name}, seed {row.seed}: mAP@0.5 {measured.map50:.3f} on {measured.images} frames")
     shutil.rmtree(work)
 

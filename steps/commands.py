@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from mobile_centernet.errors import UserError
+
 
 @click.group()
 def registry() -> None:
@@ -58,13 +60,49 @@ def download_version(which: str, out: Path) -> None:
 @click.pass_context
 def rollback_version(ctx: click.Context, by: str | None) -> None:
     """Make the previous champion the champion again. Exit code 11: a promotion is running."""
+    from steps.lineage import user
     from steps.params import load_params
-    from steps.promote import rollback, user
+    from steps.promote import rollback
     from steps.workspace import PARAMS
 
     outcome = rollback(load_params(PARAMS), by or user())
     click.echo(outcome.says, err=outcome.code != 0)
     ctx.exit(outcome.code)
+
+
+@click.group()
+def tracking() -> None:
+    """What stages have to tell MLflow, and whether it knows: list, sync (docs/operations.md)."""
+
+
+@tracking.command("list")
+def list_records() -> None:
+    """Every run that was recorded here, and whether a server has it."""
+    from steps.run_record import all_records
+
+    for record in all_records():
+        click.echo(f"{'delivered' if record.complete else 'not yet  '}  {record.name}  {record.lines} events")
+
+
+@tracking.command("sync")
+def sync_records() -> None:
+    """Send MLflow (MLFLOW_TRACKING_URI, or the project's own database) the runs that it missed. Repeats do no harm."""
+    from steps.run_record import all_records
+
+    records = all_records()
+    if all(record.complete for record in records):
+        click.echo("nothing to send: MLflow has every run that was recorded here")
+        return
+    from steps import mlflow_server
+    from steps.delivery import sync
+
+    try:
+        counts = sync(records)
+    except mlflow_server.failures() as error:
+        raise UserError(
+            f"tracking sync: expected MLflow to take the runs: {mlflow_server.first_line(error)}"
+        ) from error
+    click.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
 def _name() -> str:

@@ -42,8 +42,9 @@ def evaluate(params: Params) -> None:
             "boxes": dict(measured.counts),
         }
         write_json(workspace.METRICS, metrics)
-        write_atomically(workspace.REPORTS / "pr_curves.csv", pd.concat(curves).to_csv(index=False).encode())
-        tracker.finish(workspace.REPORTS, student_digest=_digest(workspace.STUDENT))
+        table = workspace.REPORTS / "pr_curves.csv"
+        write_atomically(table, pd.concat(curves).to_csv(index=False).encode())
+        tracker.finish((workspace.METRICS, table), student_digest=_digest(workspace.STUDENT))
 
 
 def _known(name: str, measured: MapResult) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """What leads from a model back to its origins: commit, params, data, weights."""
 
+import getpass
+import os
 import subprocess
 
 from steps import workspace
@@ -11,6 +13,14 @@ def git_commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     described = subprocess.run(command, capture_output=True, text=True, check=False)
     return described.stdout.strip() if described.returncode == 0 else "unknown: not a git checkout"
+
+
+def user() -> str:
+    """Who runs this: a name, or the number of a user without one, as pods have it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def params_digest() -> str:

@@ -1,12 +1,10 @@
 """prepare_bdd100k, prepare_ivslab: raw footage to the set that training reads."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mobile_centernet.data.annotations import Action, Frame, RawSet
@@ -52,9 +50,7 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
             work=workspace.WORK / stage,
         )
         tracker.log(dict(_numbers(report)))
-        with TemporaryDirectory() as folder:  # the report alone, not the pictures beside it
-            shutil.copy(out / REPORT, folder)
-            tracker.finish(Path(folder))
+        tracker.finish([out / REPORT])
     _summarise(name, report)
 
 

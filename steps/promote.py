@@ -8,7 +8,6 @@ first, `champion` in one step after it, tags and the audit line last.
 """
 
 import argparse
-import getpass
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.evaluation.gate import Decision
-from steps import workspace
+from steps import lineage, workspace
 from steps.digests import file_digest
 from steps.params import Params, load_params
 from steps.registry import CHALLENGER, CHAMPION, PREVIOUS, WITHDRAWN, Registry, RegistryError, Version
@@ -159,7 +158,7 @@ def _audit(
         "version": version.number,
         "champion_before": other,
         "by": by,
-        "user": user(),
+        "user": lineage.user(),
         "host": platform.node(),
         "failed": list(failed),
         "decision_sha256": file_digest(DECISION) if DECISION.is_file() and "roll" not in event else None,
@@ -194,14 +193,6 @@ def _locked() -> Iterator[bool]:
         lock.release()
 
 
-def user() -> str:
-    """Who runs this: a name, or the number of a user without one, as pods have it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -218,7 +209,7 @@ def main() -> int:
     try:
         params = load_params(workspace.PARAMS)
         if arguments.rollback:
-            outcome = rollback(params, arguments.approve_by or user())
+            outcome = rollback(params, arguments.approve_by or lineage.user())
         else:
             outcome = promote(
                 params, which=arguments.version, approved_by=arguments.approve_by, dry_run=arguments.dry_run

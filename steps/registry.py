@@ -7,9 +7,6 @@
 Unlike tracking a training, nothing here is best effort: a registry that does not answer is a RegistryError, soon.
 """
 
-import logging
-import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,13 +17,11 @@ from typing import Any
 
 from mobile_centernet.edge.graph import OUTPUTS
 from mobile_centernet.errors import UserError
-from steps import tracking
+from steps import mlflow_server
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 WITHDRAWN = "withdrawn"  # a version's tag: who rolled it back, and when
 MODEL_FOLDER = "model"
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 class RegistryError(UserError):
@@ -51,10 +46,8 @@ class Registry:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        for talkative in ("mlflow.tracking.fluent", "mlflow.store.model_registry.abstract_store"):
-            logging.getLogger(talkative).setLevel(logging.WARNING)
         with _told("connecting"):
-            self._mlflow = tracking.connect()
+            self._mlflow = mlflow_server.connect()
             self._client = self._mlflow.MlflowClient()
 
     def versions(self) -> list[Version]:
@@ -204,16 +197,11 @@ def _version(entry: Any) -> Version:
 @contextmanager
 def _told(doing: str) -> Iterator[None]:
     """MLflow's failures as one sentence, without credentials."""
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError) as error:
-        said = re.sub(r"://[^/@\s]+@", "://...@", str(error))
+    except mlflow_server.failures() as error:
+        said = mlflow_server.first_line(error)
         hint = ""
         if "401" in said or "not authenticated" in said:
             hint = " (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are right for this server?)"
-        first = said.splitlines()[0] if said else type(error).__name__
-        raise RegistryError(f"MLflow registry: {doing} failed: {first}{hint}") from error
+        raise RegistryError(f"MLflow registry: {doing} failed: {said}{hint}") from error

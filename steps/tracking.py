@@ -1,102 +1,81 @@
-"""MLflow. Tracking a training is best effort: no failure of the tracking server stops or slows a training much."""
+"""Tracking a stage: its params, numbers and small files, on this machine first, and in MLflow when that answers.
 
-import logging
-import os
+No failure of MLflow stops a stage, and none slows it down: `steps.delivery` talks to it from a thread of its own.
+What MLflow did not get, `mobile-centernet tracking sync` sends later.
+"""
+
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from steps import lineage
+from steps.delivery import Courier
+from steps.mlflow_server import EXPERIMENT, connect
 from steps.params import Params
+from steps.run_record import END, METRICS, START, RunRecord
 
-EXPERIMENT = "mobile-centernet"
-
-# Before MLflow is imported: by default a dead server blocks every call for minutes, and usage is reported.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
-
-def connect() -> Any:
-    """The mlflow module, bound to MLFLOW_TRACKING_URI or else to the project's own sqlite database.
-
-    A fresh sqlite database is damaged when two processes initialise it at once, hence the lock.
-    """
-    import mlflow
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # not a line per new table
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        mlflow.set_experiment(EXPERIMENT)
-        return mlflow
-    root = Path.cwd().resolve()
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
-    with FileLock(root / "mlflow.lock"):
-        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            mlflow.create_experiment(EXPERIMENT, artifact_location=(root / "mlartifacts").as_uri())
-        mlflow.set_experiment(EXPERIMENT)
-    return mlflow
+__all__ = ["EXPERIMENT", "Tracker", "connect", "run"]
 
 
 class Tracker:
-    """One MLflow run. After its first failure it says so once and stays silent: the numbers are in the JSONL files."""
+    """One run. What goes wrong with keeping it is said once; the stage goes on."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, settings: Mapping[str, Any]) -> None:
         self.stage = stage
-        self._mlflow: Any = None
-        self._failures: tuple[type[Exception], ...] = (OSError,)
-
-    def start(self, settings: Mapping[str, Any]) -> None:
-        from mlflow.exceptions import MlflowException
-        from requests import RequestException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        self._failures = (MlflowException, RequestException, SQLAlchemyError, OSError)
+        self._record: RunRecord | None = None
+        self._tags: dict[str, str] = {}
         with self._best_effort():
-            mlflow = connect()
-            mlflow.start_run(run_name=self.stage, tags={"stage": self.stage})
-            mlflow.log_params(dict(_flat(settings)))
-            self._mlflow = mlflow
+            self._record = RunRecord.create(stage)
+            tags = {"stage": stage, "mlflow.user": lineage.user(), "git_commit": lineage.git_commit()}
+            self._record.write(START, stage=stage, tags=tags, params=dict(_flat(settings)))
+            self._courier = Courier(self._record, self._complain)
 
     def log(self, record: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:
         """Numbers of one step; names get `prefix`."""
         with self._best_effort():
-            if self._mlflow:
-                self._mlflow.log_metrics({f"{prefix}{name}": value for name, value in record.items()}, step=step)
+            if self._record:
+                values = {f"{prefix}{name}": float(value) for name, value in record.items()}
+                self._record.write(METRICS, step=step, values=values)
 
-    def finish(self, folder: Path | None = None, **tags: str) -> None:
-        """Attach a folder's small files (weights stay with DVC) and tags."""
+    def finish(self, paths: Iterable[Path] = (), **tags: str) -> None:
+        """Attach files, but no weights, which stay with DVC, and no folders; and tags."""
         with self._best_effort():
-            if self._mlflow:
-                self._mlflow.set_tags(tags)
-                for path in sorted(folder.iterdir()) if folder else ():
-                    if path.is_file() and path.suffix != ".safetensors":
-                        self._mlflow.log_artifact(str(path))
+            self._tags |= tags
+            for path in sorted(paths):
+                if self._record and path.is_file() and path.suffix != ".safetensors":
+                    self._record.attach(path)
 
     def end(self, status: str) -> None:
         with self._best_effort():
-            if self._mlflow:
-                self._mlflow.end_run(status)
+            if self._record:
+                self._record.write(END, status=status, tags=self._tags)
+                if not self._courier.finish():
+                    print(
+                        f"warning: {self.stage}: MLflow does not have all of this run yet: "
+                        f"`mobile-centernet tracking sync` sends it ({self._record.folder})",
+                        file=sys.stderr,
+                    )
+                self._record.close()
+
+    def _complain(self, said: str) -> None:
+        print(f"warning: {self.stage}: MLflow does not answer, its numbers are kept here ({said})", file=sys.stderr)
 
     @contextmanager
     def _best_effort(self) -> Iterator[None]:
+        """A full disk, say. The numbers that count are in the stage's own outputs, which fail loudly."""
         try:
             yield
-        except self._failures as error:
-            self._mlflow = None
-            first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            print(f"warning: {self.stage} is no longer tracked in MLflow ({first_line})", file=sys.stderr)
+        except OSError as error:
+            self._record = None
+            print(f"warning: {self.stage} is no longer tracked ({error})", file=sys.stderr)
 
 
 @contextmanager
 def run(stage: str, params: Params, sections: Sequence[str]) -> Iterator[Tracker]:
     """A run of `stage` with those sections of the params; FAILED when the block raises."""
-    tracker = Tracker(stage)
-    tracker.start({name: getattr(params, name) for name in sections})
+    tracker = Tracker(stage, {name: getattr(params, name) for name in sections})
     try:
         yield tracker
     except BaseException:

@@ -100,7 +100,7 @@ def _train(
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(out / workspace.HISTORY_FILE, lines.encode())
         write_json(out / "training.json", summary)
-        tracker.finish(out, model_digest=file_digest(out / workspace.MODEL_FILE))
+        tracker.finish(out.iterdir(), model_digest=file_digest(out / workspace.MODEL_FILE))
     shutil.rmtree(workspace.WORK / stage)
 
 

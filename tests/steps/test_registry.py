@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +22,7 @@ from steps.promote import DONE, promote
 from steps.register import register
 from steps.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
 from tests import registry_project as small
+from tests.mlflow_servers import RealServer, free_port, hanging_server
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PIPELINE, DEVICE = ("admin", "correct horse 1"), ("pipeline", "battery staple 2"), ("device", "read it only 3")
@@ -177,57 +176,31 @@ def test_without_plug_ins_an_unknown_command_is_clicks_own_error() -> None:
 # --- a real server with passwords -----------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`mlflow server` as docs/operations.md starts it, with a pipeline that may write and a device that may read."""
-    pytest.importorskip("flask_wtf", reason="MLflow's basic-auth app needs Flask-WTF (pip install 'mlflow[auth]')")
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    url = f"http://127.0.0.1:{port}"
-    settings = f"sqlite:///{folder}/users.db"
+    folder = tmp_path_factory.mktemp("server")
     (folder / "basic_auth.ini").write_text(
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {settings}\nadmin_username = {ADMIN[0]}\n"
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
+        f"admin_username = {ADMIN[0]}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         "auth_cache_ttl_seconds = 60\n"
     )
     env = {
-        **os.environ,
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for this test",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--allowed-hosts", f"127.0.0.1:{port}"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    real = RealServer(folder, "--app-name", "basic-auth", env=env)
     try:
-        wait_for(url, process, folder / "log")
+        real.start()
         for user, password in (PIPELINE, DEVICE):
             body = {"username": user, "password": password}
-            requests.post(f"{url}/api/2.0/mlflow/users/create", json=body, auth=ADMIN, timeout=60).raise_for_status()
-        yield url
+            place = f"{real.url}/api/2.0/mlflow/users/create"
+            requests.post(place, json=body, auth=ADMIN, timeout=60).raise_for_status()
+        yield real.url
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # with its workers
-        process.wait()
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(3000):
-        assert process.poll() is None, log.read_text()[-2000:]
-        try:
-            if requests.get(f"{url}/health", timeout=10).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text()[-2000:])
+        real.kill()
 
 
 @pytest.fixture
@@ -304,9 +277,9 @@ def test_a_server_that_never_answers_is_given_up(registry_project: Path, monkeyp
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     small.write_params("silent")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with hanging_server() as url:
         try:
-            mlflow.set_tracking_uri(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            mlflow.set_tracking_uri(url)
             result = run("list")
         finally:
             mlflow.set_tracking_uri(None)

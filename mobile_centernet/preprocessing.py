@@ -115,4 +115,7 @@ def _is_truncated_jpeg(data: bytes) -> bool:
     Neither marker can occur inside a scan (there 0xFF is always escaped), an EXIF thumbnail lies before the scan,
     and padding or a camera's trailer behind the end does no harm.
     """
-    return data.startswith(_JPEG) and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN)
+    if not data.startswith(_JPEG):
+        return False
+    end = max(data.rfind(_END_OF_IMAGE), 0)
+    return data.find(_START_OF_SCAN, end) >= 0

@@ -31,6 +31,7 @@ def fetch_bdd100k(params: Params) -> None:
 
     def render(root: Path) -> None:
         sample = section.sample
+        assert sample is not None  # noqa: S101 Params has seen to it
         write_bdd100k(
             root, seed=sample.seed, train_frames=sample.train_frames, val_frames=sample.val_frames, progress=True
         )
@@ -49,6 +50,7 @@ def fetch_ivslab(params: Params) -> None:
 
     def render(root: Path) -> None:
         sample = section.sample
+        assert sample is not None  # noqa: S101 Params has seen to it
         write_ivslab(
             root,
             seed=sample.seed,

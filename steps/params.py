@@ -76,7 +76,9 @@ class Source(Section):
     archives: tuple[ArchiveEntry, ...] = Field(default=(), description="for urls: what is fetched and unpacked")
     keep_archives: bool = Field(default=True, description="whether .work/downloads keeps what has been unpacked")
 
-    def _check_urls(self, source: str) -> None:
+    def _check(self, source: str, sample: Sample | None) -> None:
+        if source == "sample" and sample is None:
+            raise ValueError("source: sample needs the section `sample`, which says how much is rendered; found none")
         if (source == "urls") != bool(self.archives):
             raise ValueError(f"archives belong to source: urls, which needs at least one; found source: {source}")
         if source == "urls" and self.path.suffix != ".json":
@@ -87,11 +89,11 @@ class FetchBdd100k(Source):
     source: Literal["sample", "folder", "urls"] = Field(
         description="sample: rendered here; folder: your own, only read; urls: archives, fetched and unpacked"
     )
-    sample: Bdd100kSample
+    sample: Bdd100kSample | None = Field(default=None, description="for sample: how much is rendered")
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        self._check_urls(self.source)
+        self._check(self.source, self.sample)
         return self
 
 
@@ -113,11 +115,11 @@ class FetchIvslab(Source):
         description="as for BDD100K; videos: a folder of mp4 files, which are cut into frames"
     )
     frame_step: FrameSteps = Field(default=FrameSteps(seconds=0.1), description="for videos: which frames are kept")
-    sample: IvslabSample
+    sample: IvslabSample | None = Field(default=None, description="for sample: how much is rendered")
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        self._check_urls(self.source)
+        self._check(self.source, self.sample)
         return self
 
 

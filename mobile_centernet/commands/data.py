@@ -64,6 +64,8 @@ def _summary(report: CheckReport) -> list[str]:
     for title, problems, meanings in (("problem", report.problems, PROBLEMS), ("note", report.notes, NOTES)):
         if problems:
             rows += ["", *_kinds(title, problems, meanings)]
+    if unknown := [name for name, row in report.categories().items() if not row["known"]]:
+        rows += ["", f"If these categories are right, name all that are: --categories ...,{','.join(unknown[:5])}"]
     return rows
 
 

@@ -71,27 +71,63 @@ def small_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_prepare(originals, tmp_path, side_by_side, row) -> None:
-    raw = read_bdd100k(footage(tmp_path / "raw", originals, 60))
-    (tmp_path / "opencv").mkdir()
+PREPARE = """
+import json, statistics, sys, time
+from pathlib import Path
+import cv2
+from mobile_centernet.data.bdd100k import read_bdd100k
+from mobile_centernet.data.convert import ClassMap
+from mobile_centernet.data.prepare import prepare
 
-    def ours() -> None:
-        prepare(raw, raw.frames, CLASSES, tmp_path / "set", max_size=STORED, quality=90, workers=1, progress=False)
+cv2.setNumThreads(1)
+classes = ClassMap(("vehicle", "pedestrian"), {"car": "vehicle", "person": "pedestrian", "rider": None})
+raw, out = read_bdd100k(Path(sys.argv[1])), Path(sys.argv[2])
+out.mkdir()
 
-    def opencv() -> None:
-        for frame in raw.frames:
-            small = cv2.resize(cv2.imread(str(frame.image)), STORED[::-1], interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(tmp_path / "opencv" / f"{frame.name}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, 90])
+def ours():
+    prepare(raw, raw.frames, classes, out / "set", max_size=(360, 640), quality=90, workers=1, progress=False)
 
-    seconds = side_by_side({"ours": ours, "opencv": opencv}, repetitions=5, clock=time.process_time)
-    rates = {name: len(raw.frames) / taken for name, taken in seconds.items()}
+def opencv():
+    for frame in raw.frames:
+        small = cv2.resize(cv2.imread(str(frame.image)), (640, 360), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(out / f"{frame.name}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+seconds = {ours: [], opencv: []}
+for repetition in range(6):
+    for candidate, measured in seconds.items():
+        start = time.process_time()
+        candidate()
+        measured.append(time.process_time() - start)
+print(json.dumps([len(raw.frames) / statistics.median(measured[1:]) for measured in seconds.values()]))
+"""
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+"""glibc then gives no memory back, and big buffers cost no page faults: these are nearly half of OpenCV's time."""
+
+
+@pytest.mark.parametrize(("memory", "least"), [({}, 1.5), (KEPT_MEMORY, 1.0)], ids=["as it is", "memory kept"])
+def test_prepare(memory, least, originals, tmp_path, row) -> None:
+    """Processes of their own, like prepare's workers: in pytest's, big buffers are cheaper than there."""
+    raw = footage(tmp_path / "raw", originals, 240)
+    ours, opencv = measure_in_process(PREPARE, raw, tmp_path / "out", **memory)
     row(
-        "prepare 1280x720 → 640x360, frames/s of one core",
-        f"decode, resize, encode with OpenCV {rates['opencv']:.0f}",
-        f"prepare {rates['ours']:.0f}",
-        f"{rates['ours'] / rates['opencv']:.2f}× (target 2×)",
+        f"prepare 1280x720 → 640x360{', with ' + ', '.join(memory) if memory else ''}, frames/s of one core",
+        f"decode, resize, encode with OpenCV {opencv:.0f}",
+        f"prepare {ours:.0f}",
+        f"{ours / opencv:.2f}× (target 2×)",
     )
-    assert rates["ours"] / rates["opencv"] >= 1.0  # 2× is out of reach: docs/performance.md says why
+    assert ours / opencv >= least  # 2× is missed: docs/performance.md says why
+
+
+def measure_in_process(code: str, *folders: Path, **environment: str) -> list[float]:
+    """The numbers that a script prints as JSON; a file, because worker processes import it."""
+    script = folders[-1].with_suffix(".py")
+    script.write_text(code)
+    command = [sys.executable, str(script), *map(str, folders)]
+    environment = {**os.environ, "PYTHONPATH": ".", **environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    numbers: list[float] = json.loads(done.stdout)
+    return numbers
 
 
 RSS = """
@@ -111,17 +147,10 @@ if __name__ == "__main__":
 
 
 def test_memory(small_picture, tmp_path, row) -> None:
-    script = tmp_path / "measure.py"  # a file, because the worker processes import it
-    script.write_text(RSS)
     total = {}
     for count in (FEW, MANY):
         raw = footage(tmp_path / f"raw{count}", [small_picture], count)
-        command = [sys.executable, str(script), str(raw), str(tmp_path / f"set{count}")]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "."}
-        )
-        assert done.returncode == 0, done.stderr
-        read, own, worker = (kib / 1024 for kib in json.loads(done.stdout))
+        read, own, worker = (kib / 1024 for kib in measure_in_process(RSS, raw, tmp_path / f"set{count}"))
         total[count] = own + 2 * worker
         row(
             f"prepare {count:,} frames of {BOXES} boxes, peak RSS",

@@ -333,12 +333,16 @@ def test_the_layout_is_seen_at_the_folders(ivslab: Path, bdd100k: Path, prepared
     (tmp_path / "new").mkdir()
     (tmp_path / "new/footage").symlink_to(ivslab)
     assert read_source(tmp_path / "new").root == tmp_path / "new/footage"
-    with pytest.raises(DataError, match=r"found 3 \(bdd, ivslab, prepared\): name one of them"):
+    with pytest.raises(DataError, match=r"found 4 \(bdd, ivslab, new/footage, prepared\): name one of them"):
         read_source(tmp_path)
     (tmp_path / "deep/er").mkdir(parents=True)
     (tmp_path / "deep/er/set").symlink_to(ivslab)
     save(tmp_path / "plain/a.jpg", view(1))
     assert read_source(tmp_path / "plain").layout is Layout.BDD100K
+    (tmp_path / "drives").mkdir()
+    (tmp_path / "drives/a.MP4").touch()
+    with pytest.raises(DataError, match=r"expected pictures, found videos: cut them .*source: videos"):
+        read_source(tmp_path / "drives")
     with pytest.raises(DataError, match="expected ivslab frames"):
         read_source(bdd100k, Layout.IVSLAB)
     with pytest.raises(DataError, match="nothing there"):

@@ -1,8 +1,10 @@
 """params.yaml and params.paper.yaml load; what is wrong in one is said in one sentence."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mobile_centernet.errors import UserError
 from steps.params import load_params
@@ -60,6 +62,27 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, sentence: str) -
         load_params(path)
     assert sentence in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+README_EXAMPLES = re.findall(r"^```yaml\n(fetch_.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("example", README_EXAMPLES, ids=["folder", "urls", "videos"])
+def test_a_source_needs_what_the_readme_shows_and_no_more(tmp_path: Path, example: str) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree | yaml.safe_load(example.replace("<64 hexadecimal digits>", "a" * 64))))
+    load_params(path)
+
+
+@pytest.mark.parametrize("stage", ["fetch_bdd100k", "fetch_ivslab"])
+def test_a_sample_without_its_size_is_named(tmp_path: Path, stage: str) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del tree[stage]["sample"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(UserError, match=f"{stage}: .*source: sample needs the section `sample`"):
+        load_params(path)
 
 
 def test_initial_weights_are_a_path_or_null_and_null_where_left_out(tmp_path: Path) -> None:

@@ -26,11 +26,10 @@ Allowed: TypeAlias = Callable[[slice, slice], NDArray[np.bool_]]
 def perceptual_hash(image: NDArray[np.uint8]) -> PictureHash:
     """The hash of an RGB picture [H, W, 3] of any size: which of its lowest frequencies are above their median."""
     side = 4 * FREQUENCIES
-    while min(image.shape[:2]) >= 2 * side and not (image.shape[0] % 2 or image.shape[1] % 2):
-        # Halving is several times faster than any other reduction, and averages the same pixels.
-        halves = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
-        image = np.asarray(halves, np.uint8)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    while min(grey.shape) >= 2 * side and not (grey.shape[0] % 2 or grey.shape[1] % 2):
+        # Halving is several times faster than any other reduction, and averages the same pixels.
+        grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
     small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
     lowest = cv2.dct(small.astype(np.float32))[:FREQUENCIES, :FREQUENCIES].ravel()
     return np.packbits(lowest > np.median(lowest[1:]))  # the first one is the mean brightness

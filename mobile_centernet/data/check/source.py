@@ -11,11 +11,12 @@ from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.coco import Document, annotations_name, read_document
 from mobile_centernet.data.ivslab import SPLITS, read_ivslab
 from mobile_centernet.data.prepare import REPORT
-from mobile_centernet.data.reading import normalise, number, quarantined, require_folder
+from mobile_centernet.data.reading import PICTURES, find_files, normalise, number, quarantined, require_folder
 from mobile_centernet.data.shards import Place
+from mobile_centernet.data.video import VIDEOS
 from mobile_centernet.errors import DataError
 
-PICTURES = "JPEGImages"
+FRAMES_FOLDER = "JPEGImages"
 IGNORE_REGION = "ignore region"
 """What a prepared set's ignore regions are called here: they belong to every class."""
 
@@ -65,7 +66,7 @@ class Source:
 
 
 def read_source(root: Path, layout: Layout | None = None) -> Source:
-    """Read the set in `root`, or in its only subfolder that holds one. Without `layout`, the folders tell which it is.
+    """Read the set in `root`, or the only one in its subfolders and theirs. Without `layout`, the folders tell which it is.
 
     Raises DataError where there is none, or more than one.
     """
@@ -83,24 +84,34 @@ def _detect(root: Path) -> tuple[Path, Layout]:
     """The folder of the set and its layout. What is neither ivslab nor prepared is read as BDD100K."""
     if layout := _layout(root):
         return root, layout
-    inside = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    found = [(folder, layout) for folder in inside if (layout := _layout(folder))]
+    found = list(_sets_below(root))
     if len(found) > 1:
-        names = ", ".join(folder.name for folder, _ in found)
+        names = ", ".join(folder.relative_to(root).as_posix() for folder, _ in found)
         raise DataError(f"{root}: expected one data set, found {len(found)} ({names}): name one of them")
     if found:
         return found[0]
-    if deeper := next(root.glob(f"**/{PICTURES}"), None):
+    if deeper := next(root.glob(f"**/{FRAMES_FOLDER}"), None):
         folder = deeper.parent.parent if deeper.parent.name in SPLITS else deeper.parent
         raise DataError(f"{root}: expected one data set, found ivslab's layout in {folder}: name that folder")
+    if not any(find_files(root, PICTURES)) and any(find_files(root, VIDEOS)):
+        raise DataError(f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)")
     return root, Layout.BDD100K
+
+
+def _sets_below(root: Path, levels: int = 2) -> Iterator[tuple[Path, Layout]]:
+    """The folders so many levels down that show a layout at first sight, and none inside of those."""
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if layout := _layout(folder):
+            yield folder, layout
+        elif levels > 1:
+            yield from _sets_below(folder, levels - 1)
 
 
 def _layout(folder: Path) -> Layout | None:
     """The layout of a folder that shows one at first sight."""
     if (folder / REPORT).is_file() and any(folder.glob("annotations_*.json")):
         return Layout.PREPARED
-    if any((each / PICTURES).is_dir() for each in (folder, *(folder / name for name in SPLITS))):
+    if any((each / FRAMES_FOLDER).is_dir() for each in (folder, *(folder / name for name in SPLITS))):
         return Layout.IVSLAB
     return Layout.BDD100K if (folder / "images").is_dir() else None
 

@@ -79,7 +79,9 @@ def naive(batch: dict[str, torch.Tensor]) -> Step:
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_student_step(precision: str, height: int, width: int, side_by_side, row) -> None:
     batch, bf16 = some_batch(height, width), resolve_precision(precision) == "bf16-mixed"
-    seconds = side_by_side({"naive": naive(batch), "ours": ours(batch, bf16=bf16)}, repetitions=30 if width < 300 else 7)
+    seconds = side_by_side(
+        {"naive": naive(batch), "ours": ours(batch, bf16=bf16)}, repetitions=30 if width < 300 else 7
+    )
     row(
         f"student's step, {width}×{height}, batch {BATCH}, {precision} ({'bf16' if bf16 else 'fp32'}), {DEVICE}",
         f"naive {1e3 * seconds['naive']:.0f} ms",

@@ -66,7 +66,7 @@ class Source:
 
 
 def read_source(root: Path, layout: Layout | None = None) -> Source:
-    """Read the set in `root`, or the only one in its subfolders and theirs. Without `layout`, the folders tell which it is.
+    """Read the set in `root`, or the only one up to two folders down. Without `layout`, the folders tell which it is.
 
     Raises DataError where there is none, or more than one.
     """

@@ -24,6 +24,7 @@ TINY = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_every_row_and_seed_ends_in_the_table_and_a_second_run_does_nothing(tmp_path: Path) -> None:
     project = copy_project(tmp_path, TINY)
     for target in ("class_weights", "ablation/dvc.yaml"):

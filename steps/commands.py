@@ -55,6 +55,17 @@ def download_version(which: str, out: Path) -> None:
     click.echo(download_version(_name(), which, out))
 
 
+@registry.command("release")
+@click.argument("which", metavar="VERSION_OR_ALIAS")
+def release_version(which: str) -> None:
+    """Sign a version's bundle anew with the largest release number, so that devices take it after newer ones."""
+    from steps.params import load_params
+    from steps.registry_tables import release_version
+    from steps.workspace import PARAMS
+
+    click.echo(release_version(load_params(PARAMS), which))
+
+
 @registry.command("rollback")
 @click.option("--by", help="The person who decides so.  [default: the user's name]")
 @click.pass_context

@@ -325,8 +325,28 @@ class Report(Section):
     score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(description="drawn and in the confusion matrix")
 
 
+class Bundle(Section):
+    """What a signed bundle tells devices. There is one where MOBILE_CENTERNET_SIGNING_KEY names the key's file."""
+
+    pictures: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="golden pictures, of the test set")
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={"default": 0.3}, description="least score worth showing, by class; `default` stands for all others"
+    )
+    latency_ms: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={"default": 200.0}, description="longest median time of a picture on a device, ms, by device profile"
+    )
+
+
 class Register(Section):
     name: str = Field(description="registered model's name in MLflow")
+    bundle: Bundle = Bundle()
+
+
+class Canaries(Section):
+    """Devices that follow the challenger and report on its bundle."""
+
+    healthy: Annotated[int, Field(ge=0)] = Field(default=0, description="least number that run it in good health")
+    most_against: Annotated[int, Field(ge=0)] = Field(default=0, description="most that refused it or went back")
 
 
 class Promotion(Section):
@@ -352,6 +372,10 @@ class Promotion(Section):
         description="least share of the test frames that the champion was not trained on; the others are left out"
     )
     approval: bool = Field(description="whether a person must agree, too (--approve-by NAME)")
+    require_signed: bool = Field(default=False, description="whether its bundle must bear a signature by a trusted key")
+    trusted_keys: tuple[Path, ...] = Field(default=(), description="public keys (*.pub), or folders of them")
+    revoked_keys: Path | None = Field(default=None, description="list of the ids of keys that are trusted no longer")
+    canaries: Canaries = Canaries()
 
 
 class Params(Section):

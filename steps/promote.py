@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -39,7 +40,7 @@ DECISION, PAGE, AUDIT = FOLDER / "decision.json", FOLDER / "index.html", FOLDER 
 PROMOTED_AT = "promoted_at"
 
 FURTHER_CHECKS: "tuple[FurtherCheck, ...]" = ()
-"""Checks of a version beside the gate's own table, such as the signature of a bundle that was attached to it."""
+"""Checks of a version beside the gate's own table and `steps.release_checks`, for programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def promote(
         if not free:
             return Outcome(LOCKED, f"another promotion is running ({LOCK})")
         from steps.decision import decide_about  # takes seconds to import, and a rollback does without
+        from steps.release_checks import release_checks
 
         registry = Registry(params.register_.name)
         seen = registry.aliases()
@@ -77,7 +79,7 @@ def promote(
             FOLDER,
             approved_by=approved_by,
             dry_run=dry_run,
-            further=FURTHER_CHECKS,
+            further=(*release_checks(registry, seen.get(CHAMPION), params), *FURTHER_CHECKS),
         )
         if dry_run:
             return Outcome(DONE if decision.promote else REJECTED, _sentence(registry, version, decision, "would be "))
@@ -106,7 +108,13 @@ def rollback(params: Params, by: str) -> Outcome:
             found = ", ".join(f"{alias} version {number}" for alias, number in sorted(seen.items())) or "no aliases"
             raise RegistryError(f"{registry.name}: expected a previous version other than the champion, found {found}")
         bad, good = registry.version(seen[CHAMPION]), registry.version(seen[PREVIOUS])
+        key = _key_to_release_again(registry, good, bad, params)
         _audit("rolling back", registry, good, bad.number, by)
+        if key:
+            from steps.signed_bundle import sign_again
+
+            release = sign_again(registry, good, params, key)
+            print(f"signed: version {good.number} is release {release} now", file=sys.stderr)
         registry.tag(bad.number, **{WITHDRAWN: f"rolled back by {by}, {_now()}"})
         registry.untag(bad, PROMOTED_AT)
         _expect(registry, {CHAMPION: bad.number, PREVIOUS: good.number})
@@ -114,6 +122,24 @@ def rollback(params: Params, by: str) -> Outcome:
         _expect(registry, {CHAMPION: good.number})
         _audit("rolled back", registry, good, bad.number, by)
         return Outcome(DONE, f"{registry.name}: version {good.number} is the champion again, {bad.number} is withdrawn")
+
+
+def _key_to_release_again(registry: Registry, good: Version, bad: Version, params: Params) -> Path | None:
+    """Devices take no smaller release than they run, so the version that they shall go back to needs a larger one.
+
+    None where it has one, or where there are no bundles. Raises RegistryError where there is no key to sign it with.
+    """
+    from steps.signed_bundle import KEY_VARIABLE, is_attached, release_of, signing_key
+
+    if not (is_attached(bad) or params.promotion.require_signed) or release_of(good) > release_of(bad):
+        return None
+    key = signing_key()
+    if key is None:
+        raise RegistryError(
+            f"{registry.name}: devices run release {release_of(bad)} and refuse version {good.number}, release "
+            f"{release_of(good) or 'none'}: a rollback needs the signing key's file in {KEY_VARIABLE}"
+        )
+    return key
 
 
 def _switch(registry: Registry, version: Version, watched: Mapping[str, int | None]) -> None:

@@ -19,6 +19,7 @@ from steps import lineage, manifest, workspace
 from steps.digests import file_digest, fingerprint
 from steps.params import Params
 from steps.registry import CHALLENGER, Registry, Version
+from steps.signed_bundle import is_attached, sign_exported, signing_key
 
 LOCK = workspace.WORK / "registration.lock"
 DVC_LOCK = Path("dvc.lock")
@@ -39,6 +40,10 @@ def register(params: Params) -> None:
             version = _create(registry, models, digest)
         else:
             print(f"{registry.name} version {version.number} already holds this file")
+        key = signing_key()
+        if key and not is_attached(version):
+            release = sign_exported(registry, version, params, key)
+            print(f"signed: release {release}, attached to version {version.number}")
         if registry.aliases().get(CHALLENGER) != version.number:
             registry.set_alias(CHALLENGER, version.number)
     registration = {

@@ -116,6 +116,11 @@ class Registry:
         with _told(f"attaching {folder} to version {version.number} of {self.name}"):
             self._client.log_artifacts(version.run_id, str(folder), place)
 
+    def fetch(self, version: Version, place: str, folder: Path) -> Path:
+        """One file that was attached to the version, in `folder`, unchecked."""
+        with _told(f"downloading {place or 'a file without a name'} of version {version.number} of {self.name}"):
+            return Path(self._client.download_artifacts(version.run_id, place, str(folder)))
+
     def download(self, version: Version, folder: Path) -> Path:
         """The version's files in a new folder below `folder`, unchecked: `steps.manifest` does that."""
         place = folder / str(version.number)

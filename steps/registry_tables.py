@@ -8,7 +8,9 @@ from typing import Any
 
 from mobile_centernet.errors import UserError
 from steps.manifest import MANIFEST, VersionFiles
+from steps.params import Params
 from steps.registry import Registry, Version
+from steps.signed_bundle import KEY_VARIABLE, sign_again, signing_key
 
 SHOWN_DIGITS = 12
 
@@ -90,6 +92,16 @@ def download_version(name: str, which: str, out: Path) -> str:
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         _files(registry, version, Path(folder)).folder.rename(out)
     return f"{out}: version {version.number} of {name}, {len(list(out.iterdir()))} files checked"
+
+
+def release_version(params: Params, which: str) -> str:
+    """Raises UserError without a signing key, or where the present bundle has no trusted signature."""
+    key = signing_key()
+    if key is None:
+        raise UserError(f"{KEY_VARIABLE}: expected the file of the key that signs releases, found no such variable")
+    registry = Registry(params.register_.name)
+    version = registry.resolve(which)
+    return f"version {version.number} of {registry.name} is release {sign_again(registry, version, params, key)} now"
 
 
 def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from steps.params import DistillPhase, Loss, Params, Phase, Sampling, Trained
 from steps.pseudo_label import pseudo_labels_file
 
 DATA_SETS: Mapping[str, str] = {"pretrain": "bdd100k", "finetune": "ivslab"}
+SHOWN_DIGITS = 16
 INIT_FILE = "init.json"
 PHASE_FILES: Mapping[str, str] = {"pretrain": "pretrained.safetensors", "finetune": workspace.MODEL_FILE}
 
@@ -66,10 +67,13 @@ def _train(
     chain = fingerprint({"model": section.model, "init": init and init["sha256"]})
     own = () if teachers is None else ("unlabelled",)
     sections = ("seed", "input_size", "augment", "loss", *own, "sampling", "hardware")
+    chains: dict[str, str] = {}
+    for name, phase in phases.items():
+        chain = chains[name] = _fingerprint(name, phase, params, chain, (teachers or {}).get(name), unlabelled)
+    _refuse_others(workspace.WORK / stage, chains.values())
     with tracking.run(stage, params, (*sections, stage)) as tracker:
         for name, phase in phases.items():
-            teacher_file = (teachers or {}).get(name)
-            chain = _fingerprint(name, phase, params, chain, teacher_file, unlabelled)
+            teacher_file, chain = (teachers or {}).get(name), chains[name]
             print(f"\n{stage}: {name} on {DATA_SETS[name]}, {phase.epochs} epochs", flush=True)
             use = "skip" if unlabelled == "distill" and teacher_file is None else unlabelled
             pseudo_labels = _pseudo_labels(DATA_SETS[name]) if use == MODE else None
@@ -85,7 +89,7 @@ def _train(
                 student,
                 phase,
                 params,
-                workspace.WORK / stage / chain[:16],
+                workspace.WORK / stage / chain[:SHOWN_DIGITS],
                 chain,
                 teacher_file,
                 log_epoch,
@@ -102,6 +106,18 @@ def _train(
         write_json(out / "training.json", summary)
         tracker.finish(out.iterdir(), model_digest=file_digest(out / workspace.MODEL_FILE))
     shutil.rmtree(workspace.WORK / stage)
+
+
+def _refuse_others(work: Path, chains: Collection[str]) -> None:
+    """Say which unfinished trainings of this stage are not gone on with: other params, data or teacher made them."""
+    ours = [chain[:SHOWN_DIGITS] for chain in chains]
+    for folder in sorted(work.glob("*")):
+        if folder.name not in ours:
+            print(
+                f"{folder}: this unfinished training is refused: expected fingerprint {' or '.join(ours)} (of the "
+                f"present params and data), found {folder.name}; training begins anew",
+                flush=True,
+            )
 
 
 def _load_initial_weights(

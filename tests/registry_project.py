@@ -177,6 +177,18 @@ def rollback_and_die(kill_at: int) -> None:
     sys.exit(promote.rollback(load_params(workspace.PARAMS), "Ann").code)
 
 
+def release_and_die(kill_at: int, key_file: str) -> None:
+    from steps.registry import Registry
+    from steps.signed_bundle import sign_again
+
+    dying = _Dying(kill_at)
+    for name in ("attach", "tag", "untag"):
+        setattr(Registry, name, dying.after(getattr(Registry, name)))
+    params = load_params(workspace.PARAMS)
+    registry = Registry(params.register_.name)
+    sign_again(registry, registry.version(1), params, Path(key_file))
+
+
 def register_and_die(kill_at: int) -> None:
     """Register; killed after the `kill_at`-th call that changes something in MLflow (0: before the first)."""
     import mlflow

@@ -194,5 +194,6 @@ def _quiet_lightning() -> None:
         ".*Checkpoint directory.*exists.*",
         ".*is smaller than the logging.*",
         ".*LeafSpec.* is deprecated.*",
+        ".*in eval mode at the start of training.*",  # the moving average, which belongs there
     ):
         warnings.filterwarnings("ignore", message)

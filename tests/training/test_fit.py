@@ -1,18 +1,15 @@
-"""Training on a few drawn frames: it resumes where it stopped, leaves the teacher alone, keeps the best epoch."""
+"""Training on a few drawn frames: leaves the teacher alone, keeps the best epoch.
+
+Being killed: tests/faults/test_training_faults.py.
+"""
 
 import json
-import multiprocessing
-import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
-from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
 from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
@@ -20,27 +17,12 @@ from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.registry import build_model
 from mobile_centernet.training.detector import Schedule
 from mobile_centernet.training.fit import Fitted, Plan, fit, resolve_precision
-
-INPUT = (64, 96)
+from tests.training.small_run import INPUT, draw_set
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight frames with one bright rectangle each, six to train on."""
-    root = tmp_path_factory.mktemp("frames")
-    rng = np.random.default_rng(0)
-    frames = []
-    for i in range(8):
-        image = np.full((*INPUT, 3), 60, np.uint8)
-        x, y = rng.integers(4, 40), rng.integers(4, 24)
-        cv2.rectangle(image, (int(x), int(y)), (int(x) + 40, int(y) + 30), (230, 230, 230), -1)
-        cv2.imwrite(str(root / f"{i}.jpg"), image)
-        split = "train" if i < 6 else "val"
-        box = Box("car", (float(x), float(y), float(x) + 41, float(y) + 31))
-        frames.append(Frame(root / f"{i}.jpg", str(i), str(i), split, FrameState.LABELLED, (box,)))
-    raw = RawSet(root, tuple(frames), ())
-    prepare(raw, frames, ClassMap(("car",), {"car": "car"}), root / "set", max_size=INPUT, workers=1, progress=False)
-    return root / "set"
+    return draw_set(tmp_path_factory.mktemp("frames"))
 
 
 def train(
@@ -50,16 +32,9 @@ def train(
     epochs: int = 2,
     teacher: CenterNet | None = None,
     fingerprint: str = "a",
-    stop_after: int | None = None,
     student: CenterNet | None = None,
     distill_epochs: int | None = None,
 ) -> tuple[CenterNet, Fitted]:
-    """`stop_after`: the process dies, without any chance to clean up, when that epoch has been recorded."""
-
-    def die(record: dict[str, float]) -> None:
-        if record["epoch"] == stop_after:
-            os._exit(9)
-
     torch.manual_seed(0)
     torch.set_num_threads(1)
     student = student or build_model("hrnet_w16", 1)
@@ -74,7 +49,6 @@ def train(
         work=work,
         fingerprint=fingerprint,
         teacher=teacher,
-        on_epoch=die,
     )
     return student, fitted
 
@@ -98,20 +72,6 @@ def test_an_epoch_without_the_teacher_records_no_term_of_the_teacher(prepared: P
     _, fitted = train(prepared, tmp_path, teacher=build_model("hrnet_w16", 1), distill_epochs=1)
     taught, alone = fitted.history
     assert taught.keys() - alone.keys() == {"loss/pixelwise", "loss/pairwise"}
-
-
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(prepared: Path, tmp_path: Path) -> None:
-    whole, fitted = train(prepared, tmp_path / "whole", epochs=3)
-    context = multiprocessing.get_context("spawn")
-    victim = context.Process(target=train, args=(prepared, tmp_path / "killed"), kwargs={"epochs": 3, "stop_after": 1})
-    victim.start()
-    victim.join(120)
-    assert victim.exitcode == 9
-    resumed, again = train(prepared, tmp_path / "killed", epochs=3)
-    assert [record["epoch"] for record in again.history] == [0, 1, 2]
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-    assert again.best_epoch == fitted.best_epoch
 
 
 def test_a_finished_training_that_is_asked_for_again_gives_the_same_answer(prepared: Path, tmp_path: Path) -> None:

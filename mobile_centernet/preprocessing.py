@@ -11,6 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.errors import DataError
+from mobile_centernet.model_input import as_input, boxes_to_original
+
+__all__ = [
+    "as_input",
+    "boxes_to_original",
+    "decode_image",
+    "encode_jpeg",
+    "jpeg_size",
+    "read_image",
+    "resize",
+    "to_input",
+]
 
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 _JPEG, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -30,25 +42,8 @@ def resize(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.
 
 
 def to_input(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.float32]:
-    """Make an RGB image [H, W, 3] the model's input: float32 [1, 3, h, w], RGB, 0..255.
-
-    Normalisation happens inside the model and inside the exported graph, never here.
-    """
-    channels_first = resize(image, input_size).transpose(2, 0, 1)
-    return np.ascontiguousarray(channels_first[None], np.float32)
-
-
-def boxes_to_original(
-    boxes: NDArray[np.float32], input_size: tuple[int, int], original_size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Carry boxes [..., 4] (xyxy, input pixels) back to pixels of the original frame, clipped to that frame.
-
-    Both sizes are (height, width). The inverse of the straight stretch that `resize` does.
-    """
-    input_wh = np.array(input_size[::-1] * 2, np.float32)
-    original_wh = np.array(original_size[::-1] * 2, np.float32)
-    original = np.clip(boxes * (original_wh / input_wh), 0, original_wh)
-    return original.astype(np.float32)
+    """Make an RGB image [H, W, 3] of any size the model's input of (height, width): float32 [1, 3, h, w], 0..255."""
+    return as_input(resize(image, input_size))
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -27,6 +27,7 @@ from mobile_centernet.edge import pixels, without_opencv
 from mobile_centernet.edge.graph import GraphMetadata
 from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.model_input import as_input
 
 HEIGHT, WIDTH = 64, 96
 K = HEIGHT * WIDTH * 3 // 4
@@ -102,9 +103,10 @@ def test_the_golden_picture(golden: np.ndarray) -> None:
 
 def test_a_device_with_and_without_opencv(picture: Path, golden: np.ndarray) -> None:
     for module in (pixels, without_opencv):
-        np.testing.assert_array_equal(module.to_input(module.read_image(picture), (HEIGHT, WIDTH)), golden)
+        resized = module.resize(module.read_image(picture), (HEIGHT, WIDTH))
+        np.testing.assert_array_equal(as_input(resized), golden)
     if pixels.BACKEND == "opencv":
-        assert pixels.to_input is preprocessing.to_input  # not a second implementation
+        assert pixels.resize is preprocessing.resize  # not a second implementation
 
 
 def test_edge_runtime_and_the_opener_of_all_commands(echo: Path, picture: Path, golden: np.ndarray) -> None:

@@ -20,21 +20,6 @@ Taps = tuple[NDArray[np.intp], NDArray[np.float32]]
 """Along one axis: indices [T, size] of the source pixels that make a pixel, and their weights [T, size]."""
 
 
-def to_input(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.float32]:
-    """As `preprocessing.to_input`: RGB uint8 [H, W, 3] to float32 [1, 3, h, w], 0..255."""
-    channels_first = resize(image, input_size).transpose(2, 0, 1)
-    return np.ascontiguousarray(channels_first[None], np.float32)
-
-
-def boxes_to_original(
-    boxes: NDArray[np.float32], input_size: tuple[int, int], original_size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """As `preprocessing.boxes_to_original`: boxes [..., 4] from input pixels to those of the picture, clipped to it."""
-    input_wh = np.array(input_size[::-1] * 2, np.float32)
-    original_wh = np.array(original_size[::-1] * 2, np.float32)
-    return np.clip(boxes * (original_wh / input_wh), 0, original_wh).astype(np.float32)
-
-
 def read_image(path: Path) -> NDArray[np.uint8]:
     """As `preprocessing.read_image`: RGB [H, W, 3] in stored pixels; DataError where it does not decode completely."""
     try:

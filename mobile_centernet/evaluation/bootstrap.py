@@ -1,32 +1,19 @@
 """How sure a difference in mAP@0.5 is: the paired bootstrap over frames (Efron and Tibshirani, 1993, chapter 13).
 
-Frames are drawn with replacement, as many as there are, and both models are scored on the same draw. pycocotools
-matches boxes within a frame, so it runs once; a draw only repeats and drops frames, and gives exactly the mAP@0.5 that
+Frames are drawn with replacement, as many as there are, and both models are scored on the same draw. Boxes are matched
+within a frame, so that is done once; a draw only repeats and drops frames, and gives exactly the mAP@0.5 that
 `evaluate_map50` would find on a set in which each frame lies as often as it was drawn.
 """
 
-import io
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from mobile_centernet.errors import DataError
-from mobile_centernet.evaluation.coco_eval import (
-    ALL_AREAS,
-    MAX_DETECTIONS,
-    CocoDocument,
-    CocoResult,
-    evaluated_images,
-    is_ignored,
-)
-
-RECALLS = np.linspace(0.0, 1.0, 101)
+from mobile_centernet.evaluation.coco_eval import CocoDocument, CocoResult, match_boxes
+from mobile_centernet.evaluation.matching import Matched, interpolated_precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,16 +67,10 @@ class ResampledMap50:
     """
 
     def __init__(self, ground_truth: CocoDocument, results: Sequence[CocoResult], classes: Sequence[str]) -> None:
-        ids = sorted(image["id"] for image in evaluated_images(ground_truth))
-        matched = _match(ground_truth, results, ids, len(classes))
-        self.frames = len(ids)
-        self.boxes = np.zeros((len(classes), len(ids)), np.int64)
-        self._ranked: list[_Ranked] = []
-        for label in range(len(classes)):
-            rows = matched[label * len(ids) : (label + 1) * len(ids)]
-            for position, row in enumerate(rows):
-                self.boxes[label, position] = 0 if row is None else np.count_nonzero(row["gtIgnore"] == 0)
-            self._ranked.append(_Ranked.of(rows))
+        matched = match_boxes(ground_truth, results, classes)
+        self.boxes = matched.boxes
+        self.frames = matched.boxes.shape[1]
+        self._ranked = [_Ranked.of(matched, label) for label in range(len(classes))]
 
     def map50(self, counts: NDArray[np.int64]) -> float:
         """mAP@0.5 on a set with each frame `counts` times, int64 [F]; NaN where these frames have no box to find."""
@@ -111,35 +92,18 @@ class _Ranked:
     frame: NDArray[np.int64]  # [runs], positions
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any] | None]) -> "_Ranked":
-        """From pycocotools' match of each frame."""
-        parts = [(position, row) for position, row in enumerate(rows) if row is not None and len(row["dtScores"])]
-        none: NDArray[np.float64] = np.empty(0)
-        frame = np.concatenate([none, *(np.full(len(row["dtScores"]), position) for position, row in parts)])
-        scores = np.concatenate([none, *(np.asarray(row["dtScores"]) for _, row in parts)])
-        hit = np.concatenate([none, *(row["dtMatches"][0] > 0 for _, row in parts)]).astype(bool)
-        ignored = np.concatenate([none, *(row["dtIgnore"][0] for _, row in parts)]).astype(bool)
-        order = np.argsort(-scores, kind="stable")
-        order = order[~ignored[order]]
-        hit, frame, scores = hit[order], frame[order].astype(np.int64), scores[order]
+    def of(cls, matched: Matched, label: int) -> "_Ranked":
+        rows = matched.label == label
+        hit, frame, scores = matched.hit[rows], matched.frame[rows], matched.score[rows]
         changes = (np.diff(frame) != 0) | (np.diff(scores) != 0)
         ends = np.append(np.flatnonzero(changes) + 1, len(hit))
         end = int(ends[ends > np.flatnonzero(hit)[-1]][0]) if hit.any() else 0
         start = np.concatenate([[0], ends[ends < end]]) if end else np.empty(0, np.int64)
-        hit = hit[:end]
-        return cls(hit, start, np.diff(np.append(start, end)), frame[start])
+        return cls(hit[:end], start, np.diff(np.append(start, end)), frame[start])
 
     def ap50(self, counts: NDArray[np.int64], boxes: int) -> float:
-        """COCO's 101-point average precision, step by step as COCOeval.accumulate computes it."""
-        hit = self.hit[self._drawn(counts)]
-        if not len(hit):
-            return 0.0
-        hits = np.cumsum(hit, dtype=np.float64)
-        precision = hits / (np.arange(1, len(hit) + 1) + np.spacing(1))
-        best = np.maximum.accumulate(precision[::-1])[::-1]
-        places = np.searchsorted(hits / boxes, RECALLS, side="left")
-        reached = places < len(best)
-        return float(np.where(reached, best[np.minimum(places, len(best) - 1)], 0.0).mean())
+        """COCO's 101-point average precision on frames that lie there `counts` times [F], with `boxes` to find."""
+        return float(interpolated_precision(self.hit[self._drawn(counts)], boxes).mean())
 
     def _drawn(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Indices into `hit`, each run as often as its frame was drawn."""
@@ -157,40 +121,3 @@ def _draw(scored: ResampledMap50, generator: np.random.Generator) -> NDArray[np.
         counts: NDArray[np.int64] = np.bincount(drawn, minlength=scored.frames)
         if (scored.boxes @ counts).any():
             return counts
-
-
-def _match(
-    ground_truth: CocoDocument, results: Sequence[CocoResult], ids: Sequence[int], classes: int
-) -> list[Mapping[str, Any] | None]:
-    """pycocotools' matches at IoU 0.5, by class, then by frame; None where a frame has nothing of the class."""
-    truth = [
-        {key: box[key] for key in ("image_id", "category_id", "bbox")} | {"iscrowd": int(is_ignored(box))}
-        for box in ground_truth["annotations"]
-    ]
-    # The order of evaluate_map50: equal scores are ranked by position.
-    found = sorted(results, key=lambda result: (result["image_id"], result["category_id"], result["bbox"]))
-    evaluation = COCOeval(_coco(truth, ids, classes), _coco([dict(result) for result in found], ids, classes), "bbox")
-    evaluation.params.iouThrs = np.array([0.5])
-    evaluation.params.maxDets = [MAX_DETECTIONS]
-    evaluation.params.areaRng = [list(ALL_AREAS)]
-    with redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-    matches: list[Mapping[str, Any] | None] = evaluation.evalImgs
-    return matches
-
-
-def _coco(boxes: Sequence[dict[str, Any]], ids: Sequence[int], classes: int) -> COCO:
-    known = set(ids)
-    kept = [box for box in boxes if box["image_id"] in known]
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": image} for image in ids],
-        "categories": [{"id": label + 1, "name": str(label)} for label in range(classes)],
-        "annotations": [
-            {"iscrowd": 0, **box, "id": number, "area": box["bbox"][2] * box["bbox"][3]}
-            for number, box in enumerate(kept, start=1)
-        ],
-    }
-    with redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco

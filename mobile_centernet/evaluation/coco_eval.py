@@ -1,19 +1,23 @@
-"""mAP@0.5 as COCO defines it, computed by pycocotools, with labelled and verified-empty frames only."""
+"""mAP@0.5 as COCO defines it (pycocotools finds the same), with labelled and verified-empty frames only."""
 
-import io
-import math
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.errors import DataError
+from mobile_centernet.evaluation.matching import (
+    RECALLS,
+    AreaRange,
+    Boxes,
+    Matched,
+    interpolated_precision,
+    match,
+)
 
 CocoDocument = Mapping[str, Any]
 """A COCO annotation file as json.load returns it. Category ids are label + 1; an image may carry its `state`.
@@ -22,11 +26,7 @@ An annotation with `iscrowd` 1 is an ignore region: detections of its class that
 false alarms. A prepared set writes a region once per class, so that it excuses every class.
 """
 
-AreaRange = tuple[float, float]
-"""Smallest and largest box area that counts, in square pixels of the stored frame, both ends included."""
-
 ALL_AREAS: AreaRange = (0.0, 1e10)
-MAX_DETECTIONS = 100  # per frame and class; the decoder emits no more than 100 a frame
 
 
 class CocoResult(TypedDict):
@@ -71,24 +71,49 @@ def evaluate_map50(
     unknown frame or category, when a box or score is not a finite number, when the categories are not
     `classes`, or when no box at all has to be found, since mAP is then undefined.
     """
-    images = evaluated_images(ground_truth)
-    _check_ground_truth(ground_truth, classes)
-    _check_results(results, ground_truth["images"], classes)
-    counts = count_boxes(ground_truth, classes, area_range)
-    if not any(counts.values()):
+    matched = match_boxes(ground_truth, results, classes, area_range)
+    boxes = matched.boxes.sum(axis=1).tolist()
+    counts = dict(zip(classes, boxes, strict=True))
+    images = matched.boxes.shape[1]
+    if not any(boxes):
         raise DataError(
             "mAP is undefined without ground truth: expected a labelled box to find, "
-            f"found none in {len(images)} labelled or verified-empty frames"
+            f"found none in {images} labelled or verified-empty frames"
         )
-
-    truth = _coco(images, _boxes_to_find(ground_truth), classes)
-    found = _coco(images, _detections(results), classes)
-    recall, precision = _precision_at_recall(truth, found, area_range)
-
-    with_truth = {name: precision[:, label] for label, name in enumerate(classes) if counts[name]}
-    ap50 = {name: float(with_truth[name].mean()) if name in with_truth else None for name in classes}
+    precision = {
+        name: interpolated_precision(matched.hit[matched.label == label], counts[name])
+        for label, name in enumerate(classes)
+        if counts[name]
+    }
+    ap50 = {name: float(precision[name].mean()) if name in precision else None for name in classes}
     map50 = float(np.mean([value for value in ap50.values() if value is not None]))
-    return MapResult(map50, ap50, with_truth, recall, counts, len(images))
+    return MapResult(map50, ap50, precision, RECALLS, counts, images)
+
+
+def match_boxes(
+    ground_truth: CocoDocument,
+    results: Sequence[CocoResult],
+    classes: Sequence[str],
+    area_range: AreaRange = ALL_AREAS,
+) -> Matched:
+    """Which detections are hits, in the evaluated frames, which are numbered in the order of their ids.
+
+    Raises DataError as `evaluate_map50` does, but not where there is nothing to find.
+    """
+    _check_ground_truth(ground_truth, classes)
+    _refuse_unknown("results", "image", results, {image["id"] for image in ground_truth["images"]})
+    _refuse_unknown("results", "category", results, range(1, len(classes) + 1))
+    ids = sorted(image["id"] for image in evaluated_images(ground_truth))
+    place = {image: number for number, image in enumerate(ids)}
+    annotations = [row for row in ground_truth["annotations"] if row["image_id"] in place]
+    crowd = np.fromiter(map(is_ignored, annotations), bool, len(annotations))
+    detections = [row for row in results if row["image_id"] in place]
+    score = np.fromiter((row["score"] for row in detections), np.float64, len(detections))
+    truth, found = _boxes("ground truth", annotations, place), _boxes("results", detections, place)
+    if not np.isfinite(score).all():
+        bad = detections[int(np.flatnonzero(~np.isfinite(score))[0])]
+        raise DataError(f"results: expected a finite score, found {bad['score']} in {bad}")
+    return match(truth, crowd, found, score, (len(classes), len(ids)), area_range)
 
 
 def evaluated_images(ground_truth: CocoDocument) -> list[Mapping[str, Any]]:
@@ -99,17 +124,9 @@ def evaluated_images(ground_truth: CocoDocument) -> list[Mapping[str, Any]]:
 def count_boxes(
     ground_truth: CocoDocument, classes: Sequence[str], area_range: AreaRange = ALL_AREAS
 ) -> dict[str, int]:
-    """Boxes that have to be found in the evaluated frames, per class."""
-    evaluated = {image["id"] for image in evaluated_images(ground_truth)}
-    labels = [
-        annotation["category_id"] - 1
-        for annotation in ground_truth["annotations"]
-        if annotation["image_id"] in evaluated
-        and not is_ignored(annotation)
-        and area_range[0] <= _area(annotation["bbox"]) <= area_range[1]
-    ]
-    found = np.bincount(np.asarray(labels, dtype=np.int64), minlength=len(classes))
-    return {name: int(count) for name, count in zip(classes, found, strict=True)}
+    """Boxes that have to be found in the evaluated frames, per class. Raises DataError as `evaluate_map50` does."""
+    boxes = match_boxes(ground_truth, [], classes, area_range).boxes.sum(axis=1).tolist()
+    return dict(zip(classes, boxes, strict=True))
 
 
 def is_ignored(annotation: Mapping[str, Any]) -> bool:
@@ -117,54 +134,23 @@ def is_ignored(annotation: Mapping[str, Any]) -> bool:
     return bool(annotation.get("iscrowd"))
 
 
-def _precision_at_recall(
-    truth: COCO, found: COCO, area_range: AreaRange
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recall thresholds [101] and precision [101, C], -1 for a class without ground truth."""
-    evaluation = COCOeval(truth, found, "bbox")
-    evaluation.params.iouThrs = np.array([0.5])
-    evaluation.params.maxDets = [MAX_DETECTIONS]
-    evaluation.params.areaRng = [list(area_range)]
-    evaluation.params.areaRngLbl = ["all"]
-    with redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return np.asarray(evaluation.params.recThrs), np.asarray(evaluation.eval["precision"][0, :, :, 0, 0])
+def _boxes(where: str, rows: Sequence[Mapping[str, Any]], place: Mapping[int, int]) -> Boxes:
+    """As arrays. Raises DataError for a bbox that is none."""
+    bboxes = [row["bbox"] for row in rows]
+    for row in rows if set(map(len, bboxes)) - {4} else ():
+        if len(row["bbox"]) != 4:
+            raise _bad_box(where, row)
+    bbox = np.fromiter(chain.from_iterable(bboxes), np.float64, 4 * len(rows)).reshape(-1, 4)
+    bad = ~np.isfinite(bbox).all(axis=1) | (bbox[:, 2:] < 0).any(axis=1)
+    if bad.any():
+        raise _bad_box(where, rows[int(np.flatnonzero(bad)[0])])
+    frame = np.fromiter((place[row["image_id"]] for row in rows), np.int64, len(rows))
+    label = np.fromiter((row["category_id"] - 1 for row in rows), np.int64, len(rows))
+    return Boxes(frame, label, bbox)
 
 
-def _coco(images: Sequence[Mapping[str, Any]], boxes: Sequence[dict[str, Any]], classes: Sequence[str]) -> COCO:
-    """Boxes of the given frames as pycocotools wants them, numbered from 1: it takes id 0 for 'no match'."""
-    known = {image["id"] for image in images}
-    kept = [box for box in boxes if box["image_id"] in known]
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": image["id"]} for image in images],
-        "categories": [{"id": label + 1, "name": name} for label, name in enumerate(classes)],
-        "annotations": [
-            {"iscrowd": 0, **box, "id": number, "area": _area(box["bbox"])} for number, box in enumerate(kept, start=1)
-        ],
-    }
-    with redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
-
-
-def _boxes_to_find(ground_truth: CocoDocument) -> list[dict[str, Any]]:
-    keys = ("image_id", "category_id", "bbox")
-    return [
-        {key: annotation[key] for key in keys} | {"iscrowd": int(is_ignored(annotation))}
-        for annotation in ground_truth["annotations"]
-    ]
-
-
-def _detections(results: Sequence[CocoResult]) -> list[dict[str, Any]]:
-    """The results in an order of their own, so that ties do not depend on who wrote the list."""
-    ordered = sorted(results, key=lambda result: (result["image_id"], result["category_id"], result["bbox"]))
-    return [dict(result) for result in ordered]
-
-
-def _area(bbox: Sequence[float]) -> float:
-    return float(bbox[2]) * float(bbox[3])
+def _bad_box(where: str, row: Mapping[str, Any]) -> DataError:
+    return DataError(f"{where}: expected bbox as x, y, width, height, finite and not negative, found {row}")
 
 
 def _check_ground_truth(ground_truth: CocoDocument, classes: Sequence[str]) -> None:
@@ -175,16 +161,6 @@ def _check_ground_truth(ground_truth: CocoDocument, classes: Sequence[str]) -> N
     annotations = ground_truth["annotations"]
     _refuse_unknown("ground truth", "image", annotations, {image["id"] for image in ground_truth["images"]})
     _refuse_unknown("ground truth", "category", annotations, expected)
-    _refuse_bad_boxes("ground truth", annotations)
-
-
-def _check_results(results: Sequence[CocoResult], images: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
-    _refuse_unknown("results", "image", results, {image["id"] for image in images})
-    _refuse_unknown("results", "category", results, range(1, len(classes) + 1))
-    _refuse_bad_boxes("results", results)
-    for result in results:
-        if not math.isfinite(result["score"]):
-            raise DataError(f"results: expected a finite score, found {result['score']} in {result}")
 
 
 def _refuse_unknown(where: str, kind: str, boxes: Sequence[Mapping[str, Any]], known: Collection[int]) -> None:
@@ -195,10 +171,3 @@ def _refuse_unknown(where: str, kind: str, boxes: Sequence[Mapping[str, Any]], k
             f"{where}: expected {kind} ids of the ground truth ({len(known)} known), "
             f"found {len(unknown)} unknown: {some}"
         )
-
-
-def _refuse_bad_boxes(where: str, boxes: Sequence[Mapping[str, Any]]) -> None:
-    for box in boxes:
-        bbox = box["bbox"]  # plain Python: a large set has a million of them
-        if len(bbox) != 4 or not all(map(math.isfinite, bbox)) or min(bbox[2:]) < 0:
-            raise DataError(f"{where}: expected bbox as x, y, width, height, finite and not negative, found {box}")

@@ -39,12 +39,15 @@ def side_by_side() -> SideBySide:
     """The median seconds of a call of each candidate; in every repetition each has its turn."""
 
     def measure(
-        candidates: Mapping[str, Callable[[], object]], repetitions: int, clock: Callable[[], float] = _now
+        candidates: Mapping[str, Callable[[], object]],
+        repetitions: int,
+        clock: Callable[[], float] = _now,
+        warm_up: int = 2,
     ) -> dict[str, float]:
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
         for candidate in candidates.values():  # the first calls load libraries and fill caches
-            candidate()
-            candidate()
+            for _ in range(warm_up):
+                candidate()
         for _ in range(repetitions):
             for name, candidate in candidates.items():
                 start = clock()

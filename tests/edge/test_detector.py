@@ -11,7 +11,7 @@ from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare import prepare
 from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.edge import runtime, without_opencv
+from mobile_centernet.edge import pixels, runtime, without_opencv
 from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.errors import ModelError
 from mobile_centernet.evaluation.detect import results_for
@@ -62,8 +62,7 @@ def test_evaluation_and_device_give_the_same_to_the_last_bit(
     detector = Detector(model, threads=1)
     evaluated = results_for(prepared, detector.run, detector.input_size, batch_size=1)
     if backend == "numpy":
-        monkeypatch.setattr(runtime, "to_input", without_opencv.to_input)
-        monkeypatch.setattr(runtime, "boxes_to_original", without_opencv.boxes_to_original)
+        monkeypatch.setattr(pixels, "resize", without_opencv.resize)
     for index in range(len(prepared)):
         rows = [row for row in evaluated if row["image_id"] == prepared.frame(index).id]
         boxes, scores, labels = detector.detect(prepared.image(index))
@@ -81,8 +80,7 @@ def test_real_photos_give_the_same_without_opencv(
     photos = sorted((shared_data / "bdd100k-sample" / "images").rglob("*.jpg"))[:4]
     detector = Detector(model, threads=1)
     with_opencv = [detector.detect(read_image(photo)) for photo in photos]
-    monkeypatch.setattr(runtime, "to_input", without_opencv.to_input)
-    monkeypatch.setattr(runtime, "boxes_to_original", without_opencv.boxes_to_original)
+    monkeypatch.setattr(pixels, "resize", without_opencv.resize)
     for photo, expected in zip(photos, with_opencv, strict=True):
         for left, right in zip(expected, detector.detect(without_opencv.read_image(photo)), strict=True):
             np.testing.assert_array_equal(left, right)

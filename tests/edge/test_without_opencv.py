@@ -22,7 +22,7 @@ def noise(seed: int, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_usual_cameras(camera: tuple[int, int]) -> None:
     image, size = noise(0, *camera), (320, 576)
-    np.testing.assert_array_equal(without_opencv.to_input(image, size), preprocessing.to_input(image, size))
+    np.testing.assert_array_equal(without_opencv.resize(image, size), preprocessing.resize(image, size))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -36,14 +36,6 @@ def test_odd_sizes_larger_smaller_and_mixed(seed: int) -> None:
         np.testing.assert_array_equal(
             without_opencv.resize(image, size), preprocessing.resize(image, size), f"{image.shape} to {size}"
         )
-
-
-def test_boxes_come_back_the_same() -> None:
-    boxes = np.random.default_rng(0).normal(100, 200, (2, 50, 4)).astype(np.float32)
-    for camera in CAMERAS:
-        ours = without_opencv.boxes_to_original(boxes, (320, 576), camera)
-        np.testing.assert_array_equal(ours, preprocessing.boxes_to_original(boxes, (320, 576), camera))
-        assert ours.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -76,11 +68,11 @@ def test_broken_pictures_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_opencv_is_used_where_it_is_and_not_missed_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pixels.BACKEND == "opencv" and pixels.to_input is preprocessing.to_input
+    assert pixels.BACKEND == "opencv" and pixels.resize is preprocessing.resize
     monkeypatch.setitem(sys.modules, "cv2", None)  # makes `import cv2` an ImportError
     monkeypatch.delitem(sys.modules, "mobile_centernet.preprocessing")
     spec = importlib.util.spec_from_file_location("pixels_again", pixels.__file__)
     assert spec and spec.loader
     again = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(again)
-    assert again.BACKEND == "numpy" and again.to_input is without_opencv.to_input
+    assert again.BACKEND == "numpy" and again.resize is without_opencv.resize

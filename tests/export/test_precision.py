@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper, parser
+from onnx.utils import Extractor
 from onnxruntime.quantization import TensorsData
 
 from mobile_centernet.edge.graph import GraphMetadata
@@ -28,6 +29,7 @@ from tests.export.test_body import SMALL
 
 SIZE = (96, 128)
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
+HEADS = tuple(f"/model/{head}_head/out/Conv_output_0" for head in ("heatmap", "size", "offset"))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,15 @@ def interface(graph: ModelProto) -> list[tuple[str, int, list[int]]]:
 def measured(fp32: ModelProto, candidate: ModelProto, pictures: list[NDArray[np.uint8]]) -> Parity:
     with running(fp32) as ours, running(candidate) as theirs:
         return compare_detectors(ours.run, theirs.run, pictures, SIZE)
+
+
+def heads(graph: ModelProto, pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    """What the network says before sigmoid and decoding: heatmap logits, size, offset of all pictures."""
+    typed = onnx.shape_inference.infer_shapes(graph)
+    network = Extractor(typed).extract_model(["image"], list(HEADS))
+    session = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = [session.run(list(HEADS), {"image": to_input(picture, SIZE)}) for picture in pictures]
+    return [np.concatenate(head) for head in zip(*found, strict=True)]
 
 
 def test_no_precision_changes_names_types_or_shapes(
@@ -130,13 +141,22 @@ class TestFloat16:
         first = nodes(fp32, "Conv")[0].input[1]
         np.testing.assert_array_equal(after[first], before[first].astype(np.float16))
 
-    @pytest.mark.skip(reason="not settled: with two threads one of 66 like boxes swaps, mean IoU 0.98998 for 0.99")
     def test_measured_with_rounding_it_is_close_but_not_equal(
         self, fp32: ModelProto, fp16: ModelProto, pictures: list[NDArray[np.uint8]]
     ) -> None:
+        """Compared before decoding: which of two like neighbours is the peak is chance in a network that knows nothing.
+
+        Half a cell's spread of sizes is a tenth of a box, so 1 % of the spread is a thousandth of a box.
+        """
+        for ours, theirs in zip(heads(fp32, pictures), heads(in_half_arithmetic(fp16), pictures), strict=True):
+            error = np.abs(theirs - ours) / ours.std()
+            assert 1e-4 < error.mean() < 0.01 and error.max() < 0.1
+
+    def test_the_same_detections_come_out(
+        self, fp32: ModelProto, fp16: ModelProto, pictures: list[NDArray[np.uint8]]
+    ) -> None:
         parity = measured(fp32, in_half_arithmetic(fp16), pictures)
-        assert parity.confident.detections > 20 and parity.confident.mean_iou
-        assert parity.confident.mean_iou > 0.99
+        assert parity.confident.matched == parity.confident.detections > 20
         assert 1e-6 < parity.tensors[1].mean_abs < 2e-3
 
     def test_rounding_hides_from_onnxruntimes_cpu_kernels_but_not_from_us(self) -> None:

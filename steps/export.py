@@ -23,7 +23,7 @@ from mobile_centernet.export.lint import lint
 from mobile_centernet.export.measure import SomeFrames, check_classes, measure, running
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.parity import Limits
-from mobile_centernet.export.precision import in_half_arithmetic, to_fp16
+from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16
 from mobile_centernet.export.tensorrt import provide_engines
 from mobile_centernet.files import write_json
 from mobile_centernet.models.checkpoint import LoadedModel, load_model
@@ -32,6 +32,7 @@ from steps import workspace
 from steps.params import Export, Params, PrecisionLimits
 
 FOR_TENSORRT = ("fp32", "fp16", "int8")
+INT8_LAYOUTS: Mapping[str, Layout] = {"int8": "tensorrt", "int8_cpu": "cpu"}
 TIMING_CACHE = workspace.WORK / "tensorrt.timing"
 
 
@@ -63,7 +64,7 @@ def export(params: Params) -> None:
         with _detector(precision, path) as detect:
             hop = compare_with(reference, detect, _limits(rules[precision]))
         record = _settled(path, hop, rules[precision], failures)
-        report[precision] = {**record, **_calibration(precision, int8)}
+        report[precision] = {**record, **_calibration(int8.get(precision))}
     for_tensorrt = {name: files[name] for name in FOR_TENSORRT if name in files and files[name].exists()}
     report["engine"] = _engines(for_tensorrt, section, reference, failures)
     write_json(workspace.PARITY, report)
@@ -71,17 +72,18 @@ def export(params: Params) -> None:
         raise ModelError("; ".join(failures))
 
 
-def _write_files(student: LoadedModel, section: Export, files: Mapping[str, Path]) -> Quantized | None:
-    """Every file, not measured yet. Raises ModelError where TensorRT 8.2 could not parse one that is meant for it."""
+def _write_files(student: LoadedModel, section: Export, files: Mapping[str, Path]) -> dict[str, Quantized]:
+    """Every file, not measured yet, and how those in int8 were chosen.
+
+    Raises ModelError where TensorRT 8.2 could not parse one that is meant for it."""
     export_onnx(student.model, files["fp32"], classes=student.classes, input_size=student.input_size)
     graph, metadata = read_graph(files["fp32"])
     graphs: dict[str, ModelProto] = {}
-    int8 = None
     if "fp16" in files:
         graphs["fp16"] = to_fp16(graph)
-    if {"int8", "int8_cpu"} & files.keys():
-        int8 = _quantized(graph, student.input_size, section)
-        graphs |= {"int8": int8.tensorrt, "int8_cpu": int8.cpu}
+    layouts = {precision: layout for precision, layout in INT8_LAYOUTS.items() if precision in files}
+    int8 = _quantized(graph, student.input_size, section, layouts) if layouts else {}
+    graphs |= {precision: quantized.graph for precision, quantized in int8.items()}
     for precision, path in files.items():
         if precision != "fp32":
             write_graph(path, graphs[precision], replace(metadata, precision=precision.removesuffix("_cpu")))
@@ -90,7 +92,9 @@ def _write_files(student: LoadedModel, section: Export, files: Mapping[str, Path
     return int8
 
 
-def _quantized(graph: ModelProto, input_size: tuple[int, int], section: Export) -> Quantized:
+def _quantized(
+    graph: ModelProto, input_size: tuple[int, int], section: Export, layouts: Mapping[str, Layout]
+) -> dict[str, Quantized]:
     """Calibrated on training frames, chosen by validation frames; the frames that are reported on have no say."""
     train = PreparedSet(workspace.PREPARED / "ivslab", "train")
     chosen = balanced_frames(train, section.calibration.frames)
@@ -104,7 +108,8 @@ def _quantized(graph: ModelProto, input_size: tuple[int, int], section: Export) 
             accuracy = measure(judges, detector.run, input_size)
         return accuracy.map50, accuracy.score_difference(reference)
 
-    return quantize(graph, inputs, section.calibration.methods, judge)
+    methods = section.calibration.methods
+    return {precision: quantize(graph, inputs, methods, layout, judge) for precision, layout in layouts.items()}
 
 
 @contextmanager
@@ -138,8 +143,8 @@ def _settled(path: Path, hop: Hop, rule: PrecisionLimits, failures: list[str]) -
     return {"file": path.name, "bytes": size, "status": status, "required": rule.required, **hop.as_record()}
 
 
-def _calibration(precision: str, int8: Quantized | None) -> dict[str, Any]:
-    if int8 is None or not precision.startswith("int8"):
+def _calibration(int8: Quantized | None) -> dict[str, Any]:
+    if int8 is None:
         return {}
     rows = [asdict(trial) for trial in int8.trials]
     return {"calibration": {"chosen": asdict(int8.chosen), "judged_on": "ivslab val", "trials": rows}}

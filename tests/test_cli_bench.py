@@ -49,7 +49,8 @@ def test_onnx_and_checkpoint_of_two_sizes_in_one_run(models: Path) -> None:
     for row in rows:
         latency = row["latency_ms"]
         assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
-        assert set(row["parts_ms"]) == set(PARTS) and row["throughput_per_s"] > 0
+        assert set(row["parts_ms"]) == set(PARTS) and min(part["p50"] for part in row["parts_ms"].values()) > 0
+        assert row["throughput_per_s"] > 0
         assert row["peak_memory_mib"] > 20
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mobile_centernet import preprocessing
 from mobile_centernet.cli import main
-from mobile_centernet.commands.bench import Candidate
+from mobile_centernet.commands.bench import Candidate, Halves
 from mobile_centernet.commands.evaluate import detect_all
 from mobile_centernet.commands.evaluation_sets import read_set
 from mobile_centernet.commands.models import open_model
@@ -143,7 +143,7 @@ def test_evaluate(echo: Path, picture: Path, golden: np.ndarray) -> None:
 def test_bench(echo: Path, picture: Path, golden: np.ndarray) -> None:
     seen = []
     with open_model(str(echo)) as model:
-        Candidate(model, seen.append).measure(picture.read_bytes(), keep=True)
+        Candidate(model, Halves(seen.append, lambda _: None)).measure(picture.read_bytes(), keep=True)
     np.testing.assert_array_equal(seen[0], golden)
 
 

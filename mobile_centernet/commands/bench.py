@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mobile_centernet.commands.models import OpenModel, open_model
-from mobile_centernet.edge.graph import INPUT
+from mobile_centernet.edge.graph import INPUT, OUTPUTS
 from mobile_centernet.edge.runtime import PROVIDERS
 from mobile_centernet.errors import DataError
 from mobile_centernet.preprocessing import boxes_to_original, decode_image, encode_jpeg, to_input
@@ -29,21 +29,26 @@ PERCENTILES = (50, 95, 99)
 PARTS = ("decode image", "resize", "network", "decode boxes")
 MEMORY_PICTURES = 3
 
-Network = Callable[[NDArray[np.float32]], object]
-"""A model's input to whatever its heads say, not decoded to boxes."""
+
+@dataclass(frozen=True)
+class Halves:
+    """A model in two: its input [1, 3, h, w] to what its heads say, and from there to boxes, scores and labels."""
+
+    network: Callable[[NDArray[np.float32]], Any]
+    decode: Callable[[Any], object]
 
 
 @dataclass
 class Candidate:
-    """A model with the milliseconds that it took, one value a picture; `network` is None where it cannot be split."""
+    """A model with the milliseconds that it took, one value a picture; `halves` is None where it cannot be split."""
 
     model: OpenModel
-    network: Network | None
+    halves: Halves | None
     end_to_end: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
 
     def measure(self, jpeg: bytes, keep: bool) -> None:
-        """Take one picture from its bytes to boxes in its own pixels, then its network alone once more."""
+        """Take one picture from its bytes to boxes in its own pixels, then through both halves once more."""
         size = self.model.input_size
         start = time.perf_counter()
         image = decode_image(jpeg, "picture")
@@ -54,25 +59,25 @@ class Candidate:
         found = time.perf_counter()
         boxes_to_original(boxes[0], size, (image.shape[0], image.shape[1]))
         end = time.perf_counter()
-        alone = self._network_alone(tensor)
+        network, decode = self._by_halves(tensor) or (found - resized, None)  # else one piece that cannot be split
         if not keep:
             return
         self.end_to_end.append(1e3 * (end - start))
         self.parts["decode image"].append(1e3 * (decoded - start))
         self.parts["resize"].append(1e3 * (resized - decoded))
-        if alone is not None:
-            self.parts["network"].append(1e3 * alone)
-            # Two runs differ by more than decoding costs; what comes out negative is none that can be told.
-            self.parts["decode boxes"].append(max(0.0, 1e3 * (end - resized - alone)))
-        else:  # one piece that cannot be split
-            self.parts["network"].append(1e3 * (found - resized))
+        self.parts["network"].append(1e3 * network)
+        if decode is not None:
+            self.parts["decode boxes"].append(1e3 * (decode + end - found))
 
-    def _network_alone(self, tensor: NDArray[np.float32]) -> float | None:
-        if self.network is None:
+    def _by_halves(self, tensor: NDArray[np.float32]) -> tuple[float, float] | None:
+        """Seconds of each."""
+        if self.halves is None:
             return None
         start = time.perf_counter()
-        self.network(tensor)
-        return time.perf_counter() - start
+        heads = self.halves.network(tensor)
+        between = time.perf_counter()
+        self.halves.decode(heads)
+        return between - start, time.perf_counter() - between
 
 
 def bench(
@@ -93,16 +98,16 @@ def bench(
     load = os.getloadavg()[0]
     with ExitStack() as stack:
         candidates = [
-            Candidate(model, network)
+            Candidate(model, halves)
             for source in models
             for size in (sizes if source.endswith(".safetensors") and sizes else (None,))
-            for model, network in [stack.enter_context(_opened(source, size, threads))]
+            for model, halves in [stack.enter_context(_opened(source, size, threads))]
         ]
         _take_turns(candidates, jpeg, runs, warm_up)
         memory = [_in_a_fresh_process(candidate.model, jpeg, threads) for candidate in candidates]
     document = {
         "machine": {
-            "processor": platform.machine(),
+            "processor": _processor(),
             "cores": os.cpu_count(),
             "threads": threads,
             "load": load,
@@ -138,32 +143,42 @@ def _take_turns(candidates: Sequence[Candidate], jpeg: bytes, runs: int, warm_up
 @contextmanager
 def _opened(
     source: str, size: tuple[int, int] | None, threads: int | None
-) -> Iterator[tuple[OpenModel, Network | None]]:
+) -> Iterator[tuple[OpenModel, Halves | None]]:
     with open_model(source, threads=threads, input_size=size) as model:
         if model.network is not None:
-            yield model, _torch_network(model)
+            yield model, _torch_halves(model)
         elif model.kind == "onnx":
-            yield model, _onnx_network(model, threads)
+            yield model, onnx_halves(model, threads)
         else:
             yield model, None
 
 
-def _torch_network(model: OpenModel) -> Network:
+def _torch_halves(model: OpenModel) -> Halves:
     import torch
+
+    from mobile_centernet.codec import decode
 
     network = model.network
     assert network is not None  # noqa: S101  # for the type checker
     device = next(network.parameters()).device
 
     @torch.inference_mode()
-    def run(tensor: NDArray[np.float32]) -> object:
-        return network(torch.from_numpy(tensor).to(device)).size.cpu()  # a GPU is waited for
+    def run(tensor: NDArray[np.float32]) -> Any:
+        output = network(torch.from_numpy(tensor).to(device))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return output
 
-    return run
+    @torch.inference_mode()
+    def to_boxes(output: Any) -> object:
+        found = decode(output.heatmap_logits.sigmoid(), output.size, output.offset, stride=network.stride)
+        return found.boxes.cpu(), found.scores.cpu(), found.labels.cpu()  # a GPU is waited for
+
+    return Halves(run, to_boxes)
 
 
-def _onnx_network(model: OpenModel, threads: int | None) -> Network:
-    """The same graph, cut off behind its last convolutions."""
+def onnx_halves(model: OpenModel, threads: int | None) -> Halves:
+    """The same graph, cut behind its last convolutions."""
     import onnx
     from onnx.utils import Extractor
 
@@ -172,15 +187,22 @@ def _onnx_network(model: OpenModel, threads: int | None) -> Network:
 
     graph, _ = read_graph(model.path)
     typed = onnx.shape_inference.infer_shapes(graph)
-    outputs = list(Body.of(typed.graph).outputs)
-    cut = Extractor(typed).extract_model([INPUT], outputs)
+    heads = list(Body.of(typed.graph).outputs)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     provider = PROVIDERS[model.runs_on.split()[1]]
-    session = onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=[provider])
-    return lambda tensor: session.run(outputs, {INPUT: tensor})
+    first, second = (
+        onnxruntime.InferenceSession(
+            Extractor(typed).extract_model(inputs, outputs).SerializeToString(), options, providers=[provider]
+        )
+        for inputs, outputs in (([INPUT], heads), (heads, list(OUTPUTS)))
+    )
+    return Halves(
+        lambda tensor: first.run(heads, {INPUT: tensor}),
+        lambda found: second.run(list(OUTPUTS), dict(zip(heads, found, strict=True))),
+    )
 
 
 def _in_a_fresh_process(model: OpenModel, jpeg: bytes, threads: int | None) -> float | None:
@@ -203,6 +225,14 @@ def _picture(path: Path | None) -> bytes:
         raise DataError(f"{path}: expected a picture, but it cannot be read ({error.strerror})") from error
     decode_image(jpeg, str(path))
     return jpeg
+
+
+def _processor() -> str:
+    """Its name, as far as the system tells."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _row(candidate: Candidate, peak: float | None) -> dict[str, Any]:

@@ -47,7 +47,10 @@ class GraphMetadata:
             )
         try:
             height, width = (int(side) for side in json.loads(props["input_size"]))
-            classes = tuple(str(name) for name in json.loads(props["classes"]))
+            names = json.loads(props["classes"])
+            if not isinstance(names, list):  # the letters of a text are no classes
+                raise TypeError(f"classes: {names!r}")
+            classes = tuple(str(name) for name in names)
             model, precision = props["model"], props["precision"]
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(

@@ -77,10 +77,18 @@ class Detector:
         return detect_stream(self.detect, frames, drop_late=drop_late)
 
     def run(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """The raw graph: [1, 3, h, w] RGB 0..255 of `input_size` to boxes [1, K, 4] in its pixels, scores, labels."""
+        """The raw graph: [1, 3, h, w] RGB 0..255 of `input_size` to boxes [1, K, 4] in its pixels, scores, labels.
+
+        Raises ModelError when it finds a class that the file does not name, after someone edited it.
+        """
         if self._session is None:
             raise ModelError(f"{self.path}: expected an open detector, found one that was closed")
         boxes, scores, labels = self._session.run(list(OUTPUTS), {INPUT: image})
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            raise ModelError(
+                f"{self.path}: expected labels of its {len(self.classes)} classes ({', '.join(self.classes)}), "
+                f"found label {max(labels.max(), -labels.min())}: its class list is another graph's"
+            )
         return boxes, scores, labels
 
     def warm_up(self) -> None:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from itertools import product, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.edge.graph import INPUT
 from mobile_centernet.errors import DataError
 from mobile_centernet.export.body import Body
-from mobile_centernet.export.precision import QUANTIZED, to_int8
+from mobile_centernet.export.precision import QUANTIZED, Layout, to_int8
 
 Method = Literal["minmax", "percentile", "entropy"]
 
@@ -29,9 +29,9 @@ PERCENTILE = 99.999
 
 _METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "minmax": (CalibrationMethod.MinMax, {}),
-    "percentile": (CalibrationMethod.Percentile, {"symmetric": True, "percentile": PERCENTILE, "num_bins": 2048}),
+    "percentile": (CalibrationMethod.Percentile, {"percentile": PERCENTILE, "num_bins": 2048}),
     # With ONNX Runtime's own 128 bins for 128 levels there is only one threshold to choose from.
-    "entropy": (CalibrationMethod.Entropy, {"symmetric": True, "num_bins": 512, "num_quantized_bins": 128}),
+    "entropy": (CalibrationMethod.Entropy, {"num_bins": 512, "num_quantized_bins": 128}),
 }
 
 # Half a point of mAP@0.5 is one box that tips over its threshold: it tells nothing about which way is better.
@@ -44,12 +44,14 @@ FLOAT_LAYERS = ("none", "outputs", "ends")
 class Trial:
     """One way to int8, and how it did on the frames set aside.
 
+    symmetric:        whether 0 is in the middle of each range, as TensorRT wants it; else the range is what was seen
     float_layers:     what stays float32: none; outputs, the last convolution of each head; ends, these, the heads'
                       hidden ones and the first convolution of all
     score_difference: of the detections' scores to those of float32, by rank, mean absolute
     """
 
     method: Method
+    symmetric: bool
     float_layers: str
     map50: float
     score_difference: float
@@ -57,12 +59,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Quantized:
-    """The chosen way, in both layouts, and all that were tried."""
+    """The chosen way and what it makes of the graph, and all that were tried."""
 
     chosen: Trial
     trials: tuple[Trial, ...]
-    tensorrt: ModelProto
-    cpu: ModelProto
+    graph: ModelProto
 
 
 Judge = Callable[[ModelProto], tuple[float, float]]
@@ -70,19 +71,18 @@ Judge = Callable[[ModelProto], tuple[float, float]]
 
 
 def quantize(
-    graph: ModelProto, inputs: Sequence[NDArray[np.float32]], methods: Sequence[Method], judge: Judge
+    graph: ModelProto, inputs: Sequence[NDArray[np.float32]], methods: Sequence[Method], layout: Layout, judge: Judge
 ) -> Quantized:
     """Try every method with every choice of layers that stay float32, and keep the `best`."""
     trials: dict[Trial, ModelProto] = {}
-    ranges = {method: calibrate(graph, inputs, method) for method in methods}
-    for method, float_layers in product(methods, FLOAT_LAYERS):
-        candidate = to_int8(graph, ranges[method], float_nodes(graph, float_layers), "tensorrt")
-        trials[Trial(method, float_layers, *judge(candidate))] = candidate
+    symmetric = layout == "tensorrt"  # neither layout can do the other
+    for method in methods:
+        ranges = calibrate(graph, inputs, method, symmetric)
+        for float_layers in FLOAT_LAYERS:
+            candidate = to_int8(graph, ranges, float_nodes(graph, float_layers), layout)
+            trials[Trial(method, symmetric, float_layers, *judge(candidate))] = candidate
     chosen = best(tuple(trials))
-    kept_float = float_nodes(graph, chosen.float_layers)
-    # The other layout is not worth a search of its own: with its zero points it is the closer one anyway.
-    cpu = to_int8(graph, ranges[chosen.method], kept_float, "cpu")
-    return Quantized(chosen, tuple(trials), trials[chosen], cpu)
+    return Quantized(chosen, tuple(trials), trials[chosen])
 
 
 def best(trials: Sequence[Trial]) -> Trial:
@@ -111,8 +111,13 @@ def balanced_frames(prepared: PreparedSet, count: int) -> list[int]:
     return chosen
 
 
-def calibrate(graph: ModelProto, inputs: Iterable[NDArray[np.float32]], method: Method) -> TensorsData:
-    """The range of every tensor around the body's operators, over `inputs` ([1, 3, h, w], RGB 0..255)."""
+def calibrate(
+    graph: ModelProto, inputs: Iterable[NDArray[np.float32]], method: Method, symmetric: bool = True
+) -> TensorsData:
+    """The range of every tensor around the body's operators, over `inputs` ([1, 3, h, w], RGB 0..255).
+
+    `symmetric` chooses by absolute values; `minmax` is always what was seen, and made symmetric by `to_int8`.
+    """
     kind, options = _METHODS[method]
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints progress
         onnx.save(graph, Path(folder, "graph.onnx"))
@@ -121,7 +126,7 @@ def calibrate(graph: ModelProto, inputs: Iterable[NDArray[np.float32]], method: 
             QUANTIZED,
             augmented_model_path=str(Path(folder, "watched.onnx")),
             calibrate_method=kind,
-            extra_options=options,
+            extra_options=options | ({} if method == "minmax" else {"symmetric": symmetric}),
         )
         for image in inputs:  # one by one: it keeps all activations of what it is given at once
             calibrator.collect_data(_Once(image))

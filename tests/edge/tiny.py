@@ -49,6 +49,8 @@ def tiny_detector(path: Path, precision: str = "fp32", seed: int = 0) -> Path:
     corners = ["x1", "y1", "x2", "y2"]
     nodes += [node("Unsqueeze", [corner, "last"], [f"{corner}_"]) for corner in corners]
     nodes.append(node("Concat", [f"{corner}_" for corner in corners], ["boxes"], axis=2))
+    for operator in nodes:
+        operator.name = operator.output[0]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,

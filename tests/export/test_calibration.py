@@ -11,7 +11,7 @@ from onnx import ModelProto, parser
 
 from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.errors import DataError
-from mobile_centernet.export.calibration import EQUAL, Trial, balanced_frames, best, calibrate, quantize
+from mobile_centernet.export.calibration import EQUAL, Method, Trial, balanced_frames, best, calibrate, quantize
 from mobile_centernet.export.measure import running
 from mobile_centernet.export.onnx import read_graph
 from mobile_centernet.preprocessing import to_input
@@ -83,9 +83,9 @@ def test_percentile_cuts_off_what_is_rare() -> None:
 
 
 def test_among_equals_the_closest_to_float32_is_the_best() -> None:
-    noisy = Trial("minmax", "none", 0.572, 0.0024)
-    close = Trial("percentile", "ends", 0.572 - EQUAL + 1e-6, 0.0015)
-    worse = Trial("minmax", "ends", 0.572 - EQUAL - 1e-3, 0.0001)
+    noisy = Trial("minmax", True, "none", 0.572, 0.0024)
+    close = Trial("percentile", True, "ends", 0.572 - EQUAL + 1e-6, 0.0015)
+    worse = Trial("minmax", True, "ends", 0.572 - EQUAL - 1e-3, 0.0001)
     assert best([noisy, close, worse]) is close
     assert best([noisy, worse]) is noisy
 
@@ -99,11 +99,22 @@ def test_all_ways_are_tried_and_the_judges_choice_is_kept(exported: Path, pictur
         judged.append(candidate)
         return (0.5, 0.1) if len(judged) != 2 else (0.6, 0.1)
 
-    int8 = quantize(graph, inputs, ["minmax"], judge)
+    int8 = quantize(graph, inputs, ["minmax"], "tensorrt", judge)
     assert [(trial.method, trial.float_layers) for trial in int8.trials] == [
         ("minmax", layers) for layers in ("none", "outputs", "ends")
     ]
-    assert int8.chosen == Trial("minmax", "outputs", 0.6, 0.1)
-    assert int8.tensorrt is judged[1]
-    with running(int8.cpu) as detector:
+    assert int8.chosen == Trial("minmax", True, "outputs", 0.6, 0.1)
+    assert int8.graph is judged[1]
+    other = quantize(graph, inputs, ["percentile"], "cpu", lambda _graph: (0.5, 0.1))
+    assert [trial.symmetric for trial in (*int8.trials, *other.trials)] == [True] * 3 + [False] * 3
+    with running(other.graph) as detector:
         assert detector.run(inputs[0])[0].shape == (1, 100, 4)
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_ranges_are_not_mirrored(graph: ModelProto, method: Method, symmetric: bool) -> None:
+    """The stem's input is the image minus 1: -1 to 199. With a zero point, what never comes would cost half of all
+    levels."""
+    low, high = (limit.item() for limit in calibrate(graph, images(200), method, symmetric)["a"].range_value)
+    assert -2 < low <= 0 < 100 < high < 200

@@ -108,6 +108,7 @@ def test_the_choice_for_int8_is_on_record(done: Path) -> None:
         calibration = parity(done)[precision]["calibration"]
         assert calibration["judged_on"] == "ivslab val"
         assert [trial["float_layers"] for trial in calibration["trials"]] == ["none", "outputs", "ends"]
+        assert {trial["symmetric"] for trial in calibration["trials"]} == {precision == "int8"}
         assert calibration["chosen"] in calibration["trials"]
     assert "calibration" not in parity(done)["fp16"]
 

@@ -1,0 +1,134 @@
+"""What a picture costs at 576×320: torch against the exported files, and what lies around the bare network.
+
+One thread and CPU time, as everywhere here, and once more two threads and the clock on the wall, which tells the truth
+only on a machine that does nothing else.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from mobile_centernet.commands.bench import onnx_halves
+from mobile_centernet.commands.models import open_model
+from mobile_centernet.edge.graph import INPUT
+from mobile_centernet.evaluation.detect import torch_detector
+from mobile_centernet.export.body import Body
+from mobile_centernet.export.calibration import calibrate, float_nodes
+from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
+from mobile_centernet.export.precision import to_int8
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.registry import build_model
+
+pytestmark = pytest.mark.benchmark
+
+CLASSES = ("vehicle", "pedestrian", "scooter", "bicycle")
+SIZE = (320, 576)
+FRAME = (720, 1280)
+CLOCKS = {1: time.process_time, 2: time.perf_counter}
+
+
+@pytest.fixture(scope="module")
+def student() -> CenterNet:
+    torch.manual_seed(0)
+    return build_model("hrnet_w16", len(CLASSES)).eval()
+
+
+@pytest.fixture(scope="module")
+def files(student: CenterNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """model.fp32.onnx and, as the stage would most likely choose it, model.int8_cpu.onnx."""
+    folder = tmp_path_factory.mktemp("export")
+    export_onnx(student, folder / "model.fp32.onnx", classes=CLASSES, input_size=SIZE)
+    graph, metadata = read_graph(folder / "model.fp32.onnx")
+    ranges = calibrate(graph, [an_input()], "minmax", symmetric=False)
+    write_graph(folder / "model.int8_cpu.onnx", to_int8(graph, ranges, float_nodes(graph, "outputs"), "cpu"), metadata)
+    return folder
+
+
+def an_input() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (1, 3, *SIZE)).astype(np.float32)
+
+
+@pytest.fixture(params=CLOCKS, ids=["one_thread", "two_threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
+
+
+def test_torch_against_the_files(student: CenterNet, files: Path, threads: int, side_by_side, row) -> None:
+    image, eager = an_input(), torch_detector(student)
+    with (
+        open_model(str(files / "model.fp32.onnx"), threads=threads) as fp32,
+        open_model(str(files / "model.int8_cpu.onnx"), threads=threads) as int8,
+    ):
+        runs: dict[str, Callable[[], object]] = {
+            "torch": lambda: eager(image),
+            "fp32": lambda: fp32.run(image),
+            "int8": lambda: int8.run(image),
+        }
+        seconds = side_by_side(runs, repetitions=25, clock=CLOCKS[threads])
+    ms = {name: f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items()}
+    row(
+        f"ONNX Runtime fp32, {threads} thread(s)",
+        ms["torch"],
+        ms["fp32"],
+        f"{seconds['torch'] / seconds['fp32']:.2f}× faster (target 2.5×)",
+    )
+    row(
+        f"ONNX Runtime int8_cpu, {threads} thread(s)",
+        ms["fp32"],
+        ms["int8"],
+        f"{seconds['fp32'] / seconds['int8']:.2f}× faster (target 2×, with VNNI)",
+    )
+
+
+@pytest.mark.parametrize("file", ["model.fp32.onnx", "model.int8_cpu.onnx"])
+def test_from_a_decoded_frame_to_its_boxes(files: Path, file: str, threads: int, side_by_side, row) -> None:
+    """What `predict` does with each frame, but for drawing, against the network from its input to its heads."""
+    frame, image = np.random.default_rng(0).integers(0, 256, (*FRAME, 3)).astype(np.uint8), an_input()
+    with open_model(str(files / file), threads=threads) as model:
+        bare = onnx_halves(model, threads).network
+        runs = {"network": lambda: bare(image), "predict": lambda: model.detect(frame)}
+        seconds = side_by_side(runs, repetitions=25, clock=CLOCKS[threads])
+    row(
+        f"1280×720 frame to boxes, {file}, {threads} thread(s)",
+        *(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items()),
+        f"{seconds['predict'] / seconds['network']:.2f}× (target 1.25×)",
+    )
+
+
+@pytest.mark.parametrize("file", ["model.fp32.onnx", "model.int8_cpu.onnx"])
+def test_decoding_inside_the_graph(files: Path, file: str, tmp_path: Path, row) -> None:
+    """By ONNX Runtime's own profile: every kernel that is none of the network's, normalisation not counted."""
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(files / file, options, providers=["CPUExecutionProvider"])
+    for _ in range(25):
+        session.run(None, {INPUT: an_input()})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    kernels = [event for event in events if event["name"].endswith("_kernel_time")]
+    outside = decoding(files / "model.fp32.onnx")
+    decode = sum(event["dur"] for event in kernels if event["name"].removesuffix("_kernel_time") in outside)
+    total = sum(event["dur"] for event in kernels)
+    assert 0 < decode < total
+    row(f"decoding inside {file}, of all kernels' time", f"{100 * decode / total:.1f} % (target 5 %)")
+
+
+def decoding(fp32: Path) -> set[str]:
+    """Names of the nodes behind the network."""
+    graph = read_graph(fp32)[0].graph
+    body = Body.of(graph)
+    behind = set(body.outputs)
+    names = set()
+    for node in graph.node:
+        if node.name not in body.nodes and behind & set(node.input):
+            names.add(node.name)
+            behind.update(node.output)
+    return names

@@ -23,6 +23,7 @@ from mobile_centernet.edge.errors import (
     NothingOfferedError,
     ProofError,
     ProofInterruptedError,
+    RottenError,
     StorageError,
     TransferError,
 )
@@ -253,11 +254,15 @@ class Agent:
             manifest = self._intake.verify(candidate.installed.digest)
             if candidate.offer is not None:  # what ran here before fits
                 self._intake.check_fit(manifest, self.memory)
+        except RottenError as error:
+            self._say(error)
+            return Event.NEW if candidate.offer else Event.FAILED
         except StorageError as error:
             return self._fail(error)
         except BundleError as error:
             self._intake.discard(candidate.installed.digest)
             return self._refuse(error)
+        self.problem = None
         installed = replace(candidate.installed, release=manifest.release)
         self._candidate = replace(candidate, installed=installed, manifest=manifest)
         return Event.DONE
@@ -300,7 +305,8 @@ class Agent:
 
     def _committing(self) -> Event:
         candidate, memory = self._chosen(), self.memory
-        committed = memory.committing(candidate.installed)
+        assert candidate.manifest is not None  # noqa: S101  # it was verified
+        committed = memory.committing(candidate.installed, candidate.manifest.sha256)
         if candidate.offer is None and memory.committed:
             why = "an operator rolled back from it"
             committed = committed.refusing(memory.committed.digest, why, self._intake.circumstances())

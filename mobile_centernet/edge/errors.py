@@ -11,6 +11,10 @@ class StorageError(BundleError):
     """The disk did not let a bundle or a release be read or written, which says nothing about its contents."""
 
 
+class RottenError(StorageError):
+    """A release that was whole when it was unpacked and is not any more."""
+
+
 class ConfigError(UserError):
     """The agent's settings cannot be used."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from mobile_centernet.edge import disk
 from mobile_centernet.edge.config import Config
 from mobile_centernet.edge.device import Device
-from mobile_centernet.edge.errors import BundleError, ProofError, ProofInterruptedError, StorageError
+from mobile_centernet.edge.errors import BundleError, ProofError, ProofInterruptedError, RottenError, StorageError
 from mobile_centernet.edge.keys import TrustedKeys
 from mobile_centernet.edge.manifest import MANIFEST, Manifest
 from mobile_centernet.edge.proof import Proof, Prove, check_latency
@@ -61,15 +61,16 @@ class Intake:
     def verify(self, digest: str) -> Manifest:
         """Unpack the download, or look again at files that lie here. The partial download goes.
 
-        Raises BundleError for a release that no good signature covers, StorageError where the disk is at fault.
+        Raises BundleError for a release that no good signature covers, StorageError where the disk is at fault,
+        RottenError for files that were good once and are removed now.
         """
         folder, partial = self._store.folder(digest), self._store.partial(digest)
         trusted = self.trusted()
-        manifest = self._verified_again(folder, trusted) if folder.is_dir() else extract(partial, folder, trusted)
         try:
+            manifest = self._verified_again(folder, trusted) if folder.is_dir() else extract(partial, folder, trusted)
             disk.remove_durably(partial)
         except OSError as error:
-            raise StorageError(f"{partial}: cannot be removed ({error.strerror})") from error
+            raise StorageError(f"{folder}: cannot be changed ({error.strerror})") from error
         return manifest
 
     def check_fit(self, manifest: Manifest, memory: Memory) -> None:
@@ -79,7 +80,7 @@ class Intake:
             raise BundleError(f"bundle: expected a release of {wanted}, found one of {manifest.name}")
         if precision not in manifest.variants:
             raise BundleError(f"bundle: expected a variant {precision}, found {', '.join(manifest.variants)}")
-        is_again = manifest.release == memory.floor and self._is_committed(manifest, memory)
+        is_again = manifest.release == memory.floor and manifest.sha256 == memory.newest
         if manifest.release <= memory.floor and not is_again:
             raise BundleError(f"bundle: expected a release after {memory.floor}, found {manifest.release}")
 
@@ -112,17 +113,12 @@ class Intake:
             log.warning("%s: cannot be tidied (%s)", self._store.root, error.strerror)
 
     def _verified_again(self, folder: Path, trusted: TrustedKeys) -> Manifest:
-        """Files that are not whole any more go, so that the next poll fetches others, which then are judged."""
+        """Files that are not whole any more go, so that others are fetched, which then are judged."""
         try:
             return verify_folder(folder, trusted)
         except BundleError as error:
             disk.remove_folder(folder)
-            raise StorageError(f"{error}; to be fetched anew") from error
-
-    def _is_committed(self, manifest: Manifest, memory: Memory) -> bool:
-        """Whether it is the committed release with other signatures, or one that this device has lost."""
-        committed = memory.committed
-        return committed is None or read_manifest(self._store.folder(committed.digest)) == manifest
+            raise RottenError(str(error)) from error
 
     def _proved(self, folder: Path, manifest: Manifest) -> Proof:
         """An engine is built beside its place, so that only proven ones are ever in it."""

@@ -1,5 +1,6 @@
 """`manifest.json`: what a bundle says about itself. It pins every other file, and the signature pins it."""
 
+import hashlib
 import json
 import math
 import re
@@ -79,6 +80,11 @@ class Manifest:
     def latency_budget(self, profile: str) -> float:
         """Milliseconds that one picture may take on a device of that profile."""
         return self.latency_ms.get(profile, self.latency_ms[DEFAULT_PROFILE])
+
+    @property
+    def sha256(self) -> str:
+        """Of the one JSON text of this manifest: two bundles with it differ in their signatures only."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
         """The one JSON text of this manifest. Raises BundleError when a value breaks the format's rules."""

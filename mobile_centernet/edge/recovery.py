@@ -55,7 +55,8 @@ def _from_current(store: Store) -> Memory:
         manifest = read_manifest(store.folder(digest))
     except (BundleError, OSError):
         return Memory()
-    return Memory(committed=Installed(digest, manifest.version, manifest.release), floor=manifest.release)
+    committed = Installed(digest, manifest.version, manifest.release)
+    return Memory(committed=committed, floor=manifest.release, newest=manifest.sha256)
 
 
 def _is_whole(installed: Installed, store: Store, trusted: TrustedKeys) -> bool:

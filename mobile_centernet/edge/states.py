@@ -27,7 +27,7 @@ class Event(Enum):
     DONE = "done"
     UNCOMMITTED = "uncommitted"  # the last agent ended inside a trial
     NOTHING_NEW = "nothing new"
-    NEW = "new"
+    NEW = "new"  # its files are not on the disk, or not whole
     KNOWN = "known"  # not what runs here, but its files are on the disk already
     FAILED = "failed"  # for reasons that may pass: tried again later
     REFUSED = "refused"  # for reasons in the release: not tried again as long as keys, device and settings stay
@@ -49,6 +49,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (S.DOWNLOADING, E.DONE): S.VERIFYING,
     (S.DOWNLOADING, E.FAILED): S.IDLE,
     (S.VERIFYING, E.DONE): S.PROVING,
+    (S.VERIFYING, E.NEW): S.DOWNLOADING,
     (S.VERIFYING, E.FAILED): S.IDLE,
     (S.VERIFYING, E.REFUSED): S.IDLE,
     (S.PROVING, E.DONE): S.SWAPPING,

@@ -48,6 +48,7 @@ class Memory:
     """What the agent must not forget.
 
     floor:       the highest release number ever committed; no older one is taken
+    newest:      SHA-256 of the manifest of that release, which no other of its number may have
     refused:     by digest, oldest first
     interrupted: how often the trial of a release was cut off, by digest
     """
@@ -56,6 +57,7 @@ class Memory:
     previous: Installed | None = None
     trial: Installed | None = None
     floor: int = 0
+    newest: str = ""
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     interrupted: Mapping[str, int] = field(default_factory=dict)
 
@@ -64,14 +66,16 @@ class Memory:
         newest = [*kept.items(), (digest, Refusal(why, circumstances))][-REFUSALS:]
         return replace(self, refused=dict(newest))
 
-    def committing(self, installed: Installed) -> "Memory":
+    def committing(self, installed: Installed, manifest_sha256: str) -> "Memory":
         """What is remembered once `installed`, which was on trial, stays."""
+        is_newest = installed.release > self.floor
         return replace(
             self,
             committed=installed,
             previous=self.committed,
             trial=None,
-            floor=max(self.floor, installed.release),
+            floor=installed.release if is_newest else self.floor,
+            newest=manifest_sha256 if is_newest else self.newest,
             refused={digest: refusal for digest, refusal in self.refused.items() if digest != installed.digest},
             interrupted={},
         )
@@ -87,6 +91,7 @@ class Memory:
             memory = cls(
                 **{name: _installed(document[name]) for name in ("committed", "previous", "trial")},
                 floor=document["floor"],
+                newest=document["newest"],
                 refused={digest: Refusal(**refusal) for digest, refusal in document["refused"].items()},
                 interrupted=dict(document["interrupted"]),
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mobile_centernet.edge.agent import Agent
 from mobile_centernet.edge.config import Config, load_config
+from mobile_centernet.edge.errors import ProofError
 from mobile_centernet.edge.health import Heartbeat
 from mobile_centernet.edge.keys import TrustedKeys
 from mobile_centernet.edge.manifest import Manifest
@@ -18,6 +19,7 @@ from mobile_centernet.edge.proof import Proof
 from mobile_centernet.edge.release import verify_folder
 from mobile_centernet.edge.selftest import prove_here
 from mobile_centernet.edge.store import Memory, Store, read_current
+from mobile_centernet.errors import UserError
 from tests.edge.offers import Bundle
 from tests.file_server import FileServer
 
@@ -41,7 +43,10 @@ def to_toml(document: dict[str, dict[str, object]]) -> str:
 
 def prove_in_process(folder: Path, manifest: Manifest, engine: Path | None) -> Proof:
     """The real self-test without a process of its own, which takes a second to start."""
-    return Proof(**prove_here(folder, manifest, "fp32", "cpu", engine, 1))  # type: ignore[arg-type]
+    try:
+        return Proof(**prove_here(folder, manifest, "fp32", "cpu", engine, 1))  # type: ignore[arg-type]
+    except UserError as error:
+        raise ProofError(f"self-test: {error}") from error
 
 
 @dataclass

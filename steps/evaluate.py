@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.evaluation.coco_eval import MapResult, evaluate_map50
+from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
 from mobile_centernet.evaluation.detect import results_for, torch_detector
 from mobile_centernet.files import write_atomically, write_json
 from mobile_centernet.models.checkpoint import load_model
@@ -16,6 +16,7 @@ from steps.footage import described
 from steps.params import Params
 
 MODELS = {"teacher": workspace.TEACHER, "student": workspace.STUDENT}
+STATED = "student_bdd100k_val"
 
 
 def evaluate(params: Params) -> None:
@@ -35,6 +36,7 @@ def evaluate(params: Params) -> None:
             curves.append(_curves(name, measured))
             tracker.log({f"{name}.map50": measured.map50, **_known(name, measured)})
             print(f"{name}: mAP@0.5 {measured.map50:.3f} on {measured.images} frames", flush=True)
+        write_json(workspace.EVALUATION / f"{STATED}.json", _on_stated_frames())
         metrics["measured_on"] = {
             "set": f"ivslab {params.evaluate.split}",
             "source": described(workspace.RAW / "ivslab"),
@@ -45,6 +47,13 @@ def evaluate(params: Params) -> None:
         table = workspace.REPORTS / "pr_curves.csv"
         write_atomically(table, pd.concat(curves).to_csv(index=False).encode())
         tracker.finish((workspace.METRICS, table), student_digest=_digest(workspace.STUDENT))
+
+
+def _on_stated_frames() -> list[CocoResult]:
+    """The student's detections on BDD100K's own validation frames, which say what weather and time of day they show."""
+    prepared = PreparedSet(workspace.PREPARED / "bdd100k", "val")
+    loaded = load_model(workspace.STUDENT / workspace.MODEL_FILE)
+    return results_for(prepared, torch_detector(loaded.model), loaded.input_size, progress=True)
 
 
 def _known(name: str, measured: MapResult) -> dict[str, float]:

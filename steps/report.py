@@ -1,222 +1,217 @@
-"""report: one HTML page about the data, the training, the scores, the exported file and where they come from."""
+"""report: one HTML page about the data, the training, the scores, the exported files and where they come from."""
 
-import json
-from collections.abc import Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
+import pandas as pd
 
-from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.evaluation import plots
-from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
-from mobile_centernet.evaluation.confusion import confusion_matrix
-from mobile_centernet.evaluation.drawing import BoxedImage, contact_sheet, draw_boxes
+from mobile_centernet.evaluation.coco_eval import CocoDocument, CocoResult, MapResult, evaluate_map50
+from mobile_centernet.evaluation.confusion import confusion_matrix, confusion_rows
+from mobile_centernet.evaluation.outcomes import Outcome, match
+from mobile_centernet.evaluation.mistakes import (
+    FALSE_ALARMS,
+    MISSES,
+    agreement,
+    false_alarms,
+    misses,
+    operating_point,
+)
+from mobile_centernet.evaluation.page import Picture
 from mobile_centernet.evaluation.report import (
     ApRow,
-    ClassRow,
     DataSection,
-    DrawnFrame,
-    Lineage,
-    ParityRow,
-    Picture,
     ReportContent,
     Score,
     SliceGroup,
-    SplitRow,
-    group_findings,
     write_report,
 )
 from mobile_centernet.evaluation.slices import slice_by_attribute, slice_by_size
+from mobile_centernet.files import write_atomically
 from mobile_centernet.models.checkpoint import load_model
 from mobile_centernet.models.complexity import count
-from mobile_centernet.preprocessing import encode_jpeg
-from steps import lineage, workspace
+from steps import tracking, workspace
+from steps.evaluate import STATED
 from steps.footage import read_footage
 from steps.params import Params
+from steps.reporting import origin, pictures, records
+from steps.reporting.records import DATA_SETS, MODELS, PHASES, read_json
 
-DATA_SETS = ("bdd100k", "ivslab")
-JPEG_QUALITY = 82
-DRAWN_FRAMES = 6
-SHEET_FRAMES = 12
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """One model's detections, what they score, and what becomes of each at the report's threshold."""
+
+    results: list[CocoResult]
+    measured: MapResult
+    outcomes: list[Outcome]
 
 
 def report(params: Params) -> None:
-    """Write data/reports/index.html."""
-    frames = PreparedSet(workspace.PREPARED / "ivslab", params.evaluate.split)
-    results = {who: _read(workspace.EVALUATION / f"{who}.json") for who in ("teacher", "student")}
-    ground_truth, classes = frames.coco, frames.classes
-    measured = {who: evaluate_map50(ground_truth, found, classes) for who, found in results.items()}
+    """Write data/reports/index.html, and what `dvc plots` draws beside it; attach both to a run in MLflow."""
     threshold = params.report.score_threshold
-    confusion = confusion_matrix(ground_truth, results["student"], classes, score_threshold=threshold)
-    content = ReportContent(
-        title="Mobile CenterNet",
-        classes=classes,
-        scores=tuple(_score(who, measured[who]) for who in ("teacher", "student")),
-        data=_data_section(classes),
-        findings=group_findings([row for name in DATA_SETS for row in _prepare_report(name)["findings"]]),
-        average_precision=_ap_rows(measured),
-        ap_bars=Picture(plots.ap_bars(measured), "AP at IoU 0.5 per class, teacher and student"),
-        slices=_slices(ground_truth, results["student"], classes),
-        pr_curves=Picture(plots.pr_curves(measured), "Precision over recall per class, teacher and student"),
-        training_curves=_training_curves(),
-        confusion=Picture(
-            plots.confusion_figure(confusion, classes),
-            "Confusion matrix of the student",
-            f"Student, detections with a score of at least {threshold}",
-        ),
-        detections=_drawn(frames, results["student"], threshold),
-        parity=_parity(),
-        engine_status=_read(workspace.PARITY)["engine"]["status"],
-        lineage=_lineage(),
-    )
-    write_report(workspace.REPORT, content)
+    frames = PreparedSet(workspace.PREPARED / "ivslab", params.evaluate.split)
+    truth = frames.coco
+    judged = {who: _judge(who, truth, frames.classes, threshold) for who in MODELS}
+    figures = _figures(judged, frames.classes, threshold)
+    content = _content(frames, truth, judged, figures, threshold)
+    with tracking.run("report", params, ("evaluate", "report")) as tracker:
+        write_report(workspace.REPORT, content)
+        _write_table(workspace.CONFUSION, _confusion(judged["student"], frames.classes))
+        _write_table(workspace.TRAINING_CURVES, _curves())
+        with TemporaryDirectory() as folder:
+            tracker.finish([workspace.REPORT, workspace.CONFUSION, workspace.TRAINING_CURVES, *_files(figures, Path(folder))])
     print(f"{workspace.REPORT}: {workspace.REPORT.stat().st_size / 2**20:.1f} MiB, one self-contained page")
 
 
-def _read(path: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _judge(who: str, truth: CocoDocument, classes: Sequence[str], threshold: float) -> _Judged:
+    results = read_json(workspace.EVALUATION / f"{who}.json")
+    return _Judged(results, evaluate_map50(truth, results, classes), match(truth, results, score_threshold=threshold))
 
 
-def _prepare_report(name: str) -> Any:
-    return _read(workspace.PREPARED / name / "report.json")
+def _content(
+    frames: PreparedSet,
+    truth: CocoDocument,
+    judged: Mapping[str, _Judged],
+    figures: Mapping[str, Picture],
+    threshold: float,
+) -> ReportContent:
+    student, classes = judged["student"], frames.classes
+    splits = records.split_rows()
+    rows, slices = _ap_rows(judged), _slices(frames, student)
+    found = [outcome.found for outcome in student.outcomes if outcome.found]
+    return ReportContent(
+        title="Mobile CenterNet",
+        classes=classes,
+        scores=tuple(_score(who, judged[who], threshold) for who in MODELS),
+        data=DataSection(
+            splits=splits,
+            classes=records.class_rows(classes),
+            frequencies=figures["class_frequencies"],
+            contact_sheet=pictures.training_sheet(
+                [PreparedSet(workspace.PREPARED / name, "train") for name in DATA_SETS]
+            ),
+        ),
+        checked=records.checked_sets(),
+        average_precision=rows,
+        pr_curves=figures["precision_recall"],
+        agreement=tuple(agreement(truth, judged["teacher"].outcomes, student.outcomes, classes)),
+        slices=slices,
+        training_curves=tuple(figures[f"training_{who}_{phase}"] for who in MODELS for phase in PHASES),
+        confusion=figures["confusion"],
+        false_alarms=pictures.gallery(
+            false_alarms(student.outcomes, truth, classes), FALSE_ALARMS, frames, truth["annotations"]
+        ),
+        misses=pictures.gallery(misses(student.outcomes, student.results, threshold), MISSES, frames, found),
+        detections=pictures.drawn_frames(frames, student.results, threshold),
+        parity=records.parity_rows(),
+        latency=records.latency(),
+        engine_status=read_json(workspace.PARITY)["engine"]["status"],
+        card=origin.model_card(_student_size(), splits, rows, slices, student.measured.map50),
+        lineage=origin.origin(),
+    )
 
 
-def _score(who: str, measured: MapResult) -> Score:
-    loaded = load_model(workspace.MODELS / who / workspace.MODEL_FILE)
+def _figures(judged: Mapping[str, _Judged], classes: Sequence[str], threshold: float) -> dict[str, Picture]:
+    """Every plot by the name that its file has in MLflow."""
+    measured = {who: model.measured for who, model in judged.items()}
+    weighed = {row.name: row for row in records.class_rows(classes)}
+    counts = {name: row.boxes for name, row in weighed.items()}
+    weights = {name: row.weight for name, row in weighed.items() if row.weight is not None}
+    confusion = confusion_matrix(judged["student"].outcomes, classes)
+    training = {
+        f"training_{who}_{phase}": _training_curves(who, phase, data_set)
+        for who in MODELS
+        for phase, data_set in PHASES.items()
+    }
+    return {
+        "average_precision": Picture(plots.ap_bars(measured), "AP at IoU 0.5 per class, teacher and student"),
+        "precision_recall": Picture(plots.pr_curves(measured), "Precision over recall per class, teacher and student"),
+        "confusion": Picture(
+            plots.confusion_figure(confusion, classes),
+            "Confusion matrix of the student",
+            f"Detections with a score of at least {threshold}, matched at IoU 0.5",
+        ),
+        "class_frequencies": Picture(
+            plots.class_frequencies(counts, weights), "Boxes per class in ivslab's training frames, and their weights"
+        ),
+        **training,
+    }
+
+
+def _training_curves(who: str, phase: str, data_set: str) -> Picture:
+    title = f"{who.capitalize()}, {phase} on {data_set}"
+    return Picture(plots.training_curves(records.history(who, phase)), f"{title}: losses and mAP@0.5 by epoch", title)
+
+
+def _score(who: str, judged: _Judged, threshold: float) -> Score:
+    file = workspace.MODELS / who / workspace.MODEL_FILE
+    loaded = load_model(file)
     complexity = count(loaded.model, loaded.input_size)
-    on = _read(workspace.METRICS)["measured_on"]
-    synthetic = read_footage(workspace.RAW / "ivslab").source == "sample"
     return Score(
         role=who,
         model=loaded.model.name,
-        map50=measured.map50,
-        frames=measured.images,
-        dataset=on["set"],
-        synthetic=synthetic,
+        map50=judged.measured.map50,
+        frames=judged.measured.images,
+        dataset=read_json(workspace.METRICS)["measured_on"]["set"],
+        synthetic=read_footage(workspace.RAW / "ivslab").source == "sample",
         params=complexity.params,
         conv_macs=complexity.conv_macs,
+        file_bytes=file.stat().st_size,
+        operating_point=operating_point(judged.outcomes, threshold),
     )
 
 
-def _data_section(classes: Sequence[str]) -> DataSection:
-    weighed = _read(workspace.CLASS_WEIGHTS)["ivslab"]
-    splits = tuple(
-        SplitRow(
-            dataset=name,
-            split=split,
-            labelled=counts["states"]["labelled"],
-            empty=counts["states"]["empty"],
-            unlabelled=counts["states"]["unlabelled"],
-            boxes=sum(counts["boxes"].values()),
-            ignored=counts["ignore_boxes"],
-        )
-        for name in DATA_SETS
-        for split, counts in _prepare_report(name)["splits"].items()
-    )
-    frequencies = plots.class_frequencies(weighed["counts"], weighed["weights"])
-    sheet = contact_sheet(_sample_frames(), classes, legend=False)
-    return DataSection(
-        splits=splits,
-        classes=tuple(ClassRow(name, weighed["counts"][name], weighed["weights"][name]) for name in classes),
-        frequencies=Picture(frequencies, "Boxes per class in ivslab's training frames, and their weights"),
-        contact_sheet=Picture(encode_jpeg(sheet, JPEG_QUALITY), "Training frames with their boxes"),
-    )
+def _student_size() -> tuple[int, int]:
+    return load_model(workspace.STUDENT / workspace.MODEL_FILE).input_size
 
 
-def _sample_frames() -> list[BoxedImage]:
-    """Training frames spread over both sets."""
-    sheet = []
-    for name in DATA_SETS:
-        prepared = PreparedSet(workspace.PREPARED / name, "train")
-        for i in np.linspace(0, len(prepared) - 1, min(SHEET_FRAMES // 2, len(prepared)), dtype=int).tolist():
-            frame = prepared.frame(i)
-            sheet.append(BoxedImage(prepared.image(i), frame.boxes, frame.labels))
-    return sheet
-
-
-def _ap_rows(measured: dict[str, MapResult]) -> tuple[ApRow, ...]:
-    teacher, student = measured["teacher"], measured["student"]
+def _ap_rows(judged: Mapping[str, _Judged]) -> tuple[ApRow, ...]:
+    teacher, student = judged["teacher"].measured, judged["student"].measured
     return tuple(ApRow(name, boxes, teacher.ap50[name], student.ap50[name]) for name, boxes in student.counts.items())
 
 
-def _slices(
-    ground_truth: dict[str, Any], results: Sequence[CocoResult], classes: Sequence[str]
-) -> tuple[SliceGroup, ...]:
-    groups = [SliceGroup("Object size", tuple(slice_by_size(ground_truth, results, classes)))]
-    for attribute, title in (("timeofday", "Time of day"), ("weather", "Weather")):
-        slices = tuple(slice_by_attribute(ground_truth, results, classes, attribute))
-        if len(slices) > 1:
-            groups.append(SliceGroup(title, slices))
-    return tuple(groups)
+def _slices(frames: PreparedSet, student: _Judged) -> tuple[SliceGroup, ...]:
+    """By size on the test frames; by time of day and weather where frames state them, as BDD100K's do."""
+    sizes = SliceGroup("Object size", tuple(slice_by_size(frames.coco, student.results, frames.classes)))
+    stated = PreparedSet(workspace.PREPARED / "bdd100k", "val")
+    measured = [(frames, student.results), (stated, read_json(workspace.EVALUATION / f"{STATED}.json"))]
+    groups = [
+        SliceGroup(f"{title}, {part.root.name} {part.split}", tuple(slices))
+        for attribute, title in (("timeofday", "Time of day"), ("weather", "Weather"))
+        for part, results in measured
+        if (slices := slice_by_attribute(part.coco, results, part.classes, attribute))
+    ]
+    return (sizes, *groups)
 
 
-def _training_curves() -> tuple[Picture, ...]:
-    pictures = []
-    for who in ("teacher", "student"):
-        lines = (workspace.MODELS / who / workspace.HISTORY_FILE).read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        for phase, data_set in (("pretrain", "bdd100k"), ("finetune", "ivslab")):
-            chosen = [
-                {key: value for key, value in record.items() if key not in ("phase", "seconds", "learning_rate")}
-                for record in records
-                if record["phase"] == phase
-            ]
-            title = f"{who.capitalize()}, {phase} on {data_set}"
-            pictures.append(Picture(plots.training_curves(chosen), f"{title}: losses and mAP@0.5 by epoch", title))
-    return tuple(pictures)
+def _confusion(student: _Judged, classes: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(confusion_rows(student.outcomes, classes), columns=["actual", "predicted"])
 
 
-def _drawn(frames: PreparedSet, results: Sequence[CocoResult], threshold: float) -> tuple[DrawnFrame, ...]:
-    """Labelled frames spread over the set: ground truth beside the student's detections above the threshold."""
-    with_boxes = [i for i in range(len(frames)) if frames.frame(i).state is FrameState.LABELLED]
-    step = max(1, len(with_boxes) // DRAWN_FRAMES)
-    return tuple(_drawn_frame(frames, i, results, threshold) for i in islice(with_boxes[::step], DRAWN_FRAMES))
+def _curves() -> pd.DataFrame:
+    """One row a model, phase, epoch and quantity."""
+    rows = [
+        {"training": f"{who}, {phase}", "epoch": record["epoch"], "quantity": quantity, "value": value}
+        for who in MODELS
+        for phase in PHASES
+        for record in records.history(who, phase)
+        for quantity, value in record.items()
+        if quantity != "epoch"
+    ]
+    return pd.DataFrame(rows)
 
 
-def _drawn_frame(frames: PreparedSet, i: int, results: Sequence[CocoResult], threshold: float) -> DrawnFrame:
-    frame, image = frames.frame(i), frames.image(i)
-    found = [row for row in results if row["image_id"] == frame.id and row["score"] >= threshold]
-    boxes = np.array([row["bbox"] for row in found], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    labels = np.array([row["category_id"] - 1 for row in found], np.int64)
-    scores = np.array([row["score"] for row in found], np.float32)
-    truth = draw_boxes(image, frame.boxes, frame.labels, frames.classes)
-    detected = draw_boxes(image, boxes, labels, frames.classes, scores)
-    return DrawnFrame(
-        frame.name,
-        (
-            Picture(encode_jpeg(truth, JPEG_QUALITY), f"{frame.name} with its labels", "Ground truth"),
-            Picture(encode_jpeg(detected, JPEG_QUALITY), f"{frame.name} with the student's detections", "Student"),
-        ),
-    )
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    write_atomically(path, table.to_csv(index=False).encode())
 
 
-def _parity() -> tuple[ParityRow, ...]:
-    """One row a precision that was exported or withdrawn, one an engine that was built."""
-    report = _read(workspace.PARITY)
-    rows = {name: report[name] for name in ("fp32", "fp16", "int8", "int8_cpu") if name in report}
-    rows |= {f"engine, {name}": row for name, row in report["engine"]["measured"].items()}
-    return tuple(
-        ParityRow(
-            precision=name,
-            file=row["file"],
-            bytes=row["bytes"],
-            map50=row["map50"],
-            map50_drop=row["map50_drop"],
-            limit=row["limits"]["map50_drop"],
-            passed=row["passed"],
-            differences={f"{tensor['tensor']} ({tensor['unit']})": tensor["max_abs"] for tensor in row["tensors"]},
-        )
-        for name, row in rows.items()
-    )
-
-
-def _lineage() -> Lineage:
-    return Lineage(
-        git_commit=lineage.git_commit(),
-        params_digest=lineage.params_digest(),
-        data_digests=lineage.data_digests(),
-        others=lineage.model_digests(),
-    )
+def _files(figures: Mapping[str, Picture], folder: Path) -> list[Path]:
+    """The figures as files of their own, for MLflow."""
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        path.write_bytes(figure.data)
+    return paths

@@ -17,6 +17,7 @@ STAGES: Mapping[str, str] = {
     "distill_student": "steps.training",
     "evaluate": "steps.evaluate",
     "export": "steps.export",
+    "bench": "steps.bench",
     "report": "steps.report",
     "register": "steps.register",
 }

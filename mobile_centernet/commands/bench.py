@@ -89,7 +89,20 @@ def bench(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Print two tables, or the same as JSON. `sizes` (height, width) are for checkpoints; other files have their own.
+    """Print two tables, or the same as JSON. Raises UserError where a model or the picture cannot be used."""
+    document = time_models(models, sizes, picture, runs, warm_up, threads)
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _tables(document))
+
+
+def time_models(
+    models: Sequence[str],
+    sizes: Sequence[tuple[int, int]] = (),
+    picture: Path | None = None,
+    runs: int = 50,
+    warm_up: int = 5,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Latency, throughput, memory, and on which machine. `sizes` (height, width) are for checkpoints alone.
 
     In every round each model has its turn, so that whatever else the machine does meets all of them. Raises UserError
     where a model or the picture cannot be used.
@@ -105,7 +118,7 @@ def bench(
         ]
         _take_turns(candidates, jpeg, runs, warm_up)
         memory = [_in_a_fresh_process(candidate.model, jpeg, threads) for candidate in candidates]
-    document = {
+    return {
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
@@ -118,7 +131,6 @@ def bench(
         "warm_up": warm_up,
         "models": [_row(candidate, peak) for candidate, peak in zip(candidates, memory, strict=True)],
     }
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _tables(document))
 
 
 def peak_memory(path: str, size: tuple[int, int], jpeg: bytes, threads: int | None) -> float | None:

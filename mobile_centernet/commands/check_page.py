@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import Box, Frame
@@ -14,9 +13,8 @@ from mobile_centernet.data.check.checks import NOTES, PROBLEMS, CheckReport, Pro
 from mobile_centernet.data.check.source import Entry
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.drawing import draw_boxes
+from mobile_centernet.evaluation.page import Picture, write_page
 from mobile_centernet.evaluation.palette import class_colour
-from mobile_centernet.evaluation.report import Picture
-from mobile_centernet.files import write_atomically
 from mobile_centernet.preprocessing import decode_image, encode_jpeg
 
 SHOWN = 6  # examples of each kind
@@ -45,24 +43,18 @@ class Kind:
     examples: tuple[Example, ...]
 
 
-def write_page(path: Path, report: CheckReport) -> None:
+def write_check_page(path: Path, report: CheckReport) -> None:
     """Write the page, whole or not at all. Raises UserError where it cannot be written."""
-    environment = Environment(
-        loader=PackageLoader("mobile_centernet.commands", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("check_page.html.j2").render(
-        report=report,
-        problems=_kinds(report, report.problems, PROBLEMS),
-        notes=_kinds(report, report.notes, NOTES),
-        sound=class_colour(SOUND),
-        at_fault=class_colour(AT_FAULT),
-    )
     try:
-        write_atomically(path, page.encode(errors="replace"))
+        write_page(
+            path,
+            "check.html.j2",
+            report=report,
+            problems=_kinds(report, report.problems, PROBLEMS),
+            notes=_kinds(report, report.notes, NOTES),
+            sound=class_colour(SOUND),
+            at_fault=class_colour(AT_FAULT),
+        )
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.commands.check_page import write_page
+from mobile_centernet.commands.check_page import write_check_page
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.check.checks import NOTES, PROBLEMS, SIZES, CheckReport, Problem
 from mobile_centernet.data.check.checks import check as check_source
@@ -42,7 +42,7 @@ def check(
     text = json.dumps(report.document(), indent=2) if as_json else "\n".join(_summary(report))
     click.echo(text.encode(errors="backslashreplace").decode())  # file names need not be UTF-8
     if page is not None:
-        write_page(page, report)
+        write_check_page(page, report)
     return 0 if report.clean else PROBLEMS_FOUND
 
 

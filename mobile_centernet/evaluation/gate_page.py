@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from mobile_centernet.evaluation.figures import WIDTH, canvas, png
 from mobile_centernet.evaluation.gate import Bounds, Decision, Facts, Limits, Value
+from mobile_centernet.evaluation.page import Picture, signed, write_page
 from mobile_centernet.evaluation.palette import GRID, INK, MUTED, STUDENT, TEACHER
-from mobile_centernet.evaluation.report import Picture
-from mobile_centernet.files import write_atomically
 
 
 def write_gate_page(
@@ -26,25 +24,23 @@ def write_gate_page(
 
     `samples`: the bootstrap's, None without a champion. `details`: what else to name, such as the test set's digest.
     """
-    environment = Environment(
-        loader=PackageLoader("mobile_centernet.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = cell
-    figure = None
+    difference = None
     if samples is not None and facts.difference is not None:
-        figure = Picture(
+        difference = Picture(
             difference_figure(samples, facts.difference, limits.epsilon),
             f"Challenger minus champion in mAP@0.5: {signed(facts.difference.value)}, "
             f"from {signed(facts.difference.lower)} to {signed(facts.difference.upper)}",
         )
-    page = environment.get_template("gate.html.j2").render(
-        decision=decision, facts=facts, figure=figure, details=details, headline=headline(decision, facts)
+    write_page(
+        path,
+        "gate.html.j2",
+        decision=decision,
+        facts=facts,
+        difference=difference,
+        details=details,
+        headline=headline(decision, facts),
+        cell=cell,
     )
-    write_atomically(path, page.encode())
 
 
 def headline(decision: Decision, facts: Facts) -> str:
@@ -84,7 +80,3 @@ def cell(value: Value) -> str:
     if value is None:
         return "–"
     return value if isinstance(value, str) else f"{value:.4g}".replace("-", "−")
-
-
-def signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")

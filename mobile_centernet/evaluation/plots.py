@@ -37,7 +37,9 @@ def pr_curves(results: Mapping[str, MapResult]) -> bytes:
                 precision = results[model].precision[name]
                 reached = np.where(precision > 0, precision, math.nan)  # 0 stands for a recall never reached
                 axes.plot(results[model].recall, reached, color=colour, linestyle=dash, label=model)
-            axes.set(xlim=(0, 1), ylim=(0, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+            axes.set(xlim=(0, 1), ylim=(0, 1.04))
+            axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+            axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1"))
             axes.set_title(name)
             values = " · ".join(f"{result.ap50[name]:.3f}" for result in results.values())
             axes.set_title(values, loc="right", fontsize=9, fontweight="normal", color=MUTED)
@@ -102,7 +104,11 @@ def training_curves(records: Sequence[Mapping[str, float]], *, score: str = "map
                     _mark_best(axes, epochs, values)
             axes.set_title("mAP@0.5" if name == "map50" else name.replace("_", " "))
             axes.margins(x=0.03, y=0.14)
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+            if len(set(epochs)) == 1:
+                axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
+            if name == score:
+                axes.set_ylim(bottom=0)
             axes.yaxis.set_major_locator(MaxNLocator(4))
             if len(groups[name]) > 1:
                 axes.legend(fontsize=8.5, handlelength=1.6)

@@ -1,37 +1,15 @@
-"""One self-contained HTML page about a run. What was not measured says so; nothing is fetched from anywhere."""
+"""What the report on a run says, and the sentence that it opens with. What was not measured says so."""
 
-import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mobile_centernet.data.annotations import KINDS
-from mobile_centernet.evaluation.palette import STUDENT, TEACHER, class_colour
+from mobile_centernet.evaluation.mistakes import Agreement, OperatingPoint
+from mobile_centernet.evaluation.page import Picture, score, write_page
 from mobile_centernet.evaluation.slices import Slice
-from mobile_centernet.files import write_atomically
-
-_MIME_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A PNG or JPEG file's bytes; `alt` says what it shows, for those who cannot see it."""
-
-    data: bytes
-    alt: str
-    caption: str = ""
-
-    @property
-    def uri(self) -> str:
-        """The picture as a data URI. Raises ValueError when it is neither PNG nor JPEG."""
-        for start, mime_type in _MIME_TYPES.items():
-            if self.data.startswith(start):
-                return f"data:{mime_type};base64,{base64.b64encode(self.data).decode('ascii')}"
-        raise ValueError(f"picture {self.alt!r}: expected PNG or JPEG, found {self.data[:8]!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +24,8 @@ class Score:
     synthetic: bool
     params: int | None = None
     conv_macs: int | None = None
+    file_bytes: int | None = None
+    operating_point: OperatingPoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +72,17 @@ class FindingGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedSet:
+    """What preparing one data set found: bad items by kind, and frames or videos that two splits share."""
+
+    dataset: str
+    findings: tuple[FindingGroup, ...]
+    dropped_categories: Mapping[str, int]
+    leaked_frames: int
+    leaked_videos: int
+
+
+@dataclass(frozen=True, slots=True)
 class ApRow:
     """AP at IoU 0.5 of one class; None where there is no ground truth or no such model."""
 
@@ -123,6 +114,15 @@ class DrawnFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Gallery:
+    """Mistakes of one kind: how many there are for which reason (with what it means), and some of them drawn."""
+
+    total: int
+    reasons: tuple[tuple[str, str, int], ...]
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ParityRow:
     """One exported graph against torch: largest absolute difference per output and the change in mAP@0.5."""
 
@@ -134,16 +134,59 @@ class ParityRow:
     limit: float | None
     passed: bool
     differences: Mapping[str, float]
+    status: str = "exported"  # or withdrawn: past its limits, not required, hence deleted
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """Milliseconds a picture of one model, from JPEG bytes to boxes, and the medians of its parts."""
+
+    model: str
+    runs_on: str
+    p50: float
+    p95: float
+    p99: float
+    per_second: float
+    peak_mib: float | None
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Models timed in turns in one run; `measured_on` names machine, load and picture."""
+
+    rows: tuple[LatencyRow, ...]
+    measured_on: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParamsDifference:
+    """One setting that differs from the paper's recipe."""
+
+    name: str
+    ours: str
+    paper: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What leads back to the exact inputs."""
+    """What leads back to the exact inputs; `differences` is None where there was nothing to compare with."""
 
     git_commit: str
     params_digest: str
     data_digests: Mapping[str, str]
     others: Mapping[str, str]
+    differences: tuple[ParamsDifference, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a person must know before using the model. Purpose and limits stand in the template; these are measured."""
+
+    input_size: tuple[int, int]  # height, width
+    trained_on: tuple[str, ...]
+    synthetic: bool
+    weak_spots: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +197,20 @@ class ReportContent:
     classes: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
     data: DataSection | None = None
-    findings: tuple[FindingGroup, ...] | None = None  # empty: looked for, nothing found
+    checked: tuple[CheckedSet, ...] = ()
     average_precision: tuple[ApRow, ...] = ()
-    ap_bars: Picture | None = None
-    slices: tuple[SliceGroup, ...] = ()
     pr_curves: Picture | None = None
+    agreement: tuple[Agreement, ...] = ()
+    slices: tuple[SliceGroup, ...] = ()
     training_curves: tuple[Picture, ...] = ()
     confusion: Picture | None = None
+    false_alarms: Gallery | None = None
+    misses: Gallery | None = None
     detections: tuple[DrawnFrame, ...] = ()
     parity: tuple[ParityRow, ...] = ()
+    latency: Latency | None = None
     engine_status: str | None = None
+    card: ModelCard | None = None
     lineage: Lineage | None = None
 
     @property
@@ -173,27 +220,15 @@ class ReportContent:
         boxes = sum(row.boxes for row in self.average_precision)
         return ApRow("mean", boxes, map50.get("teacher"), map50.get("student"))
 
+    @property
+    def student(self) -> Score | None:
+        """The student's score, if it was measured."""
+        return next((score for score in self.scores if score.role == "student"), None)
+
 
 def write_report(path: Path, content: ReportContent) -> None:
-    """Write the page to `path`, whole or not at all: pictures inline, no links outward, no scripts."""
-    environment = Environment(
-        loader=PackageLoader("mobile_centernet.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": score,
-        "signed": signed,
-        "number": number,
-        "scale": scale,
-        "class_colour": class_colour,
-    }
-    page = environment.get_template("report.html.j2").render(
-        content=content, verdict=verdict(content.scores), teacher=TEACHER, student=STUDENT
-    )
-    write_atomically(path, page.encode())
+    """Write the page to `path`, whole or not at all. Raises OSError where that fails."""
+    write_page(path, "report.html.j2", content=content, verdict=verdict(content.scores))
 
 
 def group_findings(findings: Iterable[Mapping[str, str]], examples: int = 3) -> tuple[FindingGroup, ...]:
@@ -230,26 +265,22 @@ def verdict(scores: Iterable[Score]) -> str:
     return f"{sentence} of {student.dataset}, {abs(difference):.3f} {direction} its teacher."
 
 
-def score(value: float | None) -> str:
-    """Three decimals; a dash for what does not exist."""
-    return "–" if value is None else f"{value:.3f}"
+def weak_spots(
+    rows: Iterable[ApRow], slices: Iterable[SliceGroup], mean: float | None, least_boxes: int = 10
+) -> tuple[str, ...]:
+    """Classes and slices on which the student does worse than half its mAP@0.5, in words.
 
-
-def signed(value: float | None) -> str:
-    """Three decimals with a sign, no sign on zero."""
-    if value is None:
-        return "–"
-    return "0.000" if round(value, 3) == 0 else f"{value:+.3f}".replace("-", "−")
-
-
-def number(value: int) -> str:
-    """Thousands separated."""
-    return f"{value:,}"
-
-
-def scale(value: float) -> str:
-    """Three significant digits with k, M or G."""
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.3g} "
+    Those with fewer than `least_boxes` boxes are named as hardly measured instead.
+    """
+    if mean is None:
+        return ()
+    named = [(row.name, row.boxes, row.student) for row in rows]
+    for group in slices:
+        named += [(f"{group.title.lower()} {part.name}", part.boxes, part.map50) for part in group.slices]
+    weak = [
+        f"Weak on {name}: {value:.3f}, measured on {boxes:,} boxes"
+        for name, boxes, value in named
+        if boxes >= least_boxes and value is not None and value < mean / 2
+    ]
+    thin = [f"{name} ({boxes})" for name, boxes, _ in named if boxes < least_boxes]
+    return (*weak, *([f"Hardly measured, on fewer than {least_boxes} boxes each: {', '.join(thin)}"] if thin else []))

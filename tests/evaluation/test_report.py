@@ -10,30 +10,35 @@ import cv2
 import numpy as np
 import pytest
 
+from mobile_centernet.evaluation.mistakes import Agreement, OperatingPoint
+from mobile_centernet.evaluation.page import Picture, percent, scale, score, signed
 from mobile_centernet.evaluation.report import (
     ApRow,
+    CheckedSet,
     ClassRow,
     DataSection,
     DrawnFrame,
     FindingGroup,
+    Gallery,
+    Latency,
+    LatencyRow,
     Lineage,
+    ModelCard,
+    ParamsDifference,
     ParityRow,
-    Picture,
     ReportContent,
     Score,
     SliceGroup,
     SplitRow,
     group_findings,
-    scale,
-    score,
-    signed,
     verdict,
+    weak_spots,
     write_report,
 )
 from mobile_centernet.evaluation.slices import Slice
 
 SECTIONS = (
-    "summary data findings ap slices pr training confusion detections export lineage".split()  # noqa: SIM905 (reads as a line)
+    "models ap mistakes slices detections export latency data findings training card lineage".split()  # noqa: SIM905 (reads as a line)
 )
 
 
@@ -41,8 +46,9 @@ def picture(alt: str, extension: str = ".png") -> Picture:
     return Picture(cv2.imencode(extension, np.full((4, 4, 3), 200, np.uint8))[1].tobytes(), alt, f"{alt} caption")
 
 
-STUDENT = Score("student", "hrnet_w16", 0.4321, 1240, "ivslab test", True, 1_616_000, 5_600_000_000)
-TEACHER = replace(STUDENT, role="teacher", model="hrnet_w32", map50=0.5, params=None, conv_macs=None)
+POINT = OperatingPoint(0.3, objects=200, reported=120, correct=90)
+STUDENT = Score("student", "hrnet_w16", 0.4321, 1240, "ivslab test", True, 1_616_000, 5_600_000_000, 6_500_000, POINT)
+TEACHER = replace(STUDENT, role="teacher", model="hrnet_w32", map50=0.5, params=None, conv_macs=None, file_bytes=None)
 FULL = ReportContent(
     title="Run seven",
     classes=("vehicle", "<script>alert(1)</script>"),
@@ -53,20 +59,39 @@ FULL = ReportContent(
         picture("frequencies"),
         picture("contact sheet", ".jpg"),
     ),
-    findings=(FindingGroup("nan_box", "a coordinate is not a finite number", "quarantined", 7, ("a.xml#3: nan",)),),
+    checked=(
+        CheckedSet(
+            "ivslab",
+            (FindingGroup("nan_box", "a coordinate is not a finite number", "quarantined", 7, ("a.xml#3: nan",)),),
+            {"tram": 12},
+            leaked_frames=2,
+            leaked_videos=1,
+        ),
+        CheckedSet("bdd100k", (), {}, 0, 0),
+    ),
     average_precision=(ApRow("vehicle", 4000, 0.5, 0.4321), ApRow("<script>alert(1)</script>", 0, None, None)),
-    ap_bars=picture("bars"),
+    agreement=(Agreement("vehicle", 31, 7, 3, 11),),
     slices=(SliceGroup("Time of day", (Slice("night", 12, 0, None),)),),
     pr_curves=picture("precision and recall"),
     training_curves=(picture("teacher's training"), picture("student's training")),
     confusion=picture("confusion"),
+    false_alarms=Gallery(30, (("double", "one more box", 30),), (picture("alarm", ".jpg"),)),
+    misses=Gallery(4, (("not seen", "no box near", 4),), (picture("miss", ".jpg"),)),
     detections=(DrawnFrame("clip/frame", (picture("truth", ".jpg"), picture("found", ".jpg"))),),
     parity=(
         ParityRow("fp16", "model.fp16.onnx", 3_390_000, 0.43, 0.002, 0.005, True, {"boxes": 0.12}),
-        ParityRow("int8", "model.int8.onnx", 1_980_000, None, None, None, False, {}),
+        ParityRow("int8", "model.int8.onnx", 1_980_000, None, None, None, False, {}, "withdrawn"),
     ),
+    latency=Latency((LatencyRow("int8", "onnxruntime cpu", 12.3, 14, 15, 80, 99, {"network": 9.9}),), "on 2 cores"),
     engine_status="TensorRT engine not built: no CUDA device.",
-    lineage=Lineage("0123abc", "md5:1", {"data/prepared": "md5:2.dir"}, {"torch": "2.13.0"}),
+    card=ModelCard((320, 576), ("bdd100k, synthetic clips: 9 labelled frames",), True, ("Weak on bicycle: 0.100",)),
+    lineage=Lineage(
+        "0123abc",
+        "md5:1",
+        {"data/prepared": "md5:2.dir"},
+        {"torch": "2.13.0"},
+        (ParamsDifference("input_size.width", "192", "576"),),
+    ),
 )
 
 
@@ -85,7 +110,7 @@ class Page(HTMLParser):
         self.attributes += [(tag, name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += f" {data}"  # neighbouring cells have nothing between them
 
 
 def written(tmp_path: Path, content: ReportContent) -> str:
@@ -111,10 +136,13 @@ def test_the_full_page_shows_what_it_was_given(tmp_path):
     for expected in (
         "0.500", "0.432", "1,240 frames of ivslab test synthetic", "1.62 M parameters", "5.6 GMAC a frame",
         "4,567", "nan box", "a.xml#3: nan", "−0.068", "Time of day", "3.39 MB", "boxes 0.12", "within limit",
-        "past limit", "no CUDA device", "0123abc", "md5:2.dir", "2.13.0", "clip/frame",
+        "past limit, withdrawn", "no CUDA device", "0123abc", "md5:2.dir", "2.13.0", "clip/frame",
+        "of the objects found, at a score of 0.3 45%", "reported right, at the same score 75%", "6.5 MB of weights",
+        "31 7 3 11", "False alarms 30", "Missed objects 4", "12.3 ms", "network 9.9", "tram 12", "nothing had to be",
+        "1 videos stand in two", "576×320", "Its footage is synthetic.", "Weak on bicycle", "input_size.width 192 576",
     ):  # fmt: skip
         assert expected in text, expected
-    assert html.count("<img") == 9
+    assert html.count("<img") == 10
     assert 'class="absent"' not in html
 
 
@@ -129,13 +157,27 @@ def test_the_empty_page_says_so_in_every_section(tmp_path):
 def test_each_part_may_be_missing_alone(tmp_path, part):
     default = {item.name: item.default for item in fields(ReportContent)}[part]
     html = written(tmp_path, replace(FULL, **{part: default}))
-    quiet = {"ap_bars"}  # the table above it says the same
+    quiet = {"agreement"}  # a part of a section that has more
     assert ('class="absent"' in html) == (part not in quiet)
 
 
 def test_checked_and_clean_is_told_from_not_checked(tmp_path):
-    assert "nothing had to be dropped" in written(tmp_path, replace(FULL, findings=()))
-    assert "was not checked" in written(tmp_path, replace(FULL, findings=None))
+    clean = replace(FULL, checked=(CheckedSet("ivslab", (), {}, 0, 0),))
+    assert "nothing had to be dropped" in written(tmp_path, clean)
+    assert "No view and no video is in two splits" in written(tmp_path, clean)
+    assert "was not checked" in written(tmp_path, replace(FULL, checked=()))
+
+
+def test_no_mistakes_is_told_from_not_looked(tmp_path):
+    assert "<p>None.</p>" in written(tmp_path, replace(FULL, misses=Gallery(0, (), ())))
+    assert "Missed objects were not looked for" in written(tmp_path, replace(FULL, misses=None))
+
+
+def test_real_footage_is_not_called_synthetic(tmp_path):
+    real = replace(FULL, scores=(replace(STUDENT, synthetic=False),), card=replace(FULL.card, synthetic=False))
+    assert "synthetic clips, which" in written(tmp_path, FULL)
+    text = text_of(written(tmp_path, real))
+    assert "synthetic clips, which" not in text and "Its footage is synthetic" not in text
 
 
 def test_nothing_comes_from_outside_and_nothing_runs(tmp_path):
@@ -160,8 +202,8 @@ def test_names_are_escaped(tmp_path):
 
 def test_pictures_are_inline_and_survive(tmp_path):
     uris = re.findall(r'src="data:(image/\w+);base64,([^"]+)"', written(tmp_path, FULL))
-    assert [mime for mime, _ in uris].count("image/jpeg") == 3
-    assert base64.b64decode(uris[0][1]) == FULL.data.frequencies.data
+    assert [mime for mime, _ in uris].count("image/jpeg") == 5
+    assert base64.b64decode(uris[0][1]) == FULL.pr_curves.data
     with pytest.raises(ValueError, match="expected PNG or JPEG"):
         _ = Picture(b"<svg>", "drawing").uri
 
@@ -221,7 +263,19 @@ def test_verdict_without_a_student_says_so():
     assert verdict((TEACHER,)) == "The student has not been measured."
 
 
+def test_weak_spots_are_named_with_what_they_were_measured_on():
+    rows = (ApRow("vehicle", 400, None, 0.6), ApRow("bicycle", 40, None, 0.1), ApRow("tram", 3, None, 0.0))
+    slices = (SliceGroup("Time of day", (Slice("night", 9, 20, 0.05), Slice("dawn", 1, 0, None))),)
+    assert weak_spots(rows, slices, 0.4) == (
+        "Weak on bicycle: 0.100, measured on 40 boxes",
+        "Weak on time of day night: 0.050, measured on 20 boxes",
+        "Hardly measured, on fewer than 10 boxes each: tram (3), time of day dawn (0)",
+    )
+    assert weak_spots(rows[:1], (), 0.4) == weak_spots(rows, slices, None) == ()
+
+
 def test_numbers_are_written_alike():
     assert [score(0.12345), score(None)] == ["0.123", "–"]
     assert [signed(value) for value in (0.0501, -0.05, -0.0001, None)] == ["+0.050", "−0.050", "0.000", "–"]
+    assert [percent(1, 3), percent(0, 0)] == ["33%", "–"]
     assert [scale(value) for value in (1_616_000, 29.31e9, 12)] == ["1.62 M", "29.3 G", "12 "]

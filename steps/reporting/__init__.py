@@ -1,0 +1,1 @@
+"""What the report is made of: records that other stages left, pictures of frames, and where it all comes from."""

@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ablation test test-slow check bench clean
+.PHONY: help install repro ablation browser test test-slow check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -31,6 +31,12 @@ repro: install ## run the pipeline: footage → teacher → student → evaluate
 ablation: install ## train every row of the ablation with every seed; its table lands in data/reports/ablation.md
 	dvc repro class_weights
 	dvc repro ablation/dvc.yaml
+
+browser: ## install Chromium, in which tests look at the HTML pages (Debian); without it they skip
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && as_root= || as_root=sudo; \
+	  $$as_root apt-get -qq -o Acquire::Retries=3 update && \
+	  $$as_root apt-get -qq -o Acquire::Retries=3 install --yes --no-install-recommends chromium chromium-driver; }
 
 test: install ## run the test suite
 	python -m pytest -m "not slow and not benchmark"

@@ -63,7 +63,8 @@ def report(params: Params) -> None:
         _write_table(workspace.CONFUSION, _confusion(judged["student"], frames.classes))
         _write_table(workspace.TRAINING_CURVES, _curves())
         with TemporaryDirectory() as folder:
-            tracker.finish([workspace.REPORT, workspace.CONFUSION, workspace.TRAINING_CURVES, *_files(figures, Path(folder))])
+            tables = (workspace.CONFUSION, workspace.TRAINING_CURVES)
+            tracker.finish([workspace.REPORT, *tables, *_files(figures, Path(folder))])
     print(f"{workspace.REPORT}: {workspace.REPORT.stat().st_size / 2**20:.1f} MiB, one self-contained page")
 
 

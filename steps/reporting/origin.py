@@ -23,8 +23,11 @@ from steps.stages import STAGES
 
 PAPER = Path("params.paper.yaml")
 ABSENT = "–"
-# No setting of the recipe: where footage lies, and how much the generator draws.
-PLACES = tuple(f"fetch_{name}.{key}" for name in DATA_SETS for key in ("path", "sample", "frame_step"))
+# No setting of the recipe: where footage lies, how much the generator draws, how many processes load it.
+SURROUNDINGS = (
+    "hardware.workers",
+    *(f"fetch_{name}.{key}" for name in DATA_SETS for key in ("path", "sample", "frame_step")),
+)
 
 
 def origin() -> Lineage:
@@ -46,7 +49,7 @@ def params_differences(
     return tuple(
         ParamsDifference(name, mine.get(name, ABSENT), theirs.get(name, ABSENT))
         for name in dict.fromkeys([*mine, *theirs])
-        if mine.get(name) != theirs.get(name) and not name.startswith(PLACES)
+        if mine.get(name) != theirs.get(name) and not name.startswith(SURROUNDINGS)
     )
 
 

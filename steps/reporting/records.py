@@ -95,11 +95,16 @@ def parity_rows() -> tuple[ParityRow, ...]:
             map50_drop=row["map50_drop"],
             limit=row["limits"]["map50_drop"],
             passed=row["passed"],
-            differences={f"{tensor['tensor']} ({tensor['unit']})": tensor["max_abs"] for tensor in row["tensors"]},
+            differences={_with_unit(tensor): tensor["max_abs"] for tensor in row["tensors"]},
             status=row["status"],
         )
         for name, row in rows.items()
     )
+
+
+def _with_unit(tensor: Mapping[str, Any]) -> str:
+    name, unit = tensor["tensor"], tensor["unit"]
+    return str(name) if unit == "1" else f"{name} ({unit})"
 
 
 def latency() -> Latency:

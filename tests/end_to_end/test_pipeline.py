@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from steps.stages import STAGES
-from tests.end_to_end.project import change, run
+from tests.browser import check_page, open_browser
+from tests.end_to_end.project import GIT_AUTHOR, change, run
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,25 @@ def test_every_promised_file_is_there(reproduced: Path) -> None:
     assert plan["status"] == "engine not built: no CUDA device" or plan["engine"]
     page = (reproduced / "data/reports/index.html").read_text()
     assert "synthetic" in page and page.count("data:image/") >= 10
+    assert (reproduced / "data/reports/index.html").stat().st_size < 5e6
+
+
+def test_the_report_can_be_read_on_a_desk_a_phone_and_paper(reproduced: Path, tmp_path: Path) -> None:
+    with open_browser(tmp_path) as browser:
+        check_page(browser, reproduced / "data/reports/index.html")
+
+
+def test_dvc_shows_metrics_and_compares_plots(reproduced: Path) -> None:
+    metrics = json.loads(run(reproduced, "dvc", "metrics", "show", "--json").stdout)
+    assert 0 <= metrics[""]["data"]["data/reports/metrics.json"]["data"]["student"]["map50"] <= 1
+    for command in (["git", "add", "-A"], [*GIT_AUTHOR, "commit", "-qm", "reproduced"]):
+        assert run(reproduced, *command).returncode == 0
+    plots = json.loads(run(reproduced, "dvc", "plots", "diff", "HEAD", "--json").stdout)
+    assert not plots.get("errors")
+    assert plots["data"].keys() == {"Precision and recall at IoU 0.5", "Training", "Confusion of the student"}
+    for (plot,) in plots["data"].values():
+        assert set(plot["revisions"]) == {"HEAD", "workspace"}
+        assert plot["content"]["data"]["values"]
 
 
 def test_the_quarantine_holds_the_planted_dirt(reproduced: Path) -> None:
@@ -49,7 +69,7 @@ def test_mlflow_holds_the_runs_and_version_1(reproduced: Path) -> None:
         versions = database.execute("select name, version from model_versions").fetchall()
         tags = dict(database.execute("select key, value from model_version_tags"))
         metrics = {name for (name,) in database.execute("select distinct key from metrics")}
-    stages = {"train_teacher", "distill_student", "evaluate", "register"}
+    stages = {"train_teacher", "distill_student", "evaluate", "report", "register"}
     assert {name: status for name, status in runs.items() if name in stages} == dict.fromkeys(stages, "FINISHED")
     assert versions == [("mobile-centernet", 1)]
     assert {"git_commit", "params_sha256", "bdd100k_sha256", "ivslab_sha256", "map50", "onnx_sha256"} <= set(tags)

@@ -11,7 +11,6 @@ from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.evaluation import plots
 from mobile_centernet.evaluation.coco_eval import CocoDocument, CocoResult, MapResult, evaluate_map50
 from mobile_centernet.evaluation.confusion import confusion_matrix, confusion_rows
-from mobile_centernet.evaluation.outcomes import Outcome, match
 from mobile_centernet.evaluation.mistakes import (
     FALSE_ALARMS,
     MISSES,
@@ -20,6 +19,7 @@ from mobile_centernet.evaluation.mistakes import (
     misses,
     operating_point,
 )
+from mobile_centernet.evaluation.outcomes import Outcome, match
 from mobile_centernet.evaluation.page import Picture
 from mobile_centernet.evaluation.report import (
     ApRow,

@@ -10,8 +10,8 @@ from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoResult
 from mobile_centernet.evaluation.drawing import BoxedImage, contact_sheet, draw_boxes, draw_closely
-from mobile_centernet.evaluation.outcomes import Box, by_image
 from mobile_centernet.evaluation.mistakes import Mistake, count_reasons, spread
+from mobile_centernet.evaluation.outcomes import Box, by_image
 from mobile_centernet.evaluation.page import Picture
 from mobile_centernet.evaluation.report import DrawnFrame, Gallery
 from mobile_centernet.preprocessing import encode_jpeg

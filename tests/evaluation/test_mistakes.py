@@ -2,7 +2,6 @@
 
 import pytest
 
-from mobile_centernet.evaluation.outcomes import match
 from mobile_centernet.evaluation.mistakes import (
     FALSE_ALARMS,
     MISSES,
@@ -14,6 +13,7 @@ from mobile_centernet.evaluation.mistakes import (
     operating_point,
     spread,
 )
+from mobile_centernet.evaluation.outcomes import match
 
 CLASSES = ("vehicle", "pedestrian")
 A, B, FAR = [10.0, 10, 40, 20], [100.0, 10, 40, 20], [200.0, 200, 40, 20]

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from mobile_centernet.evaluation.drawing import BoxedImage, contact_sheet, draw_boxes, draw_detections
+from mobile_centernet.evaluation.drawing import (
+    BoxedImage,
+    contact_sheet,
+    draw_boxes,
+    draw_closely,
+    draw_detections,
+)
 from mobile_centernet.evaluation.palette import CLASS_COLOURS, class_colour, text_colour
 
 CLASSES = ("vehicle", "pedestrian", "velosipēds")
@@ -97,3 +103,35 @@ def test_text_on_every_class_colour_has_contrast_of_at_least_four_and_a_half():
         low, high = sorted([luminance(background), luminance(text_colour(background))])
         assert (high + 0.05) / (low + 0.05) >= 4.5
     assert class_colour(len(CLASS_COLOURS)) == class_colour(0)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [40, 20, 48, 26],  # small, in the middle
+        [0, 0, 6, 6],  # in a corner
+        [95, 44, 99, 49],
+        [0, 0, 100, 50],  # the whole frame
+        [50, 20, 50, 20],  # without area
+    ],
+)
+def test_a_close_view_has_its_size_and_holds_the_box(box):
+    image = grey()
+    drawn = draw_closely(image, np.array(box, np.float32), 1, BOXES, size=(90, 120))
+    assert drawn.shape == (90, 120, 3) and (image == 120).all()
+    assert (drawn == rgb(1)).all(axis=2).any()
+
+
+def test_a_close_view_shows_the_neighbours_in_white():
+    near, alone = (
+        draw_closely(grey(), np.array([40, 20, 48, 26], np.float32), 0, others, size=(90, 120))
+        for others in (np.array([[50, 20, 56, 28]], np.float32), NO_BOXES)
+    )
+    assert (near == 255).all(axis=2).any() and not (alone == 255).all(axis=2).any()
+
+
+def test_a_close_view_shows_the_place_and_not_the_box_alone():
+    """At least three times the box: the box itself fills at most a ninth of the view and a bit."""
+    drawn = draw_closely(grey(), np.array([40, 20, 52, 29], np.float32), 0, NO_BOXES, size=(90, 120))
+    rows, columns = np.nonzero((drawn == rgb(0)).all(axis=2))
+    assert np.ptp(columns) <= 120 / 3 + 8 and np.ptp(rows) <= 90 / 3 + 8

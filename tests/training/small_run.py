@@ -81,7 +81,7 @@ def die(*_: Any, **__: Any) -> None:
 
 
 def train_and_die(prepared: Path, work: Path, point: str) -> None:
-    """Train in this process until `point`, where the kernel kills it: except the first, in the second epoch or later."""
+    """Train in this process until the kernel kills it at `point`: in the second epoch or later, but for the first."""
     if point == "in the middle of the first epoch":
         _die(DetectorTraining, "on_train_batch_end", when=lambda module, *_: module.global_step == 2)
     elif point == "in the middle of an epoch":

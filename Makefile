@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ablation browser test test-slow check bench clean
+.PHONY: help install repro ablation browser test test-slow check bench demo-edge clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -52,6 +52,9 @@ check: install ## ruff, ruff format, mypy strict, import-linter
 
 bench: install ## measure speed and memory as ratios, side by side in one run
 	python -m pytest -m benchmark -s
+
+demo-edge: install ## one promotion reaches five device agents, four of them in trouble
+	python -m tests.edge.fleet
 
 clean: ## remove what the pipeline wrote; keeps .venv and the DVC cache
 	rm -rf data/raw data/prepared data/models data/export data/ablation data/pseudo_labels data/reports .work

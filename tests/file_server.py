@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -116,10 +115,3 @@ def redirect(to: str) -> Fault:
 def hang(seconds: float) -> Fault:
     """Say nothing at all for a while, then close."""
     return lambda request: time.sleep(seconds)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

@@ -41,7 +41,7 @@ from mobile_centernet.edge.transfer import download
 
 log = logging.getLogger("mobile-centernet-edge")
 
-TRIALS = 3
+TRIALS = 5
 """A release whose trial was cut off so often is refused: it may be what brings the device down."""
 
 REQUEST = "rollback.request"

@@ -54,15 +54,6 @@ def read_reports(tags: Mapping[str, str]) -> tuple[Sequence[Report], Sequence[st
     return reports, unreadable
 
 
-def healthy_devices(tags: Mapping[str, str], alias: str, bundle_sha256: str) -> Sequence[str]:
-    """The devices that follow `alias` and run exactly this bundle in good health."""
-    return [
-        report.device
-        for report in read_reports(tags)[0]
-        if (report.state, report.alias, report.bundle_sha256) == (HEALTHY, alias, bundle_sha256)
-    ]
-
-
 def _report(device: str, value: str) -> Report | None:
     try:
         found = Report(device=device, **json.loads(value))

@@ -21,6 +21,7 @@ from mobile_centernet.edge.selftest import prove_here
 from mobile_centernet.edge.store import Memory, Store, read_current
 from mobile_centernet.errors import UserError
 from tests.edge.offers import Bundle
+from tests.edge.settings import to_toml
 from tests.file_server import FileServer
 
 SETTINGS = {
@@ -31,14 +32,6 @@ SETTINGS = {
     "proof": {"runs": 1},
     "store": {"keep_free_mb": 0},
 }
-
-
-def to_toml(document: dict[str, dict[str, object]]) -> str:
-    """JSON's texts, numbers, lists and booleans are TOML's too."""
-    sections = []
-    for name, values in document.items():
-        sections.append("\n".join([f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]))
-    return "\n\n".join(sections) + "\n"
 
 
 def prove_in_process(folder: Path, manifest: Manifest, engine: Path | None) -> Proof:

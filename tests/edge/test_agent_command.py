@@ -18,7 +18,7 @@ from mobile_centernet.edge.errors import ConfigError
 from mobile_centernet.edge.store import read_current
 from tests.edge.lab import Lab
 from tests.edge.offers import Bundle
-from tests.file_server import free_port
+from tests.mlflow_servers import free_port
 
 Releases = dict[int, Bundle]
 ROOT = Path(__file__).parents[2]

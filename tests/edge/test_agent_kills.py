@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from mobile_centernet.edge.agent import TRIALS
 from mobile_centernet.edge.keys import TrustedKeys
 from mobile_centernet.edge.release import verify_folder
 from mobile_centernet.edge.store import read_current
@@ -117,19 +118,19 @@ def test_killed_while_it_goes_back(update: Update, releases: Releases) -> None:
     assert at > 5
 
 
-def test_a_release_whose_trial_is_cut_off_three_times_is_given_up(update: Update, releases: Releases) -> None:
+def test_a_release_whose_trial_is_cut_off_too_often_is_given_up(update: Update, releases: Releases) -> None:
     """It may be what brings the device down; the next release has its chance."""
     lab = update.lab
     update.attempt("never", 0)
     shutil.rmtree(lab.root)
     shutil.copytree(lab.folder / "before", lab.root, symlinks=True)
-    for _ in range(3):
+    for _ in range(TRIALS):
         with lab.application():
             assert update.forks.run(lab.settings, "transition", 7)["killed"]
     with lab.application():
         agent = lab.polled()
         assert lab.running() == update.old
-        assert agent.problem == "refused before: its trial was cut off 3 times"
+        assert agent.problem == f"refused before: its trial was cut off {TRIALS} times"
         lab.offer(releases[14])
         agent.poll()
     assert lab.running() == releases[14].digest

@@ -1,0 +1,80 @@
+"""A sample application: draws detections on a video or camera, across every change of releases, without a restart.
+
+    python application.py street.mp4 --root /var/lib/mobile-centernet --out drawn.avi
+
+Ends at the end of the video, or with --repeat at SIGTERM or Ctrl-C. Says at which frame each release took over.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.edge.live import LiveDetector
+from mobile_centernet.edge.manifest import Manifest
+from mobile_centernet.edge.stream import Detections
+from mobile_centernet.edge.video import paced, video_frames
+
+COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88))  # RGB, by label
+
+
+@click.command()
+@click.argument("source")
+@click.option("--root", type=click.Path(path_type=Path), required=True, help="The agent's folder.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Video to write (.avi).")
+@click.option("--fps", default=30.0, show_default=True, help="Frames a second.")
+@click.option("--repeat", is_flag=True, help="Begin the video again at its end.")
+def main(source: str, root: Path, out: Path, fps: float, repeat: bool) -> None:
+    """Detect on SOURCE, a video or a camera's number, with the release that the agent keeps current."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    frames = paced(until(stop, source, repeat), fps)
+    shown, running = 0, 0
+    writer = None
+    with LiveDetector(root) as live:
+        for result in live.detect_stream(frames):
+            manifest = live.release.manifest
+            if manifest.release != running:
+                running = manifest.release
+                click.echo(f"frame {result.index}: release {running}")
+            height, width = result.image.shape[:2]
+            if writer is None:
+                writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
+            writer.write(draw(result, manifest))
+            shown += 1
+    if writer is not None:
+        writer.release()
+    click.echo(f"{shown} frames drawn to {out}")
+
+
+def until(stop: threading.Event, source: str, repeat: bool) -> Iterator[NDArray[np.uint8]]:
+    while True:
+        for frame in video_frames(int(source) if source.isdecimal() else source):
+            if stop.is_set():
+                return
+            yield frame
+        if not repeat:
+            return
+
+
+def draw(result: Detections, manifest: Manifest) -> NDArray[np.uint8]:
+    """The frame, BGR as OpenCV writes it, with a box for each detection that is worth showing."""
+    drawn = np.ascontiguousarray(result.image)
+    for box, score, label in zip(result.boxes, result.scores, result.labels, strict=True):
+        name = manifest.classes[label]
+        if score >= manifest.thresholds[name]:
+            left, top, right, bottom = (int(side) for side in box)
+            colour = COLOURS[label % len(COLOURS)]
+            cv2.rectangle(drawn, (left, top), (right, bottom), colour, 2)
+            cv2.putText(drawn, f"{name} {score:.2f}", (left, top - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1)
+    return np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+if __name__ == "__main__":
+    main()

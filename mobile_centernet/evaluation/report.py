@@ -181,9 +181,15 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a person must know before using the model. Purpose and limits stand in the template; these are measured."""
+    """What a person must know before using the model. Purpose and limits stand in the template; these are measured.
 
-    input_size: tuple[int, int]  # height, width
+    input_size: (height, width)
+    trained_on: each data set in a sentence
+    synthetic:  whether it was measured on rendered clips alone
+    weak_spots: each in a sentence
+    """
+
+    input_size: tuple[int, int]
     trained_on: tuple[str, ...]
     synthetic: bool
     weak_spots: tuple[str, ...]

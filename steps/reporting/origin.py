@@ -69,7 +69,7 @@ def model_card(
             f"{row.labelled:,} labelled frames with {row.boxes:,} boxes"
             for row in training
         ),
-        synthetic=any(read_footage(workspace.RAW / row.dataset).source == "sample" for row in training),
+        synthetic=read_footage(workspace.RAW / "ivslab").source == "sample",
         weak_spots=weak_spots(rows, slices, map50),
     )
 

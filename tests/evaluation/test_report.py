@@ -139,7 +139,8 @@ def test_the_full_page_shows_what_it_was_given(tmp_path):
         "past limit, withdrawn", "no CUDA device", "0123abc", "md5:2.dir", "2.13.0", "clip/frame",
         "of the objects found, at a score of 0.3 45%", "reported right, at the same score 75%", "6.5 MB of weights",
         "31 7 3 11", "False alarms 30", "Missed objects 4", "12.3 ms", "network 9.9", "tram 12", "nothing had to be",
-        "1 videos stand in two", "576×320", "Its footage is synthetic.", "Weak on bicycle", "input_size.width 192 576",
+        "1 videos stand in two", "576×320", "Measured on synthetic clips alone.", "Weak on bicycle",
+        "input_size.width 192 576",
     ):  # fmt: skip
         assert expected in text, expected
     assert html.count("<img") == 10
@@ -177,7 +178,7 @@ def test_real_footage_is_not_called_synthetic(tmp_path):
     real = replace(FULL, scores=(replace(STUDENT, synthetic=False),), card=replace(FULL.card, synthetic=False))
     assert "synthetic clips, which" in written(tmp_path, FULL)
     text = text_of(written(tmp_path, real))
-    assert "synthetic clips, which" not in text and "Its footage is synthetic" not in text
+    assert "synthetic clips, which" not in text and "Measured on synthetic" not in text
 
 
 def test_nothing_comes_from_outside_and_nothing_runs(tmp_path):

@@ -6,6 +6,7 @@ from typing import cast
 
 from mobile_centernet.errors import UserError
 from steps import workspace
+from steps.alone import alone
 from steps.params import Params, load_params
 from steps.stage import ListedParams, listed_params
 from steps.stages import STAGES, load_stage
@@ -18,7 +19,8 @@ def main() -> int:
     stage = parser.parse_args().stage
     try:
         params = load_params(workspace.PARAMS)
-        load_stage(stage)(cast(Params, ListedParams(params, stage, listed_params(stage))))
+        with alone(stage):
+            load_stage(stage)(cast(Params, ListedParams(params, stage, listed_params(stage))))
     except UserError as error:
         print(f"error: {stage}: {error}", file=sys.stderr)
         return 2

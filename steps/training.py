@@ -96,7 +96,7 @@ def _train(
                 distill_unlabelled=use == "distill",
                 pseudo_labels=pseudo_labels,
             )
-            records += [{"phase": name, **record} for record in fitted.history]
+            records += [{"phase": name, **_timeless(record)} for record in fitted.history]
             summary[name] |= {"best_map50": fitted.best_map50, "best_epoch": fitted.best_epoch, "fingerprint": chain}
             extra = {"fingerprint": chain, "data_set": DATA_SETS[name], "val_map50": f"{fitted.best_map50:.6f}"}
             save_model(student, out / PHASE_FILES[name], classes=classes, input_size=params.input_size.hw, extra=extra)
@@ -106,6 +106,11 @@ def _train(
         write_json(out / "training.json", summary)
         tracker.finish(out.iterdir(), model_digest=file_digest(out / workspace.MODEL_FILE))
     shutil.rmtree(workspace.WORK / stage)
+
+
+def _timeless(record: Mapping[str, float]) -> dict[str, float]:
+    """Without how long it took, so that the same training has the same output; MLflow has the seconds."""
+    return {name: value for name, value in record.items() if name != "seconds"}
 
 
 def _refuse_others(work: Path, chains: Collection[str]) -> None:

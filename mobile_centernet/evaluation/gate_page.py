@@ -79,4 +79,6 @@ def cell(value: Value) -> str:
     """A value of the table as people read it; a dash for what does not exist."""
     if value is None:
         return "–"
-    return value if isinstance(value, str) else f"{value:.4g}".replace("-", "−")
+    if isinstance(value, str):
+        return value
+    return (f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}").replace("-", "−")

@@ -51,7 +51,20 @@ def save_model(
     }
     # safetensors refuses strided tensors, which the weights of a channels_last model are.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    write_atomically(path, _with_sorted_header(safetensors.torch.save(tensors, metadata)))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """safetensors writes the header's metadata in another order every time: the same model shall be the same file.
+
+    Its format: the header's length (8 bytes, little-endian), the header (JSON, padded with spaces to 8 bytes), tensors.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def load_model(path: Path) -> LoadedModel:

@@ -120,3 +120,18 @@ def test_foreign_or_mismatched_file(saved: Path, changes: dict[str, str | None],
     with pytest.raises(ModelError, match=complaint) as raised:
         load_model(with_header(saved, **changes))
     assert "model.safetensors" in str(raised.value)
+
+
+def test_the_same_model_is_the_same_file_every_time(tmp_path: Path) -> None:
+    """safetensors itself shuffles the header, and whatever depends on the file's digest would be made anew."""
+    model = build_model("hrnet_w16_lite", 2)
+    extra = {name: name.upper() for name in ("fingerprint", "data_set", "val_map50", "größe")}
+    contents = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.safetensors"
+        save_model(model, path, classes=("a", "b"), input_size=(64, 96), extra=extra)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    loaded = load_model(tmp_path / "0.safetensors")
+    assert loaded.metadata.items() >= extra.items()
+    assert all(torch.equal(value, loaded.model.state_dict()[name]) for name, value in model.state_dict().items())

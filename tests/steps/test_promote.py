@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +342,35 @@ def test_a_rollback_killed_at_any_point_is_completed_by_a_second_run(kill_at: in
     assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 1, PREVIOUS: 1}
     assert "withdrawn" in registry.version(2).tags and "promoted_at" not in registry.version(2).tags
     assert "rolling back" in small.audit_events()
+
+
+class DayBefore(datetime):
+    """The wall clock of a machine that was set back."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "DayBefore":
+        return super().now(tz) - timedelta(days=1)
+
+
+def test_a_clock_that_was_set_back_changes_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions are ordered by number and audit lines by place: nothing here looks at a time."""
+    params = registered("clock", small.HALF)
+    assert promote(params).code == DONE
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 24 * 3600)
+    monkeypatch.setattr(module, "datetime", DayBefore)
+    small.export_model(small.GOOD, "clock 2")
+    register(params)
+    registry = Registry("clock")
+    first, second = registry.versions()
+    assert (first.number, second.number) == (1, 2) and second.created < first.created
+    assert promote(params).code == DONE
+    assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 2, PREVIOUS: 1}
+    assert rollback(params, "Ann").code == DONE
+    assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 1, PREVIOUS: 1}
+    assert promote(params).code == REJECTED and decision()["failed"] == ["not withdrawn"]
+    events = ["promoting", "promoted", "promoting", "promoted", "rolling back", "rolled back", "rejected"]
+    assert small.audit_events() == events
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

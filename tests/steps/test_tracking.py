@@ -187,6 +187,17 @@ def test_a_line_that_was_cut_off_is_named_and_the_rest_is_sent(capsys: pytest.Ca
     assert 'events.jsonl line 2: expected an event, found b\'{"event": "metr\'' in capsys.readouterr().err
 
 
+def test_a_clock_that_was_set_back_loses_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time
+    with tracking.run("clock", PARAMS, ("seed",)) as tracker:
+        tracker.log({"loss": 2.0}, step=0)
+        monkeypatch.setattr(time, "time", lambda: now() - 24 * 3600)
+        tracker.log({"loss": 1.0}, step=1)
+    run = only_run("clock")
+    assert run.info.status == "FINISHED" and run.data.metrics["loss"] == 1.0  # MLflow's latest is by step
+    assert steps_of(run, "loss") == [(0, 2.0), (1, 1.0)]
+
+
 # --- a real server that is killed and comes back, a real process that is killed ------------------------------------
 
 

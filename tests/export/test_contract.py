@@ -35,12 +35,15 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def installed(version: str, cache: pytest.Cache) -> Path:
-    """The bindings, in a folder of their own: all versions have the same module name. Kept between runs."""
+def installed(version: str) -> Path:
+    """The bindings, in a folder of their own: all versions have the same module name. Kept between runs.
+
+    From PyPI like everything in requirements.lock, at the version that `bindings/` pins; some MB each.
+    """
     requirements = HERE / "bindings" / f"{version}.txt"
-    place = cache.mkdir(f"tensorrt-{VERSIONS[version]}") / "site"
+    place = ROOT / ".work" / "tensorrt-bindings" / VERSIONS[version]
     if not place.is_dir():
-        unfinished = place.with_name(f"unfinished-{os.getpid()}")
+        unfinished = place.with_name(f"{place.name}.{os.getpid()}")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         subprocess.run([*pip, "--target", unfinished, "-r", requirements], check=True)
         unfinished.rename(place)
@@ -52,8 +55,7 @@ def contract(
     request: pytest.FixtureRequest, stubs: Path, exported: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """What `run_contract` found with one version."""
-    assert request.config.cache is not None
-    bindings = installed(request.param, request.config.cache)
+    bindings = installed(request.param)
     folder = tmp_path_factory.mktemp("contract")
     paths = os.pathsep.join((str(bindings), str(ROOT)))
     env = {**os.environ, "PYTHONPATH": paths, "LD_LIBRARY_PATH": str(stubs)}

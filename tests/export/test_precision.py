@@ -22,7 +22,7 @@ from mobile_centernet.export.body import CONVOLUTIONS, Body
 from mobile_centernet.export.calibration import calibrate, float_nodes
 from mobile_centernet.export.measure import running
 from mobile_centernet.export.onnx import read_graph, write_graph
-from mobile_centernet.export.parity import Parity, compare_detectors
+from mobile_centernet.export.parity import Parity, compare_detectors, compare_found
 from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16, to_int8
 from mobile_centernet.preprocessing import to_input
 from tests.export.test_body import SMALL
@@ -111,6 +111,39 @@ def test_written_files_say_their_precision_and_run_in_plain_onnxruntime(
         assert Detector(path).metadata == metadata
     assert (tmp_path / "fp16.onnx").stat().st_size < 0.52 * exported.stat().st_size
     assert (tmp_path / "int8_cpu.onnx").stat().st_size < 0.32 * exported.stat().st_size
+
+
+PLAIN = """
+import sys
+sys.modules["mobile_centernet"] = None  # from here on it cannot be imported
+import numpy, onnxruntime
+image = numpy.load(sys.argv[1])
+for path in sys.argv[2:]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    boxes, scores, labels = session.run(["boxes", "scores", "labels"], {"image": image})
+    numpy.savez(path + ".npz", boxes=boxes, scores=scores, labels=labels)
+"""
+
+
+def test_plain_onnxruntime_runs_all_of_them_without_this_package_and_they_agree(
+    fp32: ModelProto, fp16: ModelProto, int8: dict[str, ModelProto], pictures: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    metadata = GraphMetadata("hrnet_w16", ("vehicle", "pedestrian", "scooter", "bicycle"), SIZE, "fp32")
+    graphs = {"fp32": fp32, "fp16": fp16, "int8": int8["tensorrt"], "int8_cpu": int8["cpu"]}
+    for name, graph in graphs.items():
+        write_graph(tmp_path / f"{name}.onnx", graph, metadata)
+    image = to_input(pictures[3], SIZE)
+    np.save(tmp_path / "image.npy", image)
+    command = [sys.executable, "-I", "-c", PLAIN, "image.npy", *(f"{name}.onnx" for name in graphs)]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=120)
+    found = {}
+    for name in graphs:
+        with np.load(tmp_path / f"{name}.onnx.npz") as arrays:
+            found[name] = tuple(arrays[key] for key in ("boxes", "scores", "labels"))
+    for name, partners, overlap in (("fp16", 1.0, 0.97), ("int8", 0.8, 0.85), ("int8_cpu", 0.8, 0.85)):
+        confident = compare_found([found["fp32"]], lambda _image, name=name: found[name], [image]).confident
+        assert confident.matched >= partners * confident.detections > 20, name
+        assert confident.mean_iou and confident.mean_iou > overlap, name
 
 
 def with_half(body: str, kind: str, half: float) -> ModelProto:

@@ -67,6 +67,8 @@ def test_every_round_has_every_model_and_warm_up_is_not_counted() -> None:
 
 
 def test_what_cannot_be_measured(models: Path, tmp_path: Path) -> None:
+    message = refused(bench(models / "model.onnx", "--size", "64x64"))
+    assert message.startswith("error: --size: expected a .safetensors, whose input can have any size, found ")
     assert "expected an ONNX file, found nothing" in refused(bench(tmp_path / "no.onnx"))
     (tmp_path / "noise.jpg").write_bytes(bytes(200))
     assert "noise.jpg: expected a picture" in refused(bench(models / "model.onnx", "--picture", tmp_path / "noise.jpg"))

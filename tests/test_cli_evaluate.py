@@ -109,6 +109,7 @@ def test_other_classes(model: Path, coco: Path) -> None:
     assert evaluate(model, coco, "--map", "car=vehicle").exit_code == 0
     dropped = json.loads(evaluate(model, coco, "--map", "car=", "--json").stdout)
     assert dropped["ap50"]["vehicle"] is None and dropped["ap50"]["piéton"] is not None
+    assert dropped["no_class"].keys() == {"car"}
     assert "expected classes of the model" in refused(evaluate(model, coco, "--map", "car=tram"))
     assert "expected CATEGORY=CLASS" in refused(evaluate(model, coco, "--map", "car"))
 
@@ -136,6 +137,9 @@ def test_raw_bdd100k_knows_its_categories(tmp_path: Path) -> None:
     (root / "labels" / "det_20" / "det_val.json").write_text(json.dumps(entries))
     document = json.loads(evaluate(classes_model, root, "--json").stdout)
     assert document["boxes"] == {"vehicle": 2, "piéton": 0}
+    assert document["no_class"] == {"rider": 1, "traffic light": 1}
+    lines = evaluate(classes_model, root).stdout.splitlines()
+    assert lines[-1] == "boxes of no class of the model: rider (1), traffic light (1)"
     entries[0]["labels"].append({"category": "rickshaw", "box2d": box})
     (root / "labels" / "det_20" / "det_val.json").write_text(json.dumps(entries))
     assert "rickshaw" in refused(evaluate(classes_model, root))

@@ -22,12 +22,13 @@ from tqdm import tqdm
 from mobile_centernet.commands.models import OpenModel, open_model
 from mobile_centernet.edge.graph import INPUT, OUTPUTS
 from mobile_centernet.edge.runtime import PROVIDERS
-from mobile_centernet.errors import DataError
+from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.preprocessing import boxes_to_original, decode_image, encode_jpeg, to_input
 
 PERCENTILES = (50, 95, 99)
 PARTS = ("decode image", "resize", "network", "decode boxes")
 MEMORY_PICTURES = 3
+CHECKPOINT = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,15 @@ def time_models(
     In every round each model has its turn, so that whatever else the machine does meets all of them. Raises UserError
     where a model or the picture cannot be used.
     """
+    if sizes and not any(source.endswith(CHECKPOINT) for source in models):
+        raise UserError(f"--size: expected a {CHECKPOINT}, whose input can have any size, found {', '.join(models)}")
     jpeg = _picture(picture)
     load = os.getloadavg()[0]
     with ExitStack() as stack:
         candidates = [
             Candidate(model, halves)
             for source in models
-            for size in (sizes if source.endswith(".safetensors") and sizes else (None,))
+            for size in (sizes if source.endswith(CHECKPOINT) and sizes else (None,))
             for model, halves in [stack.enter_context(_opened(source, size, threads))]
         ]
         _take_turns(candidates, jpeg, runs, warm_up)

@@ -110,6 +110,7 @@ def _document(
         "map50": measured.map50,
         "ap50": dict(measured.ap50),
         "boxes": dict(measured.counts),
+        "no_class": dict(frames.no_class),
         "errors": [*errors, *unread],
         "findings": [asdict(each) for each in dirty],
     }
@@ -126,6 +127,9 @@ def _table(document: dict[str, Any]) -> str:
         cell = f"{value:.4f}" if value is not None else "-"
         rows.append(f"{name:<{width}}  {cell:>6}  {document['boxes'][name]:>7,}")
     rows.append(f"{'mAP@0.5':<{width}}  {document['map50']:.4f}  {sum(document['boxes'].values()):>7,}")
+    if document["no_class"]:
+        names = ", ".join(f"{name} ({count:,})" for name, count in document["no_class"].items())
+        rows.append(f"boxes of no class of the model: {names}")
     kinds = Counter(finding["kind"] for finding in document["findings"])
     rows += [f"labels: {count:,} {kind}" for kind, count in kinds.most_common()]
     return "\n".join(rows)

@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,11 +49,15 @@ class EvaluationFrame:
 
 @dataclass
 class EvaluationSet:
-    """What is to be evaluated. `findings` grows while frames are annotated."""
+    """What is to be evaluated. `findings` grows while frames are annotated.
+
+    `no_class`: boxes by category of the data that the model has no class for, so that they have no say.
+    """
 
     name: str
     frames: Sequence[EvaluationFrame]
     findings: list[Finding]
+    no_class: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_set(
@@ -125,7 +129,8 @@ def _raw_set(
     found = Counter(box.category for entry in entries for box in entry.frame.boxes if not box.ignore)
     table = _class_table(source.root, found, source.layout, classes, mappings, unmapped)
     class_map = ClassMap(tuple(classes), table, "ignore" if unmapped == "ignore" else "drop")
-    result = EvaluationSet(f"{source.root}, {source.layout}", [], list(source.findings))
+    no_class = _without_class(found, table)
+    result = EvaluationSet(f"{source.root}, {source.layout}", [], list(source.findings), no_class)
     result.frames = [_raw_frame(entry, class_map, result.findings) for entry in entries]
     return result
 
@@ -163,6 +168,7 @@ def _coco_set(
     document = _read_coco(path)
     names = {category["id"]: normalise(str(category["name"])) for category in document["categories"]}
     table = _class_table(path, names.values(), None, classes, mappings, unmapped)
+    found = Counter(names[row["category_id"]] for row in document["annotations"] if row.get("category_id") in names)
     folder, findings = images or _picture_folder(path, document), list[Finding]()
     labels = {name: label for label, name in enumerate(classes)}
     by_image: dict[Any, list[Document]] = {image["id"]: [] for image in document["images"]}
@@ -187,7 +193,12 @@ def _coco_set(
             image["file_name"], lambda: read_image(folder / image["file_name"]), lambda _size: (state, boxes)
         )
 
-    return EvaluationSet(str(path), [frame(image) for image in document["images"]], findings)
+    frames = [frame(image) for image in document["images"]]
+    return EvaluationSet(str(path), frames, findings, _without_class(found, table))
+
+
+def _without_class(found: Mapping[str, int], table: Mapping[str, str | None]) -> dict[str, int]:
+    return {category: count for category, count in sorted(found.items()) if not table.get(category)}
 
 
 def _read_coco(path: Path) -> Document:

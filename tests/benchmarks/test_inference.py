@@ -105,18 +105,23 @@ def test_from_a_decoded_frame_to_its_boxes(files: Path, file: str, threads: int,
 
 @pytest.mark.parametrize("file", ["model.fp32.onnx", "model.int8_cpu.onnx"])
 def test_decoding_inside_the_graph(files: Path, file: str, tmp_path: Path, row) -> None:
-    """By ONNX Runtime's own profile: every kernel that is none of the network's, normalisation not counted."""
+    """By ONNX Runtime's own profile, of every kernel its fastest run: on a busy machine the others waited for the CPU.
+
+    Decoding is what lies behind the network; a sigmoid that ONNX Runtime fuses into the last convolution does not.
+    """
     options = onnxruntime.SessionOptions()
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(files / file, options, providers=["CPUExecutionProvider"])
     for _ in range(25):
         session.run(None, {INPUT: an_input()})
-    events = json.loads(Path(session.end_profiling()).read_text())
-    kernels = [event for event in events if event["name"].endswith("_kernel_time")]
-    outside = decoding(files / "model.fp32.onnx")
-    decode = sum(event["dur"] for event in kernels if event["name"].removesuffix("_kernel_time") in outside)
-    total = sum(event["dur"] for event in kernels)
+    kernels: dict[str, int] = {}
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        name, is_kernel, _ = event["name"].partition("_kernel_time")
+        if is_kernel:
+            kernels[name] = min(event["dur"], kernels.get(name, event["dur"]))
+    behind = decoding(files / "model.fp32.onnx")
+    decode, total = sum(time for name, time in kernels.items() if name in behind), sum(kernels.values())
     assert 0 < decode < total
     row(f"decoding inside {file}, of all kernels' time", f"{100 * decode / total:.1f} % (target 5 %)")
 

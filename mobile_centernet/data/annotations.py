@@ -1,9 +1,12 @@
 """The vocabulary every reader, check and writer of data shares: frames, boxes, findings."""
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
+from typing import overload
 
 Xyxy = tuple[float, float, float, float]
 """A box as (x1, y1, x2, y2) in absolute pixels of the frame it belongs to; x right, y down, origin top left."""
@@ -30,6 +33,50 @@ class Box:
     spelling: str = field(default="", compare=False)
 
 
+@cache
+def _kind(category: str, ignore: bool, spelling: str) -> tuple[str, bool, str]:
+    """One object for all boxes of a kind."""
+    return category, ignore, spelling
+
+
+class Boxes(Sequence[Box]):
+    """The boxes of one frame in a fifth of a tuple's memory: 100,000 frames have two million of them.
+
+    Each access makes the `Box` anew. Equal to another such sequence, or a tuple, of equal boxes.
+    """
+
+    __slots__ = ("_corners", "_kinds")
+
+    def __init__(self, boxes: Iterable[Box] = ()) -> None:
+        boxes = tuple(boxes)
+        self._corners = array("d", (value for box in boxes for value in box.xyxy))
+        self._kinds = tuple(_kind(box.category, box.ignore, box.spelling) for box in boxes)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    @overload
+    def __getitem__(self, index: int) -> Box: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Box]: ...
+    def __getitem__(self, index: int | slice) -> Box | Sequence[Box]:
+        return tuple(self)[index]
+
+    def __iter__(self) -> Iterator[Box]:
+        corners = iter(self._corners)
+        for xyxy, (category, ignore, spelling) in zip(zip(*[corners] * 4, strict=True), self._kinds, strict=True):
+            yield Box(category, xyxy, ignore, spelling)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, (Boxes, tuple)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture with what its source says about it.
@@ -44,7 +91,7 @@ class Frame:
     video: str
     split: str
     state: FrameState
-    boxes: tuple[Box, ...] = ()
+    boxes: Sequence[Box] = ()
     declared_size: tuple[int, int] | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 

@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet
 from mobile_centernet.data.reading import PICTURES, find_files, normalise, number, quarantined, reason, require_folder
 from mobile_centernet.errors import DataError
 
@@ -27,6 +28,7 @@ OTHER_TASKS = frozenset({
 })  # fmt: skip
 """Folders of BDD100K's other tasks, whose pictures and labels are not detection frames."""
 CONTAINERS = frozenset({"images", "labels", "100k", "10k"})
+CHUNK, LONGEST_ENTRY = 1 << 20, 1 << 26  # characters: of a label file that are read at once; no frame's entry has more
 CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}")
 
 Entry = Mapping[str, Any]  # one frame of a label file, as JSON has it
@@ -38,7 +40,7 @@ class Label:
 
     name: str
     state: FrameState
-    boxes: tuple[Box, ...]
+    boxes: Boxes
     attributes: Mapping[str, str]
 
 
@@ -69,7 +71,7 @@ def read_bdd100k(root: Path) -> RawSet:
                 labels[label.name] = label
 
     for name in pictures.keys() - labels.keys():
-        labels[name] = Label(name, FrameState.UNLABELLED, (), {})
+        labels[name] = Label(name, FrameState.UNLABELLED, Boxes(), {})
     frames = (_frame(root, image, labels[name]) for name, image in pictures.items())
     return RawSet(root, tuple(frames), tuple(findings))
 
@@ -126,28 +128,38 @@ def _entries(path: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[
     """
     item = path.relative_to(root).as_posix()
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if text.lstrip().startswith("["):
-            for position, entry in enumerate(_parse_list(text)):
-                yield f"{item}#{position}", entry
-        else:
-            yield item, json.loads(text)
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(CHUNK)
+            if text.lstrip().startswith("["):
+                for position, entry in enumerate(_parse_list(text, file)):
+                    yield f"{item}#{position}", entry
+            else:
+                yield item, json.loads(text + file.read())
     except (OSError, ValueError, RecursionError) as error:  # thousands of brackets within each other
         findings.append(quarantined("unreadable_label", item, "BDD100K labels (JSON)", reason(path, error)))
 
 
-def _parse_list(text: str) -> Iterator[Entry]:
-    """Parse a JSON list entry by entry: the 2018 file is over 1 GB, and its parsed form would be several."""
+def _parse_list(text: str, file: TextIO) -> Iterator[Entry]:
+    """Parse a JSON list, of which `text` has been read, entry by entry: the 2018 file is over 1 GB."""
     decoder, separator = json.JSONDecoder(), re.compile(r"[\s,]*")
-    position = text.index("[") + 1
+    text, position, entries = text.lstrip(), 1, 0
     while True:
         separated = separator.match(text, position)
         position = separated.end() if separated else position
         if text.startswith("]", position):
-            if text[position + 1 :].strip():
-                raise ValueError(f"more text behind the list, at character {position + 1}")
+            if (text[position + 1 :] + file.read()).strip():
+                raise ValueError("more text behind the list")
             return
-        entry, position = decoder.raw_decode(text, position)
+        try:
+            entry, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:  # damaged, or it goes on behind what has been read
+            begun = len(text) - position
+            more = file.read(max(CHUNK, begun)) if begun < LONGEST_ENTRY else ""
+            if not more:
+                raise ValueError(f"{error.msg}, in entry {entries} or behind it") from error
+            text, position = text[position:] + more, 0
+            continue
+        entries += 1
         yield entry
 
 
@@ -173,14 +185,20 @@ def _label(entry: Entry, path: Path) -> Label | None:
     objects = _objects(entry)
     given = entry.get("attributes")
     given = given if isinstance(given, dict) else {}
-    attributes = {key: given[key] for key in ATTRIBUTES if isinstance(given.get(key), str)}
+    attributes = _attributes(*((key, given[key]) for key in ATTRIBUTES if isinstance(given.get(key), str)))
     if objects is None:
-        return Label(name, FrameState.UNLABELLED, (), attributes)
+        return Label(name, FrameState.UNLABELLED, Boxes(), attributes)
     if not isinstance(objects, list) or not all(isinstance(each, dict) for each in objects):
         return None
     # Lanes and drivable areas are polygons; whatever else has no box is an object whose box is missing.
-    boxes = tuple(_box(each) for each in objects if each.get("box2d") is not None or not each.get("poly2d"))
+    boxes = Boxes(_box(each) for each in objects if each.get("box2d") is not None or not each.get("poly2d"))
     return Label(name, FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, attributes)
+
+
+@cache
+def _attributes(*items: tuple[str, str]) -> Mapping[str, str]:
+    """One object for all frames of the same attributes."""
+    return dict(items)
 
 
 def _box(entry: Entry) -> Box:

@@ -7,8 +7,10 @@ category; so it is written once per class with `iscrowd` and `ignore` 1, all cop
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,11 +32,13 @@ def annotations_name(split: str) -> str:
 
 
 class CocoWriter:
-    """Writes one COCO document, annotations as they come, so that a large set needs little memory."""
+    """Writes one COCO document as its frames come, so that a large set needs no more memory than a small one."""
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
         self._classes = classes
-        self._images: list[str] = []
+        self._images = 0
+        # Images stand behind the annotations; until then they wait on the same disk.
+        self._images_file = TemporaryFile("w+", encoding="utf-8", dir=path.parent)  # noqa: SIM115 closed in close()
         self._annotations = 0
         self._regions = 0
         self._file = path.open("w", encoding="utf-8")
@@ -43,9 +47,9 @@ class CocoWriter:
 
     def add(self, frame: Frame, size: tuple[int, int], place: Place, converted: Converted) -> None:
         """Write one frame whose stored picture is `size` (height, width) and whose boxes are in its pixels."""
-        image_id = len(self._images) + 1
+        self._images += 1
         image = {
-            "id": image_id,
+            "id": self._images,
             "file_name": f"{frame.name}.jpg",
             "width": size[1],
             "height": size[0],
@@ -54,14 +58,14 @@ class CocoWriter:
             "video": frame.video,
             "attributes": dict(frame.attributes),
         }
-        self._images.append(json.dumps(image))
+        self._images_file.write(("" if self._images == 1 else ",\n") + json.dumps(image))
         for xyxy, label in zip(converted.boxes.tolist(), converted.labels.tolist(), strict=True):
-            self._annotate(image_id, label + 1, xyxy, {"iscrowd": 0})
+            self._annotate(self._images, label + 1, xyxy, {"iscrowd": 0})
         for xyxy in converted.ignore_boxes.tolist():
             self._regions += 1
             for label in range(len(self._classes)):
                 ignored = {"iscrowd": 1, "ignore": 1, "region": self._regions}
-                self._annotate(image_id, label + 1, xyxy, ignored)
+                self._annotate(self._images, label + 1, xyxy, ignored)
 
     def _annotate(self, image_id: int, category_id: int, xyxy: Sequence[float], flags: dict[str, int]) -> None:
         x1, y1, x2, y2 = xyxy
@@ -79,7 +83,11 @@ class CocoWriter:
 
     def close(self) -> None:
         """Complete the document and put it safely on disk."""
-        self._file.write('],\n"images": [\n' + ",\n".join(self._images) + "]}\n")
+        self._file.write('],\n"images": [\n')
+        self._images_file.seek(0)
+        shutil.copyfileobj(self._images_file, self._file)
+        self._images_file.close()
+        self._file.write("]}\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import ElementTree
 
-from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet
 from mobile_centernet.data.reading import PICTURES, find_files, normalise, number, quarantined, reason, require_folder
 from mobile_centernet.errors import DataError
 
@@ -21,11 +21,11 @@ class Label:
     """What one XML file says about its frame."""
 
     state: FrameState
-    boxes: tuple[Box, ...]
+    boxes: Boxes
     declared_size: tuple[int, int] | None
 
 
-UNLABELLED = Label(FrameState.UNLABELLED, (), None)
+UNLABELLED = Label(FrameState.UNLABELLED, Boxes(), None)
 
 
 def read_ivslab(root: Path) -> RawSet:
@@ -110,7 +110,7 @@ def _label(path: Path, root: Path, findings: list[Finding]) -> Label:
         item, expected = path.relative_to(root).as_posix(), "a Pascal VOC <annotation>"
         findings.append(quarantined("unreadable_label", item, expected, reason(path, error)))
         return UNLABELLED
-    boxes = tuple(_box(element) for element in annotation.iter("object"))
+    boxes = Boxes(_box(element) for element in annotation.iter("object"))
     return Label(FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, _declared_size(annotation))
 
 

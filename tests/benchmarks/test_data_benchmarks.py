@@ -26,7 +26,7 @@ pytestmark = pytest.mark.benchmark
 
 CLASSES = ClassMap(("vehicle", "pedestrian"), {"car": "vehicle", "person": "pedestrian", "rider": None})
 MANY, FEW, BOXES = 20_000, 2_000, 18
-STORED, INPUT = (360, 640), (320, 576)
+STORED, INPUT, SMALL = (360, 640), (320, 576), (90, 160)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,15 @@ def one_opencv_thread(one_thread: None) -> None:
     cv2.setNumThreads(1)
 
 
-def footage(root: Path, pictures: list[Path], count: int) -> Path:
-    """BDD100K's layout of 2020 with so many frames of 18 boxes each; the pictures are links to the few given ones."""
+def footage(root: Path, pictures: list[Path], count: int, size: tuple[int, int] = (720, 1280)) -> Path:
+    """BDD100K's layout of 2020 with so many frames of 18 boxes each; the pictures are links to the few given ones.
+
+    `size` is (height, width) of all pictures: no box lies outside.
+    """
     folder, labels = root / "images/100k/train", root / "labels/det_20"
     folder.mkdir(parents=True)
     labels.mkdir(parents=True)
-    variants = [_objects(seed) for seed in range(50)]  # all different ones would take longer than what is measured
+    variants = [_objects(seed, size) for seed in range(50)]  # all different ones would take longer than the rest
     entries = []
     for number, picture in enumerate(islice(cycle(pictures), count)):
         name = f"{number:08x}-00000000.jpg"
@@ -57,17 +60,17 @@ def footage(root: Path, pictures: list[Path], count: int) -> Path:
     return root
 
 
-def _objects(seed: int) -> list[dict[str, object]]:
-    corners = (np.random.default_rng(seed).random((BOXES, 2, 2)) * (1280, 720)).round(6)
+def _objects(seed: int, size: tuple[int, int]) -> list[dict[str, object]]:
+    corners = (np.random.default_rng(seed).random((BOXES, 2, 2)) * size[::-1]).round(6)
     boxes = [dict(zip(("x1", "y1", "x2", "y2"), (*c.min(0), *c.max(0)), strict=True)) for c in corners]
     return [{"id": str(i), "category": ("car", "person", "rider")[i % 3], "box2d": boxes[i]} for i in range(BOXES)]
 
 
 @pytest.fixture(scope="module")
 def small_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture that costs next to nothing, for what does not depend on its size; boxes are in 1280x720 pixels."""
+    """A picture that costs next to nothing, for what does not depend on its size."""
     path = tmp_path_factory.mktemp("picture") / "small.jpg"
-    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8))
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (*SMALL, 3), np.uint8))
     return path
 
 
@@ -131,25 +134,40 @@ def measure_in_process(code: str, *folders: Path, **environment: str) -> list[fl
 
 
 RSS = """
-import json, resource, sys
+import json, multiprocessing, sys, threading
 from pathlib import Path
 from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare import prepare
+
+def peak(process):  # not getrusage: what it says begins with the peak of the process that started this one
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+def watch():
+    while not done.wait(0.1):
+        for worker in multiprocessing.active_children():
+            try:
+                workers[worker.pid] = peak(worker.pid)
+            except (OSError, StopIteration):
+                pass  # it has ended meanwhile
+
 if __name__ == "__main__":
+    done, workers = threading.Event(), {}
+    threading.Thread(target=watch, daemon=True).start()
     classes = ClassMap(("vehicle", "pedestrian"), {"car": "vehicle", "person": "pedestrian", "rider": None})
     raw = read_bdd100k(Path(sys.argv[1]))
-    read = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read = peak("self")
     prepare(raw, raw.frames, classes, Path(sys.argv[2]), workers=2, progress=False)
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(json.dumps([read, *peaks]))
+    done.set()
+    print(json.dumps([read, peak("self"), max(workers.values())]))
 """
 
 
 def test_memory(small_picture, tmp_path, row) -> None:
     total = {}
     for count in (FEW, MANY):
-        raw = footage(tmp_path / f"raw{count}", [small_picture], count)
+        raw = footage(tmp_path / f"raw{count}", [small_picture], count, SMALL)
         read, own, worker = (kib / 1024 for kib in measure_in_process(RSS, raw, tmp_path / f"set{count}"))
         total[count] = own + 2 * worker
         row(
@@ -223,11 +241,11 @@ def recolour_as_centernet(image: np.ndarray, rng: np.random.Generator) -> np.nda
 
 
 def test_label_conversion(small_picture, tmp_path, row) -> None:
-    root = footage(tmp_path / "raw", [small_picture], MANY)
+    root = footage(tmp_path / "raw", [small_picture], MANY, SMALL)
     start = time.process_time()
     raw = read_bdd100k(root)
     read = time.process_time() - start
-    boxes = sum(len(convert(frame, CLASSES, (720, 1280)).boxes) for frame in raw.frames)
+    boxes = sum(len(convert(frame, CLASSES, SMALL).boxes) for frame in raw.frames)
     seconds = time.process_time() - start
     assert boxes > MANY * BOXES * 0.6
     row(
@@ -245,7 +263,7 @@ def unique_bytes(*folders: Path) -> int:
 
 
 def test_dvc(small_picture, tmp_path, row, timed: Callable[..., float]) -> None:
-    raw = footage(tmp_path / "raw", [small_picture], MANY)
+    raw = footage(tmp_path / "raw", [small_picture], MANY, SMALL)
     more = {"fetch_bdd100k.source": "folder", "fetch_bdd100k.path": str(raw)}
     project = copy_project(tmp_path / "project", more)
     first = timed(project, "dvc", "repro", "prepare_bdd100k")

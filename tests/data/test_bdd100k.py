@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mobile_centernet.data import bdd100k
 from mobile_centernet.data.annotations import Frame, FrameState, RawSet
 from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.errors import DataError
@@ -174,6 +176,20 @@ def test_entries_before_the_damage_of_a_list_are_still_good(root, write_json):
     raw = read_bdd100k(root)
     assert kinds(raw) == {"unreadable_label": 1}
     assert [frame.state for frame in raw.frames] == ["labelled", "empty", "empty", "unlabelled"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 301])
+def test_lists_read_piece_by_piece_are_the_same(root, write_json, monkeypatch, chunk):
+    labels_2020(root, write_json)
+    whole = read_bdd100k(root)
+    monkeypatch.setattr(bdd100k, "CHUNK", chunk)
+    assert read_bdd100k(root) == whole
+    path = root / "labels/det_20/det_train.json"
+    path.write_text(path.read_text()[:-60])
+    damaged = read_bdd100k(root)
+    monkeypatch.undo()
+    assert damaged == read_bdd100k(root)
+    assert re.search(r"in entry \d or behind it", damaged.findings[0].found)
 
 
 def test_splits_are_the_folders_below_images(tmp_path, write_picture):

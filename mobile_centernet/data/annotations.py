@@ -123,6 +123,7 @@ KINDS: Mapping[str, str] = {
     "unreadable_label": "the label file is empty, truncated or not of a known layout",
     "missing_image": "a label or list names a picture that is not there",
     "unreadable_image": "the picture does not decode completely",
+    "damaged_image": "the picture decodes, but the decoder complains: parts may be grey or out of place",
     "missing_label": "a listed frame has no label file",
     "duplicate_frame": "two label entries claim the same frame",
     "size_mismatch": "the label file claims another picture size",

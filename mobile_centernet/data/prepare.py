@@ -27,6 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.check.complaints import decoder_complaints
 from mobile_centernet.data.check.duplicates import by_key, leaked_frames, near_copies, videos_in_two_splits
 from mobile_centernet.data.check.perceptual import NEAR, PictureHash, perceptual_hash
 from mobile_centernet.data.coco import CocoWriter, Document, annotations_name
@@ -166,7 +167,7 @@ def _check(frames: Sequence[Frame]) -> None:
 def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
     """sha256 of everything that the bytes of the shards and their journal depend on."""
     digest = hashlib.sha256(repr((class_map, max_size, quality, cv2.__version__, np.__version__)).encode())
-    for code in (prepare, decode_image, perceptual_hash, convert, ShardWriter, Journal):
+    for code in (prepare, decode_image, decoder_complaints, perceptual_hash, convert, ShardWriter, Journal):
         digest.update(Path(inspect.getfile(code)).read_bytes())
     for frame in frames:
         try:
@@ -206,7 +207,8 @@ def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, qua
         return quarantined("missing_image", item, "a picture", found)
     original = jpeg_size(data)
     try:
-        image = decode_image(data, item, _reduction(original, max_size))
+        with decoder_complaints() as complaints:
+            image = decode_image(data, item, _reduction(original, max_size))
     except DataError as error:
         found = str(error).removeprefix(f"{item}: ")
         return quarantined("unreadable_image", item, "a picture that decodes completely", found)
@@ -214,7 +216,14 @@ def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, qua
     size = fit((height, width), max_size)
     factor = np.array([size[1] / width, size[0] / height] * 2)
     converted = convert(frame, class_map, (height, width))
-    scaled = replace(converted, boxes=converted.boxes * factor, ignore_boxes=converted.ignore_boxes * factor)
+    expected = "a picture that decodes without errors"
+    damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in complaints[:1]]
+    scaled = replace(
+        converted,
+        boxes=converted.boxes * factor,
+        ignore_boxes=converted.ignore_boxes * factor,
+        findings=(*damage, *converted.findings),
+    )
     resized = resize(image, size)
     return Stored(encode_jpeg(resized, quality), size, scaled, perceptual_hash(resized))
 

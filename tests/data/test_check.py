@@ -19,11 +19,13 @@ from mobile_centernet.data.check.source import Layout, read_source
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.ivslab import read_ivslab
 from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.store import PreparedSet
 from mobile_centernet.data.synthetic import write_bdd100k, write_ivslab
 from mobile_centernet.errors import DataError
 from mobile_centernet.preprocessing import decode_image
 
 GOOD = ("vehicle", 10, 5, 40, 30)
+VEHICLES = ClassMap(("vehicle",), {"vehicle": "vehicle"})
 CAR = {"category": "car", "box2d": {"x1": 10, "y1": 5, "x2": 40, "y2": 30}}
 
 
@@ -204,6 +206,28 @@ def test_pictures_of_other_kinds_are_read_and_noted(ivslab: Path, write_xml: Cal
     assert counts(run(ivslab)) == {"size_mismatch": 1}
 
 
+def test_pictures_of_other_kinds_are_prepared_with_their_boxes(ivslab: Path) -> None:
+    large = Image.fromarray(view(77, (720, 1280))[..., ::-1])  # shrunk while it is decoded
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large.save(image(ivslab, "a.mp4_00000"), exif=exif, quality=95)
+    large.convert("L").save(image(ivslab, "a.mp4_00001"), quality=95)
+    large.convert("CMYK").save(image(ivslab, "a.mp4_00002"), quality=95)
+    grey = cv2.cvtColor(view(77, (720, 1280)), cv2.COLOR_BGR2GRAY)
+    image(ivslab, "a.mp4_00003").unlink()
+    assert cv2.imwrite(str(image(ivslab, "a.mp4_00003").with_suffix(".png")), grey.astype(np.uint16) * 257)
+    raw = read_ivslab(ivslab)
+    report = prepare(raw, raw.frames, VEHICLES, ivslab.parent / "out", max_size=(90, 160), workers=1, progress=False)
+    # Their labels say 64x36, and the aspect ratio is the same: boxes are scaled along.
+    assert (report["quarantined"], report["repaired"]) == ({}, {"size_mismatch": 4})
+    stored = PreparedSet(ivslab.parent / "out", "train")
+    small = np.asarray(large.resize((160, 90), Image.Resampling.BOX), int)
+    luma = np.repeat(np.asarray(large.convert("L").resize((160, 90), Image.Resampling.BOX), int)[..., None], 3, axis=2)
+    for number, expected in enumerate((small, luma, small, luma)):
+        np.testing.assert_allclose(stored.frame(number).boxes, [[25, 12.5, 100, 75]], atol=1e-3)
+        assert np.abs(stored.image(number).astype(int) - expected).mean() < 4
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "LA", "1", "I;16"])
 def test_every_kind_of_picture_decodes_to_the_colours_that_pillow_sees(mode: str) -> None:
     rgb = Image.fromarray(view(5, (72, 128)))
@@ -253,6 +277,9 @@ def test_bytes_that_the_decoder_stumbles_over(ivslab: Path) -> None:
     report = run(ivslab)
     assert counts(report) == {"damaged_image": 1}
     assert "Corrupt JPEG data" in items(report, "damaged_image")[0][1]
+    raw = read_ivslab(ivslab)
+    prepared = prepare(raw, raw.frames, VEHICLES, ivslab.parent / "out", workers=1, progress=False)
+    assert (prepared["quarantined"], prepared["ignored"]) == ({}, {"damaged_image": 1})
 
 
 def test_what_others_write_to_stderr_gets_through(ivslab: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -69,11 +69,21 @@ def test_mlflow_holds_the_runs_and_version_1(reproduced: Path) -> None:
         versions = database.execute("select name, version from model_versions").fetchall()
         tags = dict(database.execute("select key, value from model_version_tags"))
         metrics = {name for (name,) in database.execute("select distinct key from metrics")}
-    stages = {"train_teacher", "distill_student", "evaluate", "report", "register"}
+    stages = {"prepare_bdd100k", "prepare_ivslab", "train_teacher", "distill_student", "evaluate", "report", "register"}
     assert {name: status for name, status in runs.items() if name in stages} == dict.fromkeys(stages, "FINISHED")
     assert versions == [("mobile-centernet", 1)]
     assert {"git_commit", "params_sha256", "bdd100k_sha256", "ivslab_sha256", "map50", "onnx_sha256"} <= set(tags)
     assert {"finetune/loss/heatmap", "finetune/loss/pairwise", "finetune/map50", "student.map50"} <= metrics
+    assert {"train/frames", "train/near_copies", "test/leaked_frames", "quarantined/nan_box"} <= metrics
+    quarantine = (reproduced / "data/prepared/ivslab/report.json").read_bytes()
+    assert quarantine in {path.read_bytes() for path in (reproduced / "mlartifacts").rglob("report.json")}
+
+
+def test_data_is_on_the_disk_once(reproduced: Path) -> None:
+    shards = [*reproduced.glob("data/prepared/*/*.tar"), *reproduced.glob("data/raw/*/footage/**/*.jpg")]
+    assert len(shards) > 20
+    # The cache's file and the workspace's are one: DVC keeps a copy of its own where `reflink` stands in cache.type.
+    assert {path.stat().st_nlink for path in shards} == {2}
 
 
 def test_a_second_repro_does_nothing(reproduced: Path) -> None:

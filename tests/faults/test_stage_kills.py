@@ -21,8 +21,8 @@ OUTS = {
     "prepare_ivslab": "data/prepared/ivslab",
     "class_weights": "data/prepared/class_weights.json",
 }
-SHARES = (0.5, 1.0)
-"""Of a stage's writes, so many are over when it is killed: half of them, all but the last."""
+SHARES = (0.4, 0.8)
+"""Of a stage's writes, so many are over when it is killed: two fifths, four fifths."""
 
 SCRIPT = """
 import json, os, signal, sys

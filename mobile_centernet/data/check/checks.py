@@ -19,7 +19,6 @@ from mobile_centernet.errors import DataError
 PROBLEMS: Mapping[str, str] = {
     **KINDS,
     "unknown_category": "the category is none of the expected ones",
-    "damaged_image": "the picture decodes, but the decoder complains: parts may be grey or out of place",
     "duplicate_image": "the same bytes as another picture of its split",
     "near_duplicate": "nearly the same view as a frame of another video of its split",
     "leaked_frame": "the same or nearly the same view as a frame of another split",

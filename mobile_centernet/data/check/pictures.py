@@ -1,12 +1,9 @@
 """One frame looked at closely: its picture really decoded and hashed, its boxes checked."""
 
 import hashlib
-import os
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -17,6 +14,7 @@ from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from mobile_centernet.data.annotations import Action, Finding, Frame
+from mobile_centernet.data.check.complaints import decoder_complaints
 from mobile_centernet.data.check.perceptual import PictureHash, perceptual_hash
 from mobile_centernet.data.check.source import Entry
 from mobile_centernet.data.convert import ClassMap, convert
@@ -62,7 +60,7 @@ def look(entry: Entry, class_map: ClassMap) -> Seen:
         return _unusable(frame, "missing_image", "a picture", error.strerror or "an unreadable file")
     digest = hashlib.sha256(data).digest()
     try:
-        with _decoder_complaints() as complaints:
+        with decoder_complaints() as complaints:
             image, size = _decode(data, frame.name)
     except DataError as error:
         found = str(error).removeprefix(f"{frame.name}: ")
@@ -130,23 +128,3 @@ def _notes(frame: Frame, data: bytes) -> Iterator[Finding]:
         yield Finding("rotated_image", Action.IGNORED, frame.name, expected, f"orientation {orientation}")
     if mode not in USUAL_MODES:
         yield Finding("converted_image", Action.REPAIRED, frame.name, "8-bit RGB", f"Pillow's mode {mode}")
-
-
-@contextmanager
-def _decoder_complaints() -> Iterator[list[str]]:
-    """What libjpeg and libpng print on stderr meanwhile.
-
-    They fill what they cannot decode with grey, return success and say so nowhere else. For the few milliseconds of
-    one decoding, everything written to file descriptor 2 is taken for theirs.
-    """
-    complaints: list[str] = []
-    with tempfile.TemporaryFile() as caught:
-        stderr = os.dup(2)
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield complaints
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            caught.seek(0)
-            complaints += caught.read().decode(errors="replace").splitlines()

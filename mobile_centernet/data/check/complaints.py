@@ -1,0 +1,37 @@
+"""What libjpeg and libpng have to say about a picture that they decode all the same."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import IO
+
+
+@contextmanager
+def decoder_complaints() -> Iterator[list[str]]:
+    """Collect the lines that decoders print on stderr inside the block.
+
+    They fill what they cannot decode with grey, return success and say so nowhere else. For the few milliseconds of
+    one decoding, everything that is written to file descriptor 2 is taken for theirs.
+    """
+    complaints: list[str] = []
+    caught = _caught()
+    stderr = os.dup(2)
+    os.dup2(caught.fileno(), 2)
+    try:
+        yield complaints
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        if os.fstat(caught.fileno()).st_size:
+            caught.seek(0)
+            complaints += caught.read().decode(errors="replace").splitlines()
+            caught.seek(0)
+            caught.truncate()
+
+
+@cache
+def _caught() -> IO[bytes]:
+    """One file for all pictures of a process: making one takes longer than the rest of this."""
+    return tempfile.TemporaryFile()

@@ -5,20 +5,25 @@ verified one is `<...>.archive`.
 """
 
 import json
+import os
 import shutil
+import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 from urllib3.exceptions import InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 
-from mobile_centernet.data.remote import Archive, Reading, Remote, TransientError, Version, open_remote
+from mobile_centernet.data.fsspec_file import FsspecFile
+from mobile_centernet.data.http_file import HttpFile
+from mobile_centernet.data.remote import Archive, Reading, Remote, TransientError, Version
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.files import write_json
 
@@ -78,7 +83,7 @@ def download(archive: Archive, folder: Path, *, patience: Patience = PATIENCE, p
     with _alone(folder / f"{place.stem}.lock", archive):
         if place.exists() and _sha256(place) == archive.sha256:
             return place
-        remote = open_remote(archive, (patience.connect, patience.silence))
+        remote = _open_remote(archive, (patience.connect, patience.silence))
         for is_last in (False, True):
             doubtful = _complete(remote, archive, partial, patience, progress)
             found = _sha256(partial)
@@ -96,7 +101,7 @@ def download(archive: Archive, folder: Path, *, patience: Patience = PATIENCE, p
 
 def look(archive: Archive, *, patience: Patience = PATIENCE) -> Version:
     """What the server says about an archive now. Raises what `download` raises."""
-    remote, attempts = open_remote(archive, (patience.connect, patience.silence)), patience.attempts()
+    remote, attempts = _open_remote(archive, (patience.connect, patience.silence)), patience.attempts()
     while True:
         try:
             return remote.look()
@@ -213,3 +218,24 @@ def _size(path: Path) -> int:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _open_remote(archive: Archive, timeout: tuple[float, float]) -> Remote:
+    """The file at an archive's address. `timeout`: seconds to connect, and seconds without a byte.
+
+    Raises UserError where a variable is not set, or a protocol is unknown or not installed.
+    """
+    try:
+        url = string.Template(archive.url).substitute(os.environ)
+    except KeyError as error:
+        raise UserError(f"{archive.url}: expected the environment variable {error.args[0]}, which is not set") from None
+    except ValueError:
+        raise UserError(f"{archive.url}: expected $NAME, or $$ for a dollar sign") from None
+    token = None
+    if archive.token_env is not None:
+        token = os.environ.get(archive.token_env)
+        if not token:
+            raise UserError(f"{archive.url}: expected a token in the variable {archive.token_env}, which is not set")
+    if urlsplit(url).scheme in ("http", "https"):
+        return HttpFile(url, archive.url, token, timeout)
+    return FsspecFile(url, archive.url)

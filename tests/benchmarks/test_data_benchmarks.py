@@ -262,6 +262,7 @@ def unique_bytes(*folders: Path) -> int:
     return sum({status.st_ino: status.st_blocks * 512 for status in files}.values())
 
 
+@pytest.mark.timeout(3600)  # on a busy machine the first run takes its time
 def test_dvc(small_picture, tmp_path, row, timed: Callable[..., float]) -> None:
     raw = footage(tmp_path / "raw", [small_picture], MANY, SMALL)
     more = {"fetch_bdd100k.source": "folder", "fetch_bdd100k.path": str(raw)}

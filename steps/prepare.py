@@ -70,7 +70,8 @@ def _numbers(report: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
 def _summarise(name: str, report: Mapping[str, Any]) -> None:
     alike = report["alike"]
     for split, counts in report["splits"].items():
-        print(f"{name} {split}: {counts['frames']} frames, boxes {counts['boxes']}")
+        states = ", ".join(f"{count} {state}" for state, count in counts["states"].items() if count)
+        print(f"{name} {split}: {counts['frames']} frames ({states}), boxes {counts['boxes']}")
         if leaked := alike["leaked_frames"][split]:
             print(f"warning: {name} {split}: {leaked} frames show a view that another split has too", file=sys.stderr)
     if videos := alike["leaked_videos"]:
@@ -87,4 +88,7 @@ def _split(frames: Iterable[Frame], split: Split, seed: int) -> list[Frame]:
     rest = [frame for frame in frames if frame.split not in ("val", "test")]
     shares = {name: share for name, share in (("val", split.val), ("test", split.test)) if share > 0}
     of_video = split_by_video({frame.video for frame in rest}, shares, seed)
+    for name in shares.keys() - of_video.values():
+        videos = f"{len(of_video)} videos are too few for a share of {shares[name]:g}"
+        print(f"warning: no video is set aside for {name}: {videos}", file=sys.stderr)
     return own + [replace(frame, split=of_video[frame.video]) for frame in rest]

@@ -116,10 +116,10 @@ def _greedy(
     detection, box, overlap = _pairs(truth, crowd, found, frames)
     order = np.lexsort((-box, -overlap, ignored[box], detection))
     hit, excused = np.zeros(len(found.frame), bool), np.zeros(len(found.frame), bool)
-    taken, is_done = set[int](), -1
+    taken, matched = set[int](), -1
     for i, j in zip(detection[order].tolist(), box[order].tolist(), strict=True):
-        if i != is_done and j not in taken:
-            is_done = i
+        if i != matched and j not in taken:
+            matched = i
             (excused if ignored[j] else hit)[i] = True
             if not crowd[j]:
                 taken.add(j)

@@ -204,6 +204,9 @@ class Sampling(Section):
 class Hardware(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(description="auto: bf16 where the processor has it")
     workers: Annotated[int, Field(ge=0)] = Field(description="processes that read and augment frames")
+    devices: Positive = Field(
+        default=1, description="GPUs of one machine (or processes, without any) that share every batch of a training"
+    )
 
 
 class Phase(Section):

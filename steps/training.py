@@ -163,6 +163,7 @@ def _fit_phase(
             seed=params.seed,
             workers=params.hardware.workers,
             precision=params.hardware.precision,
+            devices=params.hardware.devices,
             ema_decay=phase.ema_decay,
             distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
             distill_unlabelled=distill_unlabelled,

@@ -134,6 +134,8 @@ class EpochBatches(Sampler[list[int]]):
 
     With `factors` [labelled] (`balance.repeat_factors`) an epoch is as many labelled frames as ever, but drawn in
     proportion to these: some come twice or more, each time augmented in another way, some not at all.
+
+    Where several processes train together (torch.distributed) each takes its share of every batch: every n-th frame.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class EpochBatches(Sampler[list[int]]):
         return max(1, (self.labelled or self.unlabelled) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        rank, processes = _rank()
         rng = np.random.default_rng([self.seed, self.epoch])
         order = self._order(rng)
         batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
@@ -170,7 +173,7 @@ class EpochBatches(Sampler[list[int]]):
         shares = np.array_split(joining, len(self))
         start = self.epoch * (self.labelled + self.unlabelled)
         for batch, share in zip(batches, rng.permutation(len(self)).tolist(), strict=True):
-            yield (start + np.concatenate([batch, shares[share]])).tolist()
+            yield (start + np.concatenate([batch, shares[share]]))[rank::processes].tolist()
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Positions in one epoch; a second copy's is one of a later epoch, for its augmentation's sake."""
@@ -178,6 +181,13 @@ class EpochBatches(Sampler[list[int]]):
             return rng.permutation(self.labelled or self.unlabelled)
         frames, copies = balance.draw(self.factors, rng)
         return frames + copies * COPY * (self.labelled + self.unlabelled)
+
+
+def _rank() -> tuple[int, int]:
+    """Which of how many training processes this is."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def training_loader(

@@ -16,7 +16,10 @@ Record = dict[str, float]
 
 
 class ScoreEpoch(pl.Callback):
-    """mAP@0.5 on the validation set, by the same code that `evaluate` uses, logged as `map50`."""
+    """mAP@0.5 on the validation set, by the same code that `evaluate` uses, logged as `map50`.
+
+    Of several training processes the first one scores, and tells the others: all choose the same best epoch.
+    """
 
     def __init__(self, validation_set: PreparedSet, input_size: tuple[int, int]) -> None:
         self.validation_set = validation_set
@@ -25,15 +28,18 @@ class ScoreEpoch(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
-        was_training = pl_module.scored.training
-        results = results_for(self.validation_set, torch_detector(pl_module.scored.eval()), self.input_size)
-        pl_module.scored.train(was_training)
-        measured = evaluate_map50(self.ground_truth, results, self.validation_set.classes)
-        pl_module.log("map50", measured.map50, prog_bar=True)
+        map50 = self._score(pl_module) if trainer.is_global_zero else 0.0
+        pl_module.log("map50", trainer.strategy.broadcast(map50), prog_bar=True)
+
+    def _score(self, module: DetectorTraining) -> float:
+        was_training = module.scored.training
+        results = results_for(self.validation_set, torch_detector(module.scored.eval()), self.input_size)
+        module.scored.train(was_training)
+        return evaluate_map50(self.ground_truth, results, self.validation_set.classes).map50
 
 
 class History(pl.Callback):
-    """Every epoch's means, appended to a file of JSON lines and handed on."""
+    """Every epoch's means, appended to a file of JSON lines and handed on, by the first of several processes."""
 
     def __init__(self, path: Path, on_epoch: Callable[[Record], None]) -> None:
         self.path = path
@@ -43,6 +49,8 @@ class History(pl.Callback):
         self._started = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         finished = trainer.current_epoch  # known only now: Lightning restores its loops after on_fit_start
         self.records = [record for record in self.records if record["epoch"] < finished]
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +61,8 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
+        if not trainer.is_global_zero:
+            return
         # Lightning never forgets a metric: without a choice, the teacher's terms would stand on after its last epoch.
         names = {"map50", *pl_module.measured}
         means = {name: float(value) for name, value in trainer.callback_metrics.items() if name in names}

@@ -73,7 +73,8 @@ class DetectorTraining(pl.LightningModule):
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
         self.measured = frozenset(measured)
         size = len(batch["image"])
-        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size)
+        together = self.trainer.world_size > 1  # then means are of all processes' shares of the batch
+        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size, sync_dist=together)
         self.log("loss_now", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
         return total
 
@@ -108,7 +109,16 @@ class DetectorTraining(pl.LightningModule):
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Decay:
+    """torch's exponential moving average, as something that training processes can be handed."""
+
+    decay: float
+
+    def __call__(self, averages: Any, values: Any, count: Any) -> None:
+        get_ema_multi_avg_fn(self.decay)(averages, values, count)  # type: ignore[no-untyped-call]  # torch leaves it so
+
+
 def _moving_average(model: CenterNet, decay: float) -> AveragedModel:
     """Exponential moving average of weights and batch-norm statistics; its first update copies the model."""
-    average_of = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves this one untyped
-    return AveragedModel(model, multi_avg_fn=average_of, use_buffers=True).eval().requires_grad_(False)
+    return AveragedModel(model, multi_avg_fn=_Decay(decay), use_buffers=True).eval().requires_grad_(False)

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from numpy.typing import NDArray
 from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from mobile_centernet.data.augment import Augmentation
 from mobile_centernet.data.balance import repeat_factors
@@ -35,6 +37,8 @@ class Plan:
     distill_epochs: in how many of the first epochs the teacher takes part, None: in all; a teacher that is much
                     larger than its student helps early and hinders late (Cho and Hariharan, ICCV 2019)
     distill_unlabelled: whether unlabelled frames join the batches of those epochs, for the distillation terms alone
+    devices:        GPUs of this machine, or processes where there is none, that share every batch; each normalises its
+                    share of the batch and of the loss by itself, so that two devices give other weights than one
     rare_classes:   a class in fewer than this share of the frames is drawn more often (`balance.repeat_factors`)
     """
 
@@ -48,6 +52,7 @@ class Plan:
     distill_epochs: int | None = None
     distill_unlabelled: bool = False
     rare_classes: float = 0.0
+    devices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,8 @@ def fit(
         ema_decay=plan.ema_decay,
     )
     score = ScoreEpoch(validation_set, input_size)
-    history = History(work / "history.jsonl", on_epoch)
+    together = plan.devices > 1
+    history = History(work / "history.jsonl", _nothing if together else on_epoch)
     checkpoints = ModelCheckpoint(
         work,
         filename="best",
@@ -122,7 +128,9 @@ def fit(
     last = ModelCheckpoint(work, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = pl.Trainer(
         accelerator="auto",
-        devices=1,
+        devices=plan.devices,
+        strategy="ddp_spawn" if together else "auto",  # this process stays the only one that writes outputs
+        use_distributed_sampler=False,  # EpochBatches shares the frames out
         max_epochs=plan.epochs,
         precision=resolve_precision(plan.precision),  # type: ignore[arg-type]  # Lightning lists its literals
         callbacks=[score, history, checkpoints, last, TQDMProgressBar(refresh_rate=5)],
@@ -132,28 +140,35 @@ def fit(
         enable_model_summary=False,
         default_root_dir=work,
     )
-    trainer.fit(
-        module,
-        training_loader(
-            samples,
-            batch_size=plan.batch_size,
-            seed=plan.seed,
-            workers=plan.workers,
-            unlabelled_epochs=plan.distill_epochs,
-            factors=_factors(samples, plan.rare_classes),
-        ),
-        ckpt_path=_last_checkpoint(work),
-        weights_only=True,
+    batches = training_loader(
+        samples,
+        batch_size=plan.batch_size,
+        seed=plan.seed,
+        workers=plan.workers,
+        unlabelled_epochs=plan.distill_epochs,
+        factors=_factors(samples, plan.rare_classes),
     )
+    with _told_by_processes():
+        trainer.fit(module, batches, ckpt_path=_last_checkpoint(work), weights_only=True)
+    if together:  # the records were made in another process
+        history = History(work / "history.jsonl", on_epoch)
+        for record in history.records:
+            on_epoch(record)
     best = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     student.load_state_dict(module.scored.state_dict())
     student.cpu().eval()
-    return Fitted(float(checkpoints.best_model_score or 0.0), int(best["epoch"]), history.records)
+    best_epoch = int(best["epoch"])
+    best_map50 = next(record["map50"] for record in history.records if record["epoch"] == best_epoch)
+    return Fitted(best_map50, best_epoch, history.records)
 
 
 def _check_frames(samples: TrainingSamples, validation_set: PreparedSet, plan: Plan, teacher: CenterNet | None) -> None:
-    """Every epoch must have frames to train on, and every epoch's weights frames to score on."""
+    """Every epoch must have frames to train on, every epoch's weights frames to score on, every device its share."""
+    if plan.batch_size % plan.devices:
+        raise UserError(
+            f"hardware.devices {plan.devices}: expected a batch size that is a multiple of it, found {plan.batch_size}"
+        )
     taught = 0 if teacher is None else plan.epochs if plan.distill_epochs is None else plan.distill_epochs
     if plan.distill_unlabelled and not taught:
         raise UserError("unlabelled frames learn from a teacher alone: expected epochs with one, found none")
@@ -161,6 +176,22 @@ def _check_frames(samples: TrainingSamples, validation_set: PreparedSet, plan: P
     for prepared, enough in ((samples.prepared, always_some), (validation_set, bool(labelled_frames(validation_set)))):
         if not enough:
             raise DataError(f"{prepared.root}: expected labelled frames in split '{prepared.split}', found none")
+
+
+def _nothing(record: Record) -> None:
+    """What the training processes do with a record: they have no tracking server."""
+
+
+@contextmanager
+def _told_by_processes() -> Iterator[None]:
+    """Our own sentences, out of the traceback that a training process sends."""
+    try:
+        yield
+    except ProcessRaisedException as error:
+        kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+        if kind.startswith(UserError.__module__):
+            raise UserError(sentence) from error
+        raise
 
 
 def _factors(samples: TrainingSamples, rare_classes: float) -> NDArray[np.float64] | None:

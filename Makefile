@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ablation browser test test-slow check bench demo-edge clean
+.PHONY: help install repro ablation browser test test-slow check demo-retraining bench demo-edge clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +49,9 @@ check: install ## ruff, ruff format, mypy strict, import-linter
 	ruff format --check .
 	mypy
 	lint-imports
+
+demo-retraining: install ## four nights of retraining on drawn footage: promoted, no change, promoted, rejected (minutes)
+	python -m pytest tests/end_to_end/test_four_days.py -m slow -s -q
 
 bench: install ## measure speed and memory as ratios, side by side in one run
 	python -m pytest -m benchmark -s

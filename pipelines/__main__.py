@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mobile_centernet.errors import UserError
 from pipelines.environment import prepare_environment
+from pipelines.settings import LOCAL, has_schedule
 from steps import workspace
 from steps.params import load_params
 
@@ -23,7 +24,7 @@ def main() -> int:
     for name, what in (("training", "every stage of dvc.yaml"), ("retraining", "refresh, train, judge, promote")):
         command = pipelines.add_parser(name, help=what)
         command.add_argument(
-            "--settings", type=Path, metavar="FILE", help="ZenML run configuration (stacks/local.yaml)"
+            "--settings", type=Path, metavar="FILE", help="ZenML run configuration (pipelines/stacks/local.yaml)"
         )
         if name == "retraining":
             command.add_argument("--watch", action="store_true", help="print what would make it run, and end")
@@ -41,13 +42,42 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace, further: list[str]) -> int:
     if arguments.pipeline == "promotion":
-        return _judge(further)
-    if arguments.pipeline == "training":
-        return 0 if _train(arguments.settings) else FAILED
-    from pipelines.retraining import Drivers, RetrainingFailedError, retrain, watch
+        from pipelines.promotion import run_promotion
 
-    if not arguments.watch:
-        return retrain(Drivers(lambda: _train(arguments.settings), lambda: _judge([])))
+        return run_promotion(further)
+    settings: Path = arguments.settings or LOCAL
+    if arguments.pipeline == "training":
+        _check_stack(settings)
+        from pipelines.training import run_training
+
+        run_training(settings)
+        return 0
+    return _watch() if arguments.watch else _retrain(settings)
+
+
+def _retrain(settings: Path) -> int:
+    """Here and now, unless the settings have a schedule, which is the stack's to keep."""
+    if has_schedule(settings):
+        _check_stack(settings)
+        from pipelines.training import schedule_retraining
+
+        schedule_retraining(settings)
+        return 0
+    from pipelines.retraining import retrain
+
+    return retrain(lambda: _train_and_judge(settings))
+
+
+def _train_and_judge(settings: Path) -> int:
+    _check_stack(settings)
+    from pipelines.training import run_retraining
+
+    return run_retraining(settings)
+
+
+def _watch() -> int:
+    from pipelines.retraining import RetrainingFailedError, watch
+
     try:
         print("\n".join(watch()) or "nothing: every stage is up to date")
     except RetrainingFailedError as error:
@@ -55,18 +85,10 @@ def _run(arguments: argparse.Namespace, further: list[str]) -> int:
     return 0
 
 
-def _train(settings: Path | None) -> bool:
+def _check_stack(settings: Path) -> None:
     from pipelines.preflight import check_stack
-    from pipelines.training import LOCAL, run_training
 
-    check_stack(load_params(workspace.PARAMS))
-    return run_training(settings or LOCAL)
-
-
-def _judge(further: list[str]) -> int:
-    from pipelines.promotion import run_promotion
-
-    return run_promotion(further)
+    check_stack(load_params(workspace.PARAMS), settings)
 
 
 if __name__ == "__main__":

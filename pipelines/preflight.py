@@ -1,51 +1,68 @@
 """What stands in the way of a run on a remote stack, one sentence each. A local stack needs none of it."""
 
+import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from configparser import ConfigParser, Error
 from pathlib import Path
 
 from mobile_centernet.errors import UserError
-from steps.params import FetchBdd100k, FetchIvslab, Params
+from pipelines.settings import LOCAL, is_remote, mounts
+from steps import workspace
+from steps.params import FetchBdd100k, FetchIvslab, Params, load_params
 
 REMOTE_SOURCES = ("sample", "urls")
-WORKPLACES = ("orchestrator", "artifact_store", "step_operator")
 
 
-def check_stack(params: Params) -> None:
+def check_stack(params: Params, settings: Path) -> None:
     """Raises UserError with every obstacle where the active ZenML stack is remote."""
-    from zenml.client import Client
-
-    components = Client().active_stack_model.components
-    where = [component for kind, found in components.items() if kind.value in WORKPLACES for component in found]
-    if all(component.flavor_name == "local" for component in where):
+    if not is_remote():
         return
-    found = obstacles(params)
+    found = [*_store(), *obstacles(params, settings)]
     if found:
         raise UserError("the active stack is remote: " + " ".join(found))
-    raise UserError(
-        "the active stack is remote: expected a local one, because steps do not yet fetch and push through the DVC "
-        "remote; choose one by `zenml stack set default`."
-    )
 
 
-def obstacles(params: Params) -> list[str]:
-    """The sentences; empty where a remote stack could run this checkout."""
-    return [*_local_sources(params), *_tracking(), *_dvc_remote(), *_uncommitted()]
+def obstacles(params: Params, settings: Path) -> list[str]:
+    """The sentences; empty where pods with these settings could run this checkout."""
+    return [*_local_paths(params, mounts(settings)), *_tracking(), *_dvc_remote(), *_uncommitted()]
 
 
-def _local_sources(params: Params) -> list[str]:
+def _store() -> list[str]:
+    """Where ZenML itself keeps its records."""
+    from zenml.client import Client
+
+    if Client().zen_store.config.type.value == "rest":
+        return []
+    return ["ZenML: expected a server (`zenml login https://...`) that every pod reaches, found this machine's sqlite."]
+
+
+def _local_paths(params: Params, mounted: Sequence[Path]) -> list[str]:
+    """Footage and initial weights that only this machine has. What lies in the checkout, pods have, too."""
     sections: dict[str, FetchBdd100k | FetchIvslab] = {
         "fetch_bdd100k": params.fetch_bdd100k,
         "fetch_ivslab": params.fetch_ivslab,
     }
-    return [
-        f"params.yaml: {name}.source is {section.source}, a folder of this machine ({section.path}): expected "
-        f"{' or '.join(REMOTE_SOURCES)}."
+    paths = {
+        f"{name}.source is {section.source}, path": section.path
         for name, section in sections.items()
         if section.source not in REMOTE_SOURCES
+    }
+    for name, trained in (("train_teacher", params.train_teacher), ("distill_student", params.distill_student)):
+        if trained.init is not None:
+            paths[f"{name}.init"] = trained.init
+    return [
+        f"params.yaml: {name}: expected a path in git or below a volume that the settings mount, found {path}."
+        for name, path in paths.items()
+        if not any(path.is_relative_to(mount) for mount in mounted) and not _in_git(path)
     ]
+
+
+def _in_git(path: Path) -> bool:
+    command = ["git", "ls-files", "--error-unmatch", str(path)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _tracking() -> list[str]:
@@ -85,11 +102,11 @@ def _uncommitted() -> list[str]:
 
 def main() -> int:
     """`python -m pipelines.preflight`: print what a remote stack would refuse; exit 0 when nothing, else 1."""
-    from steps import workspace
-    from steps.params import load_params
-
+    parser = argparse.ArgumentParser("python -m pipelines.preflight", description="What a remote stack would refuse.")
+    parser.add_argument("--settings", type=Path, default=LOCAL, metavar="FILE", help="ZenML run configuration")
+    arguments = parser.parse_args()
     try:
-        found = obstacles(load_params(workspace.PARAMS))
+        found = obstacles(load_params(workspace.PARAMS), arguments.settings)
     except UserError as error:
         found = [str(error)]
     print("\n".join(found) or "nothing stands in the way of a remote stack")

@@ -1,19 +1,16 @@
 """The pipeline `promotion`: one step, which is `python -m steps.promote`."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from zenml import log_metadata, pipeline, step
 
-from pipelines.runs import completed
+from pipelines.mirror import mirror_registry
+from pipelines.runs import run
 
-OUTCOME = Path(".work/promotion-outcome.json")
-FAILED = 1
 ANSWERS = {0: "done", 11: "another promotion is running", 12: "rejected"}
 
 
@@ -41,8 +38,7 @@ def _promote(arguments: list[str]) -> PromotionReport:
         raise PromotionFailedError(f"steps.promote ended with code {done.returncode}: {said}")
     report = PromotionReport(code=done.returncode, answer=ANSWERS[done.returncode], said=said)
     log_metadata(report.model_dump())
-    OUTCOME.parent.mkdir(parents=True, exist_ok=True)
-    OUTCOME.write_text(json.dumps(report.model_dump()), encoding="utf-8")
+    mirror_registry()
     return report
 
 
@@ -57,9 +53,13 @@ promotion: Any = pipeline(_promotion, name="promotion", enable_cache=False)
 
 
 def run_promotion(arguments: Sequence[str]) -> int:
-    """Run the pipeline with these arguments of steps.promote; its exit code, 1 where the step failed."""
-    OUTCOME.unlink(missing_ok=True)
-    run = promotion.with_options()
-    if not completed(run, list(arguments)):
-        return FAILED
-    return int(json.loads(OUTCOME.read_text(encoding="utf-8"))["code"])
+    """Run the pipeline with these arguments of steps.promote; the gate's exit code.
+
+    Raises RunFailedError where nothing could be judged.
+    """
+    return gate_code(run(promotion.with_options(), list(arguments)))
+
+
+def gate_code(completed: Any) -> int:
+    """The gate's exit code out of ZenML's record of a run that held its step."""
+    return int(completed.steps["promote"].output.load().code)

@@ -10,7 +10,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,16 +29,12 @@ class RetrainingFailedError(RuntimeError):
     """A command that retraining needs has failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drivers:
-    """The two pipelines; handed in so that this module needs no ZenML before something has changed."""
+def retrain(pipeline: Callable[[], int]) -> int:
+    """Exit code: 0 promoted (or the champion already), 1 failed, 10 no change, 11 another one runs, 12 rejected.
 
-    train: Callable[[], bool]
-    judge: Callable[[], int]
-
-
-def retrain(drivers: Drivers) -> int:
-    """Exit code: 0 promoted (or the champion already), 1 failed, 10 no change, 11 another one runs, 12 rejected."""
+    `pipeline` trains and lets the gate judge, and returns the gate's exit code; it is handed in so that nothing imports
+    ZenML before something has changed.
+    """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(LOCK, timeout=0)
     try:
@@ -49,7 +44,7 @@ def retrain(drivers: Drivers) -> int:
         return LOCKED
     code = FAILED
     try:
-        code = _retrain(drivers)
+        code = _retrain(pipeline)
     except (RetrainingFailedError, UserError, OSError) as error:
         print(f"error: retraining: {error}", file=sys.stderr)
     finally:
@@ -60,15 +55,13 @@ def retrain(drivers: Drivers) -> int:
     return code
 
 
-def _retrain(drivers: Drivers) -> int:
+def _retrain(pipeline: Callable[[], int]) -> int:
     _output("-m", "steps.refresh")
     changes = stale_stages()
     if not changes and not UNJUDGED.exists():
         return NO_CHANGE
     UNJUDGED.touch()
-    if not drivers.train():
-        return FAILED
-    code = drivers.judge()
+    code = pipeline()
     if code in (PROMOTED, REJECTED):
         UNJUDGED.unlink()
     return code

@@ -1,20 +1,26 @@
 """Running a pipeline and saying in one sentence how it ended."""
 
-import sys
 from typing import Any
 
+from mobile_centernet.errors import UserError
 
-def completed(pipeline: Any, *arguments: Any) -> bool:
-    """Run it and wait. A failed step is a sentence on stderr, after what the step itself has printed."""
+
+class RunFailedError(UserError):
+    """A step failed, as often as the stack's settings let it try; what it printed says why."""
+
+
+def run(pipeline: Any, *arguments: Any) -> Any:
+    """Run it and wait; ZenML's record of the completed run. Raises RunFailedError where it did not complete."""
     from zenml.client import Client
     from zenml.enums import ExecutionStatus
 
-    name = pipeline.name
     try:
-        run = pipeline(*arguments)
+        started = pipeline(*arguments)
     except RuntimeError as error:  # what ZenML's local orchestrator raises when a step has failed
-        print(f"error: {name}: {error}", file=sys.stderr)
-        return False
-    ended = Client().get_pipeline_run(run.id)
-    print(f"{name}: {ended.status.value}, {len(ended.steps)} steps (ZenML run {ended.name})")
-    return bool(ended.status == ExecutionStatus.COMPLETED)
+        raise RunFailedError(str(error)) from error
+    ended = Client().get_pipeline_run(started.id)
+    says = f"{ended.status.value}, {len(ended.steps)} steps (ZenML run {ended.name})"
+    if ended.status != ExecutionStatus.COMPLETED:
+        raise RunFailedError(says)
+    print(f"{pipeline.name}: {says}")
+    return ended

@@ -35,14 +35,17 @@ class StageFailedError(RuntimeError):
     """DVC could not reproduce a stage; ZenML tries it again as often as the stack's settings say."""
 
 
-def reproduce_stage(stage: str) -> StageReport:
+def reproduce_stage(stage: str, *, remote: bool = False) -> StageReport:
     """Reproduce `stage` alone by DVC in the current directory and report it.
+
+    With `remote` the stages before it may have run on another machine: what they left comes through the DVC remote,
+    and what this one leaves goes there.
 
     Raises StageFailedError where DVC fails; UserError where dvc.lock does not hold the stage afterwards.
     """
     before = _newest_run(stage)
-    lines = run_dvc("repro", "--single-item", f"{DVC_FILE}:{stage}")
-    executed = any(line.startswith("Running stage ") for line in lines)
+    lines = _reproduce_by_remote(stage) if remote else run_dvc("repro", "--single-item", f"{DVC_FILE}:{stage}")
+    executed = f"Running stage '{stage}':" in lines
     after = _newest_run(stage) if executed else before
     return StageReport(
         stage=stage,
@@ -51,6 +54,17 @@ def reproduce_stage(stage: str) -> StageReport:
         metrics=stage_metrics(stage),
         mlflow_run=after if after != before else None,
     )
+
+
+def _reproduce_by_remote(stage: str) -> list[str]:
+    """The run-cache says what earlier stages made of the same inputs: restored without dvc.lock, not run again."""
+    run_dvc("fetch", "--run-cache")
+    lines = run_dvc("repro", "--pull", f"{DVC_FILE}:{stage}")
+    again = [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
+    if others := [name for name in again if name != stage]:
+        print(f"warning: {stage}: the DVC remote did not hold {', '.join(others)}, so they ran here", file=sys.stderr)
+    run_dvc("push", "--run-cache", f"{DVC_FILE}:{stage}")
+    return lines
 
 
 def run_dvc(*arguments: str) -> list[str]:

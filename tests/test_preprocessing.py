@@ -171,3 +171,19 @@ def test_a_reduced_decode_is_the_same_picture_smaller():
     half = decode_image(encode_jpeg(image, 95), "picture", reduce=2)
     assert half.shape == (40, 80, 3)
     assert np.abs(half.astype(int) - resize(image, (40, 80))).mean() < 3
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> float:
+    """Decibels, of pixels 0..255."""
+    return float(10 * np.log10(255**2 / np.mean((image.astype(float) - reference) ** 2)))
+
+
+@pytest.mark.real_data
+def test_decoding_at_half_size_is_as_good_as_shrinking_the_whole_picture(shared_data):
+    for path in sorted((shared_data / "bdd100k-sample/images").rglob("*.jpg")):
+        data = path.read_bytes()
+        averaged = resize(decode_image(data, path.name), (360, 640))
+        half = decode_image(data, path.name, reduce=2)
+        assert psnr(half, averaged) > 49  # compressing at quality 90 costs more, to 38..45
+        ours, opencv = (decode_image(encode_jpeg(image, 90), path.name) for image in (half, averaged))
+        assert psnr(ours, averaged) > psnr(opencv, averaged) - 0.3

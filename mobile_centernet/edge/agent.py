@@ -131,8 +131,11 @@ class Agent:
         self._run(Event.ROLLBACK)
 
     def forget_refusals(self) -> None:
-        """Try again what was refused. OSError where the disk refuses."""
-        self._remember(replace(self.memory, refused={}, interrupted={}))
+        """Try again what was refused. Raises StorageError."""
+        try:
+            self._remember(replace(self.memory, refused={}, interrupted={}))
+        except OSError as error:
+            raise StorageError(f"{self.store.root}: cannot be changed ({error.strerror})") from error
 
     def run(self) -> None:
         """Poll until asked to stop."""
@@ -413,8 +416,11 @@ class Agent:
 
 
 def ask_for_rollback(root: Path) -> None:
-    """Leave a request that a running agent takes up within a second."""
-    (root / REQUEST).touch()
+    """Leave a request that a running agent takes up within a second. Raises StorageError."""
+    try:
+        (root / REQUEST).touch()
+    except OSError as error:
+        raise StorageError(f"{root / REQUEST}: cannot be written ({error.strerror})") from error
 
 
 def now_text() -> str:

@@ -106,3 +106,11 @@ def forks() -> Iterator[Forks]:
     forks = Forks()
     yield forks
     forks.close()
+
+
+@pytest.fixture
+def device(lab: Lab, releases: dict[int, Bundle]) -> Lab:
+    """It runs release 12 and is offered 13."""
+    lab.install(releases[12])
+    lab.offer(releases[13])
+    return lab

@@ -12,6 +12,7 @@ import torch
 from mobile_centernet.errors import UserError
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.training.fit import Fitted
+from steps.training import _refuse_others
 from tests.training.small_run import EPOCHS, draw_set, train_and_die, train_fully, train_on_a_full_disk
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -82,3 +83,16 @@ def test_another_training_s_checkpoint_is_refused_with_both_fingerprints(prepare
     assert in_a_process(train_and_die, prepared, tmp_path, "right after the checkpoint").exitcode == -9
     with pytest.raises(UserError, match=r"expected fingerprint b .*found a"):
         train_fully(prepared, tmp_path, fingerprint="b")
+
+
+def test_a_stage_names_the_unfinished_trainings_that_it_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Changed params after a kill: a schedule must go on by itself, and a person must see why it begins anew."""
+    ours, other = "a" * 16, "b" * 16
+    for name in (ours, other):
+        (tmp_path / name).mkdir()
+    _refuse_others(tmp_path, [ours + "a" * 48])
+    said = capsys.readouterr().out
+    assert f"{other}: this unfinished training is refused: expected fingerprint {ours}" in said
+    assert f"found {other}" in said and said.count("\n") == 1

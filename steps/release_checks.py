@@ -5,13 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from mobile_centernet.edge.registry_client import BUNDLE_RELEASE, BUNDLE_SHA256
 from mobile_centernet.edge.reports import HEALTHY, read_reports
 from mobile_centernet.errors import UserError
 from mobile_centernet.evaluation.gate import Check
 from steps.digests import file_digest
 from steps.params import Params
 from steps.registry import CHALLENGER, Registry, Version
-from steps.signed_bundle import RELEASE_TAG, SHA256_TAG, verified
+from steps.signed_bundle import verified
 
 if TYPE_CHECKING:
     from steps.decision import FurtherCheck
@@ -33,7 +34,7 @@ def _signed(
 ) -> Check:
     """The bundle is signed by a trusted key, is of the very files that were scored, and newer than the champion's."""
     name = "signed bundle"
-    before = champion.tags.get(RELEASE_TAG) if champion else None
+    before = champion.tags.get(BUNDLE_RELEASE) if champion else None
     beside = f"release {before}" if before else None
     limit = f"trusted, of these files, release above {before}" if before else "trusted, of these files"
     try:
@@ -54,7 +55,7 @@ def _canaries(version: Version, params: Params) -> Check:
     """Devices that follow `challenger` and reported on exactly this bundle."""
     section = params.promotion.canaries
     reports, unreadable = read_reports(version.tags)
-    digest = version.tags.get(SHA256_TAG)
+    digest = version.tags.get(BUNDLE_SHA256)
     about = [report for report in reports if report.bundle_sha256 == digest and report.alias == CHALLENGER]
     healthy = [report.device for report in about if report.state == HEALTHY]
     against = [f"{report.device} {report.state}" for report in about if report.state != HEALTHY]

@@ -20,6 +20,7 @@ from mobile_centernet.edge.errors import BundleError
 from mobile_centernet.edge.graph import PRECISIONS
 from mobile_centernet.edge.keys import TrustedKeys, key_id, read_private_key
 from mobile_centernet.edge.manifest import Manifest
+from mobile_centernet.edge.registry_client import BUNDLE_BYTES, BUNDLE_PATH, BUNDLE_RELEASE, BUNDLE_SHA256
 from mobile_centernet.edge.release import extract
 from steps import workspace
 from steps.digests import file_digest
@@ -27,7 +28,6 @@ from steps.params import Params
 from steps.registry import Registry, RegistryError, Version
 
 KEY_VARIABLE = "MOBILE_CENTERNET_SIGNING_KEY"
-SHA256_TAG, BYTES_TAG, RELEASE_TAG, PATH_TAG = "bundle_sha256", "bundle_bytes", "bundle_release", "bundle_path"
 PLACE = "bundle"  # among the artifacts of the version's run
 LOCK = workspace.WORK / "release.lock"
 LINEAGE = ("git_commit", "params_sha256", "dvc_lock_sha256", "export_sha256", "map50", "measured_on")
@@ -51,12 +51,12 @@ def signing_key() -> Path | None:
 
 
 def is_attached(version: Version) -> bool:
-    return SHA256_TAG in version.tags  # it is written last
+    return BUNDLE_SHA256 in version.tags  # it is written last
 
 
 def release_of(version: Version) -> int:
     """Release number of its bundle, as the tag says; 0 without one."""
-    text = version.tags.get(RELEASE_TAG, "")
+    text = version.tags.get(BUNDLE_RELEASE, "")
     return int(text) if text.isdecimal() and is_attached(version) else 0
 
 
@@ -101,10 +101,10 @@ def download(registry: Registry, version: Version, folder: Path) -> Path:
     """The version's bundle, unverified, in `folder`. RegistryError: there is none, or another than its tag says."""
     if not is_attached(version):
         raise RegistryError(f"{registry.name} version {version.number}: expected a signed bundle, found none attached")
-    path = registry.fetch(version, version.tags.get(PATH_TAG, ""), folder)
-    if (found := file_digest(path)) != version.tags[SHA256_TAG]:
+    path = registry.fetch(version, version.tags.get(BUNDLE_PATH, ""), folder)
+    if (found := file_digest(path)) != version.tags[BUNDLE_SHA256]:
         raise RegistryError(
-            f"{registry.name} version {version.number}: expected the bundle of SHA-256 {version.tags[SHA256_TAG]}, "
+            f"{registry.name} version {version.number}: expected the bundle of SHA-256 {version.tags[BUNDLE_SHA256]}, "
             f"found {found}"
         )
     return path
@@ -146,15 +146,19 @@ def _release(registry: Registry, version: Version, contents: Contents, key_file:
         )
         sign_bundle(path, key)
         registry.attach(version, Path(folder), PLACE)
-        registry.untag(registry.version(version.number), SHA256_TAG)
-        place = {PATH_TAG: f"{PLACE}/{path.name}", BYTES_TAG: str(path.stat().st_size), RELEASE_TAG: str(release)}
-        registry.tag(version.number, **place, **{SHA256_TAG: file_digest(path)})
+        registry.untag(registry.version(version.number), BUNDLE_SHA256)
+        place = {
+            BUNDLE_PATH: f"{PLACE}/{path.name}",
+            BUNDLE_BYTES: str(path.stat().st_size),
+            BUNDLE_RELEASE: str(release),
+        }
+        registry.tag(version.number, **place, **{BUNDLE_SHA256: file_digest(path)})
     return release
 
 
 def _number(version: Version) -> int:
     """The largest that may be in use: also of a bundle whose last tag was never written."""
-    text = version.tags.get(RELEASE_TAG, "")
+    text = version.tags.get(BUNDLE_RELEASE, "")
     return int(text) if text.isdecimal() else 0
 
 

@@ -16,11 +16,17 @@ import requests
 from click.testing import CliRunner, Result
 
 from mobile_centernet import cli
+from mobile_centernet.edge.bundle import verify_bundle
+from mobile_centernet.edge.errors import TransferError
+from mobile_centernet.edge.keys import TrustedKeys, generate_keys
+from mobile_centernet.edge.registry_client import RegistryClient
 from steps.commands import registry as commands
+from steps.digests import file_digest
 from steps.manifest import VersionFiles
 from steps.promote import DONE, promote
 from steps.register import register
 from steps.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
+from steps.signed_bundle import KEY_VARIABLE
 from tests import registry_project as small
 from tests.mlflow_servers import RealServer, free_port, hanging_server
 
@@ -247,6 +253,29 @@ def test_register_promote_and_download_at_a_server_with_passwords(
     listed = mobile_centernet(env | {"MLFLOW_TRACKING_URI": server}, "registry", "list")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "challenger, champion" in listed.stdout
+
+
+def test_a_device_finds_and_verifies_the_bundle_that_register_attached(
+    at_server: pytest.MonkeyPatch, server: str, tmp_path: Path
+) -> None:
+    """By the device's own client, with a password that may read only."""
+    generate_keys(tmp_path / "key")
+    at_server.setenv(KEY_VARIABLE, str(tmp_path / "key"))
+    params = small.write_params("bundled", require_signed=True, trusted_keys=[str(tmp_path / "key.pub")])
+    small.export_model(small.GOOD, "bundled")
+    register(params)
+    log_in(at_server, DEVICE)
+    client = RegistryClient(server, "bundled", 120)
+    offer = client.offered(CHALLENGER)
+    content = requests.get(offer.url, headers=client.headers(), timeout=120).content
+    (tmp_path / "bundle.tar").write_bytes(content)
+    manifest = verify_bundle(tmp_path / "bundle.tar", TrustedKeys.load([tmp_path / "key.pub"]))
+    assert (offer.bytes, offer.digest) == (len(content), file_digest(tmp_path / "bundle.tar"))
+    assert (manifest.version, manifest.release) == (offer.version, offer.release) == ("1", 1)
+    with pytest.raises(TransferError, match="status 403"):
+        client.report("1", "edge.health.kiosk", "{}")  # a canary's user needs more
+    log_in(at_server, PIPELINE)
+    assert promote(params).code == DONE
 
 
 def test_a_wrong_password_is_one_sentence_without_it(at_server: pytest.MonkeyPatch, server: str) -> None:

@@ -39,7 +39,7 @@ def test_zenml_adds_little_to_a_stage(toy: Path, side_by_side, row) -> None:
     def by_zenml() -> None:
         assert run(toy, "-m", "pipelines", "training").returncode == 0
 
-    seconds = side_by_side({"dvc": by_dvc, "zenml": by_zenml}, repetitions=3, clock=children, warm_up=0)
+    seconds = side_by_side({"dvc": by_dvc, "zenml": by_zenml}, repetitions=2, clock=children, warm_up=0)
     added = (seconds["zenml"] - seconds["dvc"]) / len(stages)
     row(
         "a pipeline of four stages with nothing to do, by ZenML",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mobile_centernet.edge.agent import Agent
 from mobile_centernet.edge.config import Config, load_config
+from mobile_centernet.edge.device import Device
 from mobile_centernet.edge.errors import ProofError
 from mobile_centernet.edge.health import Heartbeat
 from mobile_centernet.edge.keys import TrustedKeys
@@ -81,8 +82,9 @@ class Lab:
         bundle.offer(self.server, alias)
 
     def agent(self, **injected: object) -> Agent:
-        """In this process, on the settings as they are."""
+        """In this process, on the settings as they are; a device without a GPU, whatever is here."""
         injected.setdefault("prove", prove_in_process)
+        injected.setdefault("device", Device(None, None))
         agent = Agent(load_config(self.settings), **injected)  # type: ignore[arg-type]
         agent.store.create()
         return agent

@@ -117,6 +117,25 @@ def test_a_version_without_a_usable_bundle(
     stays(device, releases, sentence)
 
 
+@pytest.mark.parametrize("place", ["user and password", "token", "netrc"])
+def test_credentials(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Of the registry's answers and of the bundle; they may come while the agent runs."""
+    device.server.expects = "Bearer t0ken" if place == "token" else "Basic ZGV2aWNlOmh1c2g="  # device:hush
+    agent = stays(device, releases, "expected to be let in, found status 401")
+    if place == "user and password":
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "device")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hush")
+    elif place == "token":
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
+    else:
+        (device.folder / "netrc").write_text("machine 127.0.0.1 login device password hush\n")
+        monkeypatch.setenv("NETRC", str(device.folder / "netrc"))
+    with device.application():
+        agent.poll()
+    assert device.running() == releases[13].digest
+    assert "hush" not in agent.status().to_json()
+
+
 # The download.
 
 

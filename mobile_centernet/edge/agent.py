@@ -5,14 +5,12 @@ ended. Killed anywhere, the next start makes `current` what was committed last.
 """
 
 import logging
-import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Protocol
 
 from mobile_centernet.edge import recovery
@@ -44,7 +42,6 @@ log = logging.getLogger("mobile-centernet-edge")
 TRIALS = 5
 """A release whose trial was cut off so often is refused: it may be what brings the device down."""
 
-REQUEST = "rollback.request"
 _TICK = 1.0
 
 
@@ -100,7 +97,6 @@ class Agent:
         self._outbox = Outbox(config, self._registry)
         self._observe = observe
         self._stop = stop or threading.Event()
-        self._random = random.Random()  # noqa: S311  # spreads the fleet's polls
         self._events: Counter[str] = Counter()
         self._since = now_text()
         self._last_check: str | None = None
@@ -136,22 +132,6 @@ class Agent:
             self._remember(replace(self.memory, refused={}, interrupted={}))
         except OSError as error:
             raise StorageError(f"{self.store.root}: cannot be changed ({error.strerror})") from error
-
-    def run(self) -> None:
-        """Poll until asked to stop."""
-        try:
-            self.start()
-            while not self._stop.is_set():
-                self.poll()
-                self._wait_for_next()
-        except StoppedError:
-            log.info("stopped inside a trial: the next start goes back to the committed release")
-
-    def seconds_until_next(self) -> float:
-        """The pause before the next poll: doubled by each failure in a row, spread by chance."""
-        poll = self.config.poll
-        wait = min(poll.interval_s * 2.0 ** min(self.failures, 30), max(poll.longest_s, poll.interval_s))
-        return wait * (1 + self._random.uniform(-poll.jitter, poll.jitter))
 
     def status(self) -> Status:
         """What is known now; may be called from another thread."""
@@ -403,24 +383,6 @@ class Agent:
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise StoppedError
-
-    def _wait_for_next(self) -> None:
-        """Until the next poll is due, or the agent is to end. A rollback that an operator asks for comes between."""
-        due = time.monotonic() + self.seconds_until_next()
-        request = self.store.root / REQUEST
-        while not self._stop.is_set() and (left := due - time.monotonic()) > 0:
-            if request.exists():
-                request.unlink()
-                self.rollback()
-            self._stop.wait(min(left, _TICK))
-
-
-def ask_for_rollback(root: Path) -> None:
-    """Leave a request that a running agent takes up within a second. Raises StorageError."""
-    try:
-        (root / REQUEST).touch()
-    except OSError as error:
-        raise StorageError(f"{root / REQUEST}: cannot be written ({error.strerror})") from error
 
 
 def now_text() -> str:

@@ -54,6 +54,7 @@ def main(ctx: click.Context, config: Path, verbose: bool) -> None:
 def run(config: Path) -> None:
     """Follow the alias until stopped (SIGTERM or Ctrl-C)."""
     from mobile_centernet.edge.agent import Agent
+    from mobile_centernet.edge.follow import follow
     from mobile_centernet.edge.status import served
 
     settings = load_config(config)
@@ -62,7 +63,7 @@ def run(config: Path) -> None:
         signal.signal(number, lambda *_: stop.set())
     agent = Agent(settings, stop=stop)
     with agent.store.locked(), served(settings.status.port, agent.status):
-        agent.run()
+        follow(agent, stop)
 
 
 @main.command()
@@ -105,7 +106,8 @@ def rollback(ctx: click.Context) -> None:
 
     A running agent does it within a second; where none runs, this command does.
     """
-    from mobile_centernet.edge.agent import Agent, ask_for_rollback
+    from mobile_centernet.edge.agent import Agent
+    from mobile_centernet.edge.follow import ask_for_rollback
 
     settings = load_config(ctx.obj)
     agent = Agent(settings)

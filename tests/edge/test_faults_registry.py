@@ -1,10 +1,12 @@
 """A registry that is away, slow or wrong, and downloads that break: the device goes on, and takes the release later."""
 
 import json
+import random
 import time
 
 import pytest
 
+from mobile_centernet.edge.follow import pause
 from mobile_centernet.edge.store import Store
 from tests.edge.lab import Lab
 from tests.edge.offers import ALIAS, ARTIFACT
@@ -78,7 +80,7 @@ def test_no_registry_at_all(device: Lab, releases: Releases) -> None:
     agent = stays(device, releases, "expected an answer within")
     pauses = []
     for _ in range(8):
-        pauses.append(agent.seconds_until_next())
+        pauses.append(pause(agent.config.poll, agent.failures, random.Random(0)))
         agent.poll()
     assert pauses[:3] == [0.1, 0.2, 0.2], "doubled, up to longest_s"
     assert agent.failures == 9
@@ -88,7 +90,8 @@ def test_no_registry_at_all(device: Lab, releases: Releases) -> None:
 
 def test_pauses_are_spread(device: Lab) -> None:
     device.configure(poll={"interval_s": 100.0, "jitter": 0.2})
-    pauses = [device.agent().seconds_until_next() for _ in range(200)]
+    poll, chance = device.agent().config.poll, random.Random(0)
+    pauses = [pause(poll, 0, chance) for _ in range(200)]
     assert 80 <= min(pauses) < 85 and 115 < max(pauses) <= 120
 
 

@@ -73,8 +73,8 @@ class DetectorTraining(pl.LightningModule):
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
         self.measured = frozenset(measured)
         size = len(batch["image"])
-        together = self.trainer.world_size > 1  # then means are of all processes' shares of the batch
-        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size, sync_dist=together)
+        # sync_dist: with several processes, means are of all their shares of the batch; alone it does nothing.
+        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log("loss_now", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
         return total
 

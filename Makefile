@@ -57,7 +57,7 @@ bench: install ## measure speed and memory as ratios, side by side in one run
 	python -m pytest -m benchmark -s
 
 demo-edge: install ## one promotion reaches five device agents, four of them in trouble
-	python -m tests.edge.fleet
+	python -m examples.fleet
 
 clean: ## remove what the pipeline wrote; keeps .venv and the DVC cache
 	rm -rf data/raw data/prepared data/models data/export data/ablation data/pseudo_labels data/reports .work

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 from mobile_centernet.errors import UserError
-from pipelines.environment import prepare_environment
-from pipelines.settings import LOCAL, has_schedule
-from steps import workspace
-from steps.params import load_params
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import load_params
+from pipelines.settings import LOCAL, has_schedule, prepare_environment
 
 FAILED = 1
 
@@ -88,7 +87,7 @@ def _watch() -> int:
 def _check_stack(settings: Path) -> None:
     from pipelines.preflight import check_stack
 
-    check_stack(load_params(workspace.PARAMS), settings)
+    check_stack(load_params(paths.PARAMS), settings)
 
 
 if __name__ == "__main__":

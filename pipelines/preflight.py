@@ -9,9 +9,9 @@ from configparser import ConfigParser, Error
 from pathlib import Path
 
 from mobile_centernet.errors import UserError
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import FetchBdd100k, FetchIvslab, Params, load_params
 from pipelines.settings import LOCAL, is_remote, mounts
-from steps import workspace
-from steps.params import FetchBdd100k, FetchIvslab, Params, load_params
 
 REMOTE_SOURCES = ("sample", "urls")
 
@@ -45,17 +45,17 @@ def _local_paths(params: Params, mounted: Sequence[Path]) -> list[str]:
         "fetch_bdd100k": params.fetch_bdd100k,
         "fetch_ivslab": params.fetch_ivslab,
     }
-    paths = {
+    weights = {
         f"{name}.source is {section.source}, path": section.path
         for name, section in sections.items()
         if section.source not in REMOTE_SOURCES
     }
     for name, trained in (("train_teacher", params.train_teacher), ("distill_student", params.distill_student)):
         if trained.init is not None:
-            paths[f"{name}.init"] = trained.init
+            weights[f"{name}.init"] = trained.init
     return [
         f"params.yaml: {name}: expected a path in git or below a volume that the settings mount, found {path}."
-        for name, path in paths.items()
+        for name, path in weights.items()
         if not any(path.is_relative_to(mount) for mount in mounted) and not _in_git(path)
     ]
 
@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--settings", type=Path, default=LOCAL, metavar="FILE", help="ZenML run configuration")
     arguments = parser.parse_args()
     try:
-        found = obstacles(load_params(workspace.PARAMS), arguments.settings)
+        found = obstacles(load_params(paths.PARAMS), arguments.settings)
     except UserError as error:
         found = [str(error)]
     print("\n".join(found) or "nothing stands in the way of a remote stack")

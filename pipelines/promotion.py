@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from zenml import log_metadata, pipeline, step
 
-from pipelines.mirror import mirror_registry
-from pipelines.runs import run
+from pipelines.settings import run
 
 ANSWERS = {0: "done", 11: "another promotion is running", 12: "rejected"}
 
@@ -38,7 +37,6 @@ def _promote(arguments: list[str]) -> PromotionReport:
         raise PromotionFailedError(f"steps.promote ended with code {done.returncode}: {said}")
     report = PromotionReport(code=done.returncode, answer=ANSWERS[done.returncode], said=said)
     log_metadata(report.model_dump())
-    mirror_registry()
     return report
 
 

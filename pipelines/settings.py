@@ -1,5 +1,7 @@
-"""ZenML run configurations (pipelines/stacks/*.yaml), and whether the active stack is another machine."""
+"""ZenML: its environment, run configurations (pipelines/stacks/*.yaml), the active stack, running a pipeline."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,41 @@ import yaml
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.files import write_atomically
-from steps import workspace
+from mobile_centernet.mlops import paths
 
 LOCAL = Path(__file__).with_name("stacks") / "local.yaml"
-WITHOUT_SCHEDULE = workspace.WORK / "settings.yaml"
+WITHOUT_SCHEDULE = paths.WORK / "settings.yaml"
 WORKPLACES = ("orchestrator", "artifact_store", "step_operator")
+CODE = Path(__file__).resolve().parents[1]
+CONFIG = paths.WORK / "zenml"
+
+
+class RunFailedError(UserError):
+    """A step failed, as often as the stack's settings let it try; what it printed says why."""
+
+
+def prepare_environment() -> None:
+    """ZenML's settings and database under .work/zenml of the current directory; no usage reports, no browser.
+
+    A variable that is set already stays: with ZENML_CONFIG_PATH a team points at its own configuration.
+    """
+    defaults = {
+        "ZENML_CONFIG_PATH": str(CONFIG.resolve()),
+        "ZENML_CUSTOM_SOURCE_ROOT": str(CODE),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
+        "ZENML_ENABLE_RICH_TRACEBACK": "false",
+        "AUTO_OPEN_DASHBOARD": "false",
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    Path(os.environ["ZENML_CONFIG_PATH"]).mkdir(parents=True, exist_ok=True)
+    # A stage's command says `python`: it shall be the interpreter that runs this.
+    tools = str(Path(sys.executable).parent)
+    if os.environ.get("PATH", "").split(os.pathsep)[0] != tools:
+        os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
 
 
 def load_settings(path: Path) -> dict[str, Any]:
@@ -63,3 +95,20 @@ def is_remote() -> bool:
     components = Client().active_stack_model.components
     where = [component for kind, found in components.items() if kind.value in WORKPLACES for component in found]
     return any(component.flavor_name != "local" for component in where)
+
+
+def run(pipeline: Any, *arguments: Any) -> Any:
+    """Run it and wait; ZenML's record of the completed run. Raises RunFailedError where it did not complete."""
+    from zenml.client import Client
+    from zenml.enums import ExecutionStatus
+
+    try:
+        started = pipeline(*arguments)
+    except RuntimeError as error:  # what ZenML's local orchestrator raises when a step has failed
+        raise RunFailedError(str(error)) from error
+    ended = Client().get_pipeline_run(started.id)
+    says = f"{ended.status.value}, {len(ended.steps)} steps (ZenML run {ended.name})"
+    if ended.status != ExecutionStatus.COMPLETED:
+        raise RunFailedError(says)
+    print(f"{pipeline.name}: {says}")
+    return ended

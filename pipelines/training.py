@@ -5,22 +5,16 @@ from typing import Any
 
 from zenml import log_metadata, pipeline, step
 
+from pipelines.dvc_step import StageReport, reproduce_stage
 from pipelines.graph import stage_graph
-from pipelines.mirror import mirror_registry
 from pipelines.promotion import gate_code, promote_step
-from pipelines.runs import run
-from pipelines.settings import LOCAL, is_remote, without_schedule
-from pipelines.stage import StageReport, reproduce_stage
-
-REGISTER = "register"
+from pipelines.settings import LOCAL, is_remote, run, without_schedule
 
 
 def _reproduce(stage: str, remote: bool) -> StageReport:
     """Reproduce one stage by DVC; its report is the step's artifact, and its facts are the step's metadata."""
     report = reproduce_stage(stage, remote=remote)
     log_metadata(report.model_dump(exclude_none=True))
-    if stage == REGISTER:
-        mirror_registry()
     return report
 
 

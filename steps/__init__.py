@@ -1,1 +1,1 @@
-"""One module per pipeline stage: binds params.yaml, workspace paths and MLflow to library calls."""
+"""The stages of the pipeline, one file for each family of them, and nothing else."""

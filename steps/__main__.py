@@ -1,26 +1,82 @@
 """`python -m steps STAGE`: run one stage of dvc.yaml in the project's root."""
 
 import argparse
+import ctypes
+import os
+import signal
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from typing import cast
 
+from filelock import FileLock, Timeout
+
 from mobile_centernet.errors import UserError
-from steps import workspace
-from steps.alone import alone
-from steps.params import Params, load_params
-from steps.stage import ListedParams, listed_params
-from steps.stages import STAGES, load_stage
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.stages import ListedParams, listed_params
+
+STAGES: Mapping[str, str] = {
+    "fetch_bdd100k": "fetch",
+    "fetch_ivslab": "fetch",
+    "subsample_ivslab": "subsample",
+    "prepare_bdd100k": "prepare",
+    "prepare_ivslab": "prepare",
+    "class_weights": "class_weights",
+    "train_teacher": "train",
+    "pseudo_label": "pseudo_label",
+    "distill_student": "train",
+    "evaluate": "evaluate",
+    "export": "export",
+    "bench": "bench",
+    "report": "report",
+    "register": "register",
+}
+"""The file that holds each stage's function, which has the stage's name; in the order of dvc.yaml."""
+
+STARTED_BY_DVC = "DVC_STAGE"  # DVC sets it for its commands
+_PR_SET_PDEATHSIG = 1
+
+
+def load_stage(name: str) -> Callable[[Params], None]:
+    """The function of a stage; imported only now, so that no stage waits for the libraries of another."""
+    function: Callable[[Params], None] = getattr(import_module(f"steps.{STAGES[name]}"), name)
+    return function
+
+
+@contextmanager
+def single_instance(stage: str) -> Iterator[None]:
+    """Hold the stage's lock, which the kernel frees when this process ends in any way; wait for one that still runs.
+
+    A stage ends with the DVC that started it. Otherwise a killed `dvc repro` would leave its stage running, and the
+    next one would start a second beside it.
+    """
+    # DVC's shell execs the stage, so the parent is DVC. A stage that a person started may outlive their terminal.
+    if STARTED_BY_DVC in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    paths.WORK.mkdir(exist_ok=True)
+    lock = FileLock(paths.WORK / f"{stage}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{stage}: another process runs this stage here; waiting until it ends", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def main() -> int:
-    """Exit 0 when the stage is done, 2 with one sentence when the user has something to mend."""
+    """Exit 0 when the stage is done, 2 with one sentence when there is something for the user to fix."""
     parser = argparse.ArgumentParser("python -m steps", description="Run one stage of the pipeline (see dvc.yaml).")
     parser.add_argument("stage", choices=STAGES)
     stage = parser.parse_args().stage
     try:
-        params = load_params(workspace.PARAMS)
-        with alone(stage):
-            load_stage(stage)(cast(Params, ListedParams(params, stage, listed_params(stage))))
+        params = load_params(paths.PARAMS)
+        with single_instance(stage):
+            load_stage(stage)(cast(Params, ListedParams(params, stage, listed_params()[stage])))
     except UserError as error:
         print(f"error: {stage}: {error}", file=sys.stderr)
         return 2

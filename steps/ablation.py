@@ -9,24 +9,26 @@ from pathlib import Path
 
 import torch
 
-from mobile_centernet.data.augment import Augmentation
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.errors import DataError, UserError
-from mobile_centernet.evaluation.ablation import ablation_figure, ablation_markdown, ablation_table
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.detect import results_for, torch_detector
-from mobile_centernet.files import write_atomically, write_json
+from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.files import file_digest, write_atomically, write_json
+from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.lineage import fingerprint, folder_digest
+from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.sources import described
+from mobile_centernet.mlops.tracking import tracking
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.complexity import count
-from mobile_centernet.models.registry import MODELS, build_model
-from mobile_centernet.training.detector import Schedule
+from mobile_centernet.models.variants import MODELS, build_model
+from mobile_centernet.reports.ablation import ablation_figure, ablation_markdown, ablation_table
 from mobile_centernet.training.fit import Fitted, Plan, fit
-from steps import tracking, workspace
-from steps.digests import file_digest, fingerprint, folder_digest
-from steps.footage import described
-from steps.params import Params, load_params
-from steps.training import criterion_for
+from mobile_centernet.training.module import Schedule
+from steps.train import criterion_for
 
 RUNS = Path("data/ablation")
 RUN_FILE = "run.json"
@@ -48,17 +50,17 @@ class Row:
 
     @property
     def teacher_file(self) -> Path | None:
-        return RUNS / self.teacher / str(self.seed) / workspace.MODEL_FILE if self.teacher else None
+        return RUNS / self.teacher / str(self.seed) / paths.MODEL_FILE if self.teacher else None
 
 
 def train(row: Row, params: Params) -> None:
     """Train, score and save one row with one seed. A killed run goes on from its last finished epoch."""
-    folder = workspace.PREPARED / params.ablation.data_set
+    folder = paths.PREPARED / params.ablation.data_set
     classes = PreparedSet(folder, "train").classes
     torch.manual_seed(row.seed)
     student = build_model(row.model, len(classes))
     chain = _fingerprint(row, params)
-    work = workspace.WORK / "ablation" / row.name / str(row.seed) / chain[:16]
+    work = paths.WORK / "ablation" / row.name / str(row.seed) / chain[:16]
     print(f"\nablation: {row.name} ({row.model}), seed {row.seed}", flush=True)
     with tracking.run(f"ablation {row.name}", params, ("input_size", "augment", "loss", "ablation")) as tracker:
         tracker.log({"seed": row.seed})
@@ -67,7 +69,7 @@ def train(row: Row, params: Params) -> None:
         results = results_for(scored, torch_detector(student), params.input_size.hw)
         measured = evaluate_map50(scored.coco, results, classes)
         row.folder.mkdir(parents=True, exist_ok=True)
-        save_model(student, row.folder / workspace.MODEL_FILE, classes=classes, input_size=params.input_size.hw)
+        save_model(student, row.folder / paths.MODEL_FILE, classes=classes, input_size=params.input_size.hw)
         write_json(
             row.folder / RUN_FILE,
             {
@@ -104,19 +106,19 @@ def table(params: Params) -> None:
                 raise DataError(
                     f"{path}: expected a finished run (`make ablation` trains it), found: {error}"
                 ) from error
-    source = described(workspace.RAW / section.data_set)
+    source = described(paths.RAW / section.data_set)
     measured_on = f"{runs[0]['frames']} frames of {section.data_set} {section.split} ({source})"
     lines = ablation_table(runs)
-    workspace.REPORTS.mkdir(parents=True, exist_ok=True)
-    write_atomically(workspace.REPORTS / "ablation.csv", lines.to_csv(index=False).encode())
-    write_atomically(workspace.REPORTS / "ablation.md", ablation_markdown(lines, measured_on).encode())
-    write_atomically(workspace.REPORTS / "ablation.png", ablation_figure(lines, measured_on))
+    paths.REPORTS.mkdir(parents=True, exist_ok=True)
+    write_atomically(paths.REPORTS / "ablation.csv", lines.to_csv(index=False).encode())
+    write_atomically(paths.REPORTS / "ablation.md", ablation_markdown(lines, measured_on).encode())
+    write_atomically(paths.REPORTS / "ablation.png", ablation_figure(lines, measured_on))
     print(ablation_markdown(lines, measured_on))
 
 
 def _fit(row: Row, student: CenterNet, params: Params, work: Path, chain: str, tracker: tracking.Tracker) -> Fitted:
     section, phase = params.ablation, params.ablation.training
-    folder = workspace.PREPARED / section.data_set
+    folder = paths.PREPARED / section.data_set
     return fit(
         student,
         criterion_for(section.data_set, params.loss, balanced=row.balanced),
@@ -161,8 +163,8 @@ def _fingerprint(row: Row, params: Params) -> str:
             "input_size": params.input_size.model_dump(),
             "augment": params.augment.model_dump(),
             "loss": params.loss.model_dump(),
-            "data": folder_digest(workspace.PREPARED / params.ablation.data_set),
-            "class_weights": file_digest(workspace.CLASS_WEIGHTS),
+            "data": folder_digest(paths.PREPARED / params.ablation.data_set),
+            "class_weights": file_digest(paths.CLASS_WEIGHTS),
             "teacher": file_digest(row.teacher_file) if row.teacher_file else None,
         }
     )
@@ -185,7 +187,7 @@ def main() -> int:
     """Exit 0 when done, 2 with one sentence when the user has something to mend."""
     wanted = _parser().parse_args()
     try:
-        params = load_params(workspace.PARAMS)
+        params = load_params(paths.PARAMS)
         if wanted.command == "table":
             table(params)
         else:

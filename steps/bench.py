@@ -1,16 +1,16 @@
 """bench: how long the exported files take on this machine, for the report."""
 
-from mobile_centernet.commands.bench import time_models
+from mobile_centernet.cli.bench import time_models
 from mobile_centernet.files import write_json
-from steps import workspace
-from steps.params import Params
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params
 
 
 def bench(params: Params) -> None:
     """Write data/reports/latency.json. The machine that trains is no device: it shows proportions."""
     del params
-    models = sorted(workspace.EXPORT.glob("model.*.onnx"))
+    models = sorted(paths.EXPORT.glob("model.*.onnx"))
     document = time_models([str(model) for model in models])
     for row in document["models"]:
         print(f"{row['model']}: median {row['latency_ms']['p50']:.1f} ms a picture")
-    write_json(workspace.LATENCY, document)
+    write_json(paths.LATENCY, document)

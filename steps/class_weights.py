@@ -5,23 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from mobile_centernet.data import balance
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training import balance
 from mobile_centernet.files import write_json
-from steps import workspace
-from steps.params import Params
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params
 
 
 def class_weights(params: Params) -> None:
     """Write counts and weights per data set and class."""
     write_json(
-        workspace.CLASS_WEIGHTS,
+        paths.CLASS_WEIGHTS,
         {name: _weigh(name, params.class_weights.w_max, params.class_weights.gamma) for name in ("bdd100k", "ivslab")},
     )
 
 
 def _weigh(name: str, w_max: float, gamma: float) -> dict[str, Any]:
-    prepared = PreparedSet(workspace.PREPARED / name, "train")
+    prepared = PreparedSet(paths.PREPARED / name, "train")
     labels = np.concatenate([prepared.frame(i).labels for i in range(len(prepared))])
     found = Counter(labels.tolist())
     counts = [found[label] for label in range(len(prepared.classes))]

@@ -11,29 +11,30 @@ from typing import Any
 
 from onnx import ModelProto
 
-from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.edge.runtime import Detector
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import ModelError
-from mobile_centernet.evaluation.detect import Detect, torch_detector
+from mobile_centernet.export.accuracy import SomeFrames, check_classes, measure, running
 from mobile_centernet.export.calibration import Quantized, balanced_frames, quantize
-from mobile_centernet.export.engine_detector import EngineDetector
-from mobile_centernet.export.engines import sidecar
 from mobile_centernet.export.hop import Hop, Reference, compare_with
-from mobile_centernet.export.lint import lint
-from mobile_centernet.export.measure import SomeFrames, check_classes, measure, running
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.parity import Limits
 from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16
 from mobile_centernet.export.tensorrt import provide_engines
+from mobile_centernet.export.tensorrt_lint import lint
 from mobile_centernet.files import write_json
+from mobile_centernet.images import to_input
+from mobile_centernet.inference.engines import sidecar
+from mobile_centernet.inference.graph import Detect
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.inference.tensorrt import EngineDetector
+from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Export, Params, PrecisionLimits
 from mobile_centernet.models.checkpoint import LoadedModel, load_model
-from mobile_centernet.preprocessing import to_input
-from steps import workspace
-from steps.params import Export, Params, PrecisionLimits
 
 FOR_TENSORRT = ("fp32", "fp16", "int8")
 INT8_LAYOUTS: Mapping[str, Layout] = {"int8": "tensorrt", "int8_cpu": "cpu"}
-TIMING_CACHE = workspace.WORK / "tensorrt.timing"
+TIMING_CACHE = paths.WORK / "tensorrt.timing"
 
 
 def export(params: Params) -> None:
@@ -43,13 +44,13 @@ def export(params: Params) -> None:
     is not required is withdrawn instead: its file is deleted, and parity.json says why.
     """
     section = params.export
-    student = load_model(workspace.STUDENT / workspace.MODEL_FILE)
-    frames = PreparedSet(workspace.PREPARED / "ivslab", params.evaluate.split)
-    check_classes(frames, student.classes, str(workspace.STUDENT / workspace.MODEL_FILE))
-    for folder in (workspace.EXPORT, workspace.REPORTS, workspace.WORK):
+    student = load_model(paths.STUDENT / paths.MODEL_FILE)
+    frames = PreparedSet(paths.PREPARED / "ivslab", params.evaluate.split)
+    check_classes(frames, student.classes, str(paths.STUDENT / paths.MODEL_FILE))
+    for folder in (paths.EXPORT, paths.REPORTS, paths.WORK):
         folder.mkdir(parents=True, exist_ok=True)
     rules = section.precisions.wanted
-    files = {precision: workspace.EXPORT / f"model.{precision}.onnx" for precision in rules}
+    files = {precision: paths.EXPORT / f"model.{precision}.onnx" for precision in rules}
     int8 = _write_files(student, section, files)
 
     reference = Reference.of(torch_detector(student.model), frames, section.parity_frames, student.input_size)
@@ -67,7 +68,7 @@ def export(params: Params) -> None:
         report[precision] = {**record, **_calibration(int8.get(precision))}
     for_tensorrt = {name: files[name] for name in FOR_TENSORRT if name in files and files[name].exists()}
     report["engine"] = _engines(for_tensorrt, section, reference, failures)
-    write_json(workspace.PARITY, report)
+    write_json(paths.PARITY, report)
     if failures:
         raise ModelError("; ".join(failures))
 
@@ -96,10 +97,10 @@ def _quantized(
     graph: ModelProto, input_size: tuple[int, int], section: Export, layouts: Mapping[str, Layout]
 ) -> dict[str, Quantized]:
     """Calibrated on training frames, chosen by validation frames; the frames that are reported on have no say."""
-    train = PreparedSet(workspace.PREPARED / "ivslab", "train")
+    train = PreparedSet(paths.PREPARED / "ivslab", "train")
     chosen = balanced_frames(train, section.calibration.frames)
     inputs = [to_input(train.image(i), input_size) for i in chosen]
-    judges = SomeFrames(workspace.PREPARED / "ivslab", "val", section.calibration.validation_frames)
+    judges = SomeFrames(paths.PREPARED / "ivslab", "val", section.calibration.validation_frames)
     with running(graph) as detector:
         reference = measure(judges, detector.run, input_size)
 
@@ -152,7 +153,7 @@ def _calibration(int8: Quantized | None) -> dict[str, Any]:
 
 def _engines(files: Mapping[str, Path], section: Export, reference: Reference, failures: list[str]) -> dict[str, Any]:
     """Build what can be built here, and measure it as its file was measured."""
-    built = provide_engines(tuple(files.values()), workspace.EXPORT, section.tensorrt, TIMING_CACHE)
+    built = provide_engines(tuple(files.values()), paths.EXPORT, section.tensorrt, TIMING_CACHE)
     print(built.status)
     rules = section.precisions.wanted
     measured = {}

@@ -6,28 +6,27 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mobile_centernet.data.archives import unpack
-from mobile_centernet.data.download import download_all
-from mobile_centernet.data.reading import PICTURES, find_files
-from mobile_centernet.data.remote import Archive
-from mobile_centernet.data.synthetic.bdd100k import write_bdd100k
-from mobile_centernet.data.synthetic.ivslab import write_ivslab
-from mobile_centernet.data.video import VIDEOS, FrameStep, cut_videos
+from mobile_centernet.data.download.archives import unpack
+from mobile_centernet.data.download.download import download_all
+from mobile_centernet.data.download.remote import Archive
+from mobile_centernet.data.readers.common import PICTURES, find_files
+from mobile_centernet.data.readers.video import VIDEOS, FrameStep, cut_videos
 from mobile_centernet.errors import DataError
-from mobile_centernet.files import write_json
-from steps import workspace
-from steps.digests import file_digest
-from steps.footage import SOURCE_FILE, Footage
-from steps.params import FetchBdd100k, FetchIvslab, FrameSteps, Params, Source
+from mobile_centernet.files import file_digest, write_json
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import FetchBdd100k, FetchIvslab, FrameSteps, Params, Source
+from mobile_centernet.mlops.sources import SOURCE_FILE, Footage
+from sample.bdd100k import write_bdd100k
+from sample.ivslab import write_ivslab
 
-DOWNLOADS = workspace.WORK / "downloads"
+DOWNLOADS = paths.WORK / "downloads"
 """Outside DVC's outputs, so that a stage that is run again goes on with what is there."""
 FOOTAGE = "footage"
 
 
 def fetch_bdd100k(params: Params) -> None:
     """Fill data/raw/bdd100k."""
-    section, out = params.fetch_bdd100k, workspace.RAW / "bdd100k"
+    section, out = params.fetch_bdd100k, paths.RAW / "bdd100k"
 
     def render(root: Path) -> None:
         sample = section.sample
@@ -46,7 +45,7 @@ def fetch_bdd100k(params: Params) -> None:
 
 def fetch_ivslab(params: Params) -> None:
     """Fill data/raw/ivslab."""
-    section, out = params.fetch_ivslab, workspace.RAW / "ivslab"
+    section, out = params.fetch_ivslab, paths.RAW / "ivslab"
 
     def render(root: Path) -> None:
         sample = section.sample

@@ -8,26 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from mobile_centernet.data.annotations import Action, Frame, RawSet
-from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import REPORT, prepare
-from mobile_centernet.data.subsample import split_by_video
-from steps import tracking, workspace
-from steps.footage import footage_root, read_footage
-from steps.params import Params, Prepare, Split
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.prepare.subsample import split_by_video
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.store.prepared import REPORT
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params, Prepare, Split
+from mobile_centernet.mlops.sources import footage_root, read_footage
+from mobile_centernet.mlops.tracking import tracking
 
 
 def prepare_bdd100k(params: Params) -> None:
     """Every frame of BDD100K."""
-    raw = _with_fetched_findings(read_bdd100k(footage_root(workspace.RAW / "bdd100k")), workspace.RAW / "bdd100k")
+    raw = _with_fetched_findings(read_bdd100k(footage_root(paths.RAW / "bdd100k")), paths.RAW / "bdd100k")
     _prepare("bdd100k", raw, raw.frames, params.prepare_bdd100k, params)
 
 
 def prepare_ivslab(params: Params) -> None:
     """The kept training frames of ivslab and its whole test set."""
-    raw = _with_fetched_findings(read_ivslab(footage_root(workspace.RAW / "ivslab")), workspace.RAW / "ivslab")
-    kept = set(json.loads(workspace.SUBSAMPLE.read_text(encoding="utf-8"))["kept"])
+    raw = _with_fetched_findings(read_ivslab(footage_root(paths.RAW / "ivslab")), paths.RAW / "ivslab")
+    kept = set(json.loads(paths.SUBSAMPLE.read_text(encoding="utf-8"))["kept"])
     frames = [frame for frame in raw.frames if frame.split != "train" or frame.name in kept]
     _prepare("ivslab", raw, frames, params.prepare_ivslab, params)
 
@@ -38,7 +40,7 @@ def _with_fetched_findings(raw: RawSet, folder: Path) -> RawSet:
 
 
 def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, params: Params) -> None:
-    out, stage = workspace.PREPARED / name, f"prepare_{name}"
+    out, stage = paths.PREPARED / name, f"prepare_{name}"
     with tracking.run(stage, params, ("seed", "classes", stage, "store")) as tracker:
         report = prepare(
             raw,
@@ -47,7 +49,7 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
             out,
             max_size=params.store.max_size.hw,
             quality=params.store.jpeg_quality,
-            work=workspace.WORK / stage,
+            work=paths.WORK / stage,
         )
         tracker.log(dict(_numbers(report)))
         tracker.finish([out / REPORT])
@@ -78,7 +80,7 @@ def _summarise(name: str, report: Mapping[str, Any]) -> None:
         print(f"warning: {name}: {len(videos)} videos are in two splits ({', '.join(videos[:3])})", file=sys.stderr)
     for action in Action:
         if report[action]:
-            print(f"{name} {action}: {report[action]} (each one is listed in {workspace.PREPARED / name}/{REPORT})")
+            print(f"{name} {action}: {report[action]} (each one is listed in {paths.PREPARED / name}/{REPORT})")
 
 
 def _split(frames: Iterable[Frame], split: Split, seed: int) -> list[Frame]:

@@ -5,22 +5,21 @@ from pathlib import Path
 
 import torch
 
-from mobile_centernet.data.loader import unlabelled_frames
-from mobile_centernet.data.pseudo import MODE, empty_document, pseudo_document
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.loader import unlabelled_frames
+from mobile_centernet.data.training.pseudo_labels import MODE, empty_document, pseudo_document
 from mobile_centernet.errors import ModelError
-from mobile_centernet.evaluation.detect import torch_detector
 from mobile_centernet.evaluation.pseudo import confident_objects
-from mobile_centernet.files import write_json
+from mobile_centernet.files import file_digest, write_json
+from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params
 from mobile_centernet.models.checkpoint import load_model
-from steps import workspace
-from steps.digests import file_digest
-from steps.params import Params
 
 PSEUDO_LABELS = Path("data/pseudo_labels")
 TEACHERS: Mapping[str, Path] = {
-    "bdd100k": workspace.TEACHER / "pretrained.safetensors",
-    "ivslab": workspace.TEACHER / workspace.MODEL_FILE,
+    "bdd100k": paths.TEACHER / "pretrained.safetensors",
+    "ivslab": paths.TEACHER / paths.MODEL_FILE,
 }
 """The teacher of the phase that trains on this data set."""
 
@@ -30,7 +29,7 @@ def pseudo_label(params: Params) -> None:
     PSEUDO_LABELS.mkdir(parents=True, exist_ok=True)
     mode = params.unlabelled.mode
     for name in TEACHERS:
-        prepared = PreparedSet(workspace.PREPARED / name, "train")
+        prepared = PreparedSet(paths.PREPARED / name, "train")
         path = pseudo_labels_file(name)
         print(f"{name} train: {len(unlabelled_frames(prepared))} of {len(prepared)} frames are unlabelled, mode {mode}")
         if mode == MODE:

@@ -12,25 +12,26 @@ from tempfile import TemporaryDirectory
 import yaml
 from filelock import FileLock
 
-from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.errors import ModelError
-from mobile_centernet.files import write_json
-from steps import lineage, manifest, workspace
-from steps.digests import file_digest, fingerprint
-from steps.params import Params
-from steps.registry import CHALLENGER, Registry, Version
-from steps.signed_bundle import is_attached, sign_exported, signing_key
+from mobile_centernet.files import file_digest, write_json
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.mlops import lineage, paths
+from mobile_centernet.mlops.lineage import fingerprint
+from mobile_centernet.mlops.params import Params
+from mobile_centernet.mlops.registry import version_files
+from mobile_centernet.mlops.registry.registry import CHALLENGER, Registry, Version
+from mobile_centernet.mlops.registry.signed_bundle import is_attached, sign_exported, signing_key
 
-LOCK = workspace.WORK / "registration.lock"
+LOCK = paths.WORK / "registration.lock"
 DVC_LOCK = Path("dvc.lock")
 EXPORT_TAG = "export_sha256"
 
 
 def register(params: Params) -> None:
     """Write data/reports/registration.json: which version of which model the exported files are."""
-    models = sorted(workspace.EXPORT.glob("model.*.onnx"))
-    if workspace.ONNX_FP32 not in models:
-        raise ModelError(f"{workspace.ONNX_FP32}: expected the exported model, found nothing")
+    models = sorted(paths.EXPORT.glob("model.*.onnx"))
+    if paths.ONNX_FP32 not in models:
+        raise ModelError(f"{paths.ONNX_FP32}: expected the exported model, found nothing")
     digest = fingerprint({path.name: file_digest(path) for path in models})
     registry = Registry(params.register_.name)
     LOCK.parent.mkdir(exist_ok=True)
@@ -49,15 +50,15 @@ def register(params: Params) -> None:
     registration = {
         "name": registry.name,
         "version": version.number,
-        "onnx_sha256": file_digest(workspace.ONNX_FP32),
+        "onnx_sha256": file_digest(paths.ONNX_FP32),
         EXPORT_TAG: digest,
     }
-    write_json(workspace.REGISTRATION, registration)
+    write_json(paths.REGISTRATION, registration)
     print(f"registered: {registry.name} version {version.number}, alias {CHALLENGER}")
 
 
 def _create(registry: Registry, models: Sequence[Path], digest: str) -> Version:
-    metrics = json.loads(workspace.METRICS.read_text(encoding="utf-8"))
+    metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     tags = {
         "git_commit": lineage.git_commit(),
         "params_sha256": lineage.params_digest(),
@@ -68,14 +69,14 @@ def _create(registry: Registry, models: Sequence[Path], digest: str) -> Version:
         EXPORT_TAG: digest,
     }
     with TemporaryDirectory() as folder:
-        tags["manifest_sha256"] = manifest.pack(Path(folder), models, tags)
+        tags["manifest_sha256"] = version_files.pack(Path(folder), models, tags)
         return registry.create(
             Path(folder),
-            model_file=workspace.ONNX_FP32.name,
-            input_size=Detector(workspace.ONNX_FP32, provider="cpu").input_size,
+            model_file=paths.ONNX_FP32.name,
+            input_size=Detector(paths.ONNX_FP32, provider="cpu").input_size,
             tags=tags,
             metrics={f"{who}.map50": metrics[who]["map50"] for who in ("teacher", "student")},
-            reports=(workspace.METRICS, workspace.PARITY, workspace.REPORT),
+            reports=(paths.METRICS, paths.PARITY, paths.REPORT),
         )
 
 

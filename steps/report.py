@@ -7,11 +7,10 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.evaluation import plots
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoDocument, CocoResult, MapResult, evaluate_map50
 from mobile_centernet.evaluation.confusion import confusion_matrix, confusion_rows
-from mobile_centernet.evaluation.mistakes import (
+from mobile_centernet.evaluation.error_analysis import (
     FALSE_ALARMS,
     MISSES,
     agreement,
@@ -20,25 +19,20 @@ from mobile_centernet.evaluation.mistakes import (
     operating_point,
 )
 from mobile_centernet.evaluation.outcomes import Outcome, match
-from mobile_centernet.evaluation.page import Picture
-from mobile_centernet.evaluation.report import (
-    ApRow,
-    DataSection,
-    ReportContent,
-    Score,
-    SliceGroup,
-    write_report,
-)
 from mobile_centernet.evaluation.slices import slice_by_attribute, slice_by_size
 from mobile_centernet.files import write_atomically
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params
+from mobile_centernet.mlops.report import images, provenance, records
+from mobile_centernet.mlops.report.records import DATA_SETS, MODELS, PHASES, read_json
+from mobile_centernet.mlops.sources import read_footage
+from mobile_centernet.mlops.tracking import tracking
 from mobile_centernet.models.checkpoint import load_model
 from mobile_centernet.models.complexity import count
-from steps import tracking, workspace
+from mobile_centernet.reports import plots
+from mobile_centernet.reports.page import Picture
+from mobile_centernet.reports.run_page import ApRow, DataSection, ReportContent, Score, SliceGroup, write_report
 from steps.evaluate import STATED
-from steps.footage import read_footage
-from steps.params import Params
-from steps.reporting import origin, pictures, records
-from steps.reporting.records import DATA_SETS, MODELS, PHASES, read_json
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,23 +47,23 @@ class _Judged:
 def report(params: Params) -> None:
     """Write data/reports/index.html, and what `dvc plots` draws beside it; attach both to a run in MLflow."""
     threshold = params.report.score_threshold
-    frames = PreparedSet(workspace.PREPARED / "ivslab", params.evaluate.split)
+    frames = PreparedSet(paths.PREPARED / "ivslab", params.evaluate.split)
     truth = frames.coco
     judged = {who: _judge(who, truth, frames.classes, threshold) for who in MODELS}
     figures = _figures(judged, frames.classes, threshold)
     content = _content(frames, truth, judged, figures, threshold)
     with tracking.run("report", params, ("evaluate", "report")) as tracker:
-        write_report(workspace.REPORT, content)
-        _write_table(workspace.CONFUSION, _confusion(judged["student"], frames.classes))
-        _write_table(workspace.TRAINING_CURVES, _curves())
+        write_report(paths.REPORT, content)
+        _write_table(paths.CONFUSION, _confusion(judged["student"], frames.classes))
+        _write_table(paths.TRAINING_CURVES, _curves())
         with TemporaryDirectory() as folder:
-            tables = (workspace.CONFUSION, workspace.TRAINING_CURVES)
-            tracker.finish([workspace.REPORT, *tables, *_files(figures, Path(folder))])
-    print(f"{workspace.REPORT}: {workspace.REPORT.stat().st_size / 2**20:.1f} MiB, one self-contained page")
+            tables = (paths.CONFUSION, paths.TRAINING_CURVES)
+            tracker.finish([paths.REPORT, *tables, *_files(figures, Path(folder))])
+    print(f"{paths.REPORT}: {paths.REPORT.stat().st_size / 2**20:.1f} MiB, one self-contained page")
 
 
 def _judge(who: str, truth: CocoDocument, classes: Sequence[str], threshold: float) -> _Judged:
-    results = read_json(workspace.EVALUATION / f"{who}.json")
+    results = read_json(paths.EVALUATION / f"{who}.json")
     return _Judged(results, evaluate_map50(truth, results, classes), match(truth, results, score_threshold=threshold))
 
 
@@ -92,9 +86,7 @@ def _content(
             splits=splits,
             classes=records.class_rows(classes),
             frequencies=figures["class_frequencies"],
-            contact_sheet=pictures.training_sheet(
-                [PreparedSet(workspace.PREPARED / name, "train") for name in DATA_SETS]
-            ),
+            contact_sheet=images.training_sheet([PreparedSet(paths.PREPARED / name, "train") for name in DATA_SETS]),
         ),
         checked=records.checked_sets(),
         average_precision=rows,
@@ -103,16 +95,16 @@ def _content(
         slices=slices,
         training_curves=tuple(figures[f"training_{who}_{phase}"] for who in MODELS for phase in PHASES),
         confusion=figures["confusion"],
-        false_alarms=pictures.gallery(
+        false_alarms=images.gallery(
             false_alarms(student.outcomes, truth, classes), FALSE_ALARMS, frames, truth["annotations"]
         ),
-        misses=pictures.gallery(misses(student.outcomes, student.results, threshold), MISSES, frames, found),
-        detections=pictures.drawn_frames(frames, student.results, threshold),
+        misses=images.gallery(misses(student.outcomes, student.results, threshold), MISSES, frames, found),
+        detections=images.drawn_frames(frames, student.results, threshold),
         parity=records.parity_rows(),
         latency=records.latency(),
-        engine_status=read_json(workspace.PARITY)["engine"]["status"],
-        card=origin.model_card(_student_size(), splits, rows, slices, student.measured.map50),
-        lineage=origin.origin(),
+        engine_status=read_json(paths.PARITY)["engine"]["status"],
+        card=provenance.model_card(_student_size(), splits, rows, slices, student.measured.map50),
+        lineage=provenance.origin(),
     )
 
 
@@ -149,7 +141,7 @@ def _training_curves(who: str, phase: str, data_set: str) -> Picture:
 
 
 def _score(who: str, judged: _Judged, threshold: float) -> Score:
-    file = workspace.MODELS / who / workspace.MODEL_FILE
+    file = paths.MODELS / who / paths.MODEL_FILE
     loaded = load_model(file)
     complexity = count(loaded.model, loaded.input_size)
     return Score(
@@ -157,8 +149,8 @@ def _score(who: str, judged: _Judged, threshold: float) -> Score:
         model=loaded.model.name,
         map50=judged.measured.map50,
         frames=judged.measured.images,
-        dataset=read_json(workspace.METRICS)["measured_on"]["set"],
-        synthetic=read_footage(workspace.RAW / "ivslab").source == "sample",
+        dataset=read_json(paths.METRICS)["measured_on"]["set"],
+        synthetic=read_footage(paths.RAW / "ivslab").source == "sample",
         params=complexity.params,
         conv_macs=complexity.conv_macs,
         file_bytes=file.stat().st_size,
@@ -167,7 +159,7 @@ def _score(who: str, judged: _Judged, threshold: float) -> Score:
 
 
 def _student_size() -> tuple[int, int]:
-    return load_model(workspace.STUDENT / workspace.MODEL_FILE).input_size
+    return load_model(paths.STUDENT / paths.MODEL_FILE).input_size
 
 
 def _ap_rows(judged: Mapping[str, _Judged]) -> tuple[ApRow, ...]:
@@ -178,8 +170,8 @@ def _ap_rows(judged: Mapping[str, _Judged]) -> tuple[ApRow, ...]:
 def _slices(frames: PreparedSet, student: _Judged) -> tuple[SliceGroup, ...]:
     """By size on the test frames; by time of day and weather where frames state them, as BDD100K's do."""
     sizes = SliceGroup("Object size", tuple(slice_by_size(frames.coco, student.results, frames.classes)))
-    stated = PreparedSet(workspace.PREPARED / "bdd100k", "val")
-    measured = [(frames, student.results), (stated, read_json(workspace.EVALUATION / f"{STATED}.json"))]
+    stated = PreparedSet(paths.PREPARED / "bdd100k", "val")
+    measured = [(frames, student.results), (stated, read_json(paths.EVALUATION / f"{STATED}.json"))]
     groups = [
         SliceGroup(f"{title}, {part.root.name} {part.split}", tuple(slices))
         for attribute, title in (("timeofday", "Time of day"), ("weather", "Weather"))
@@ -212,7 +204,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 def _files(figures: Mapping[str, Picture], folder: Path) -> list[Path]:
     """The figures as files of their own, for MLflow."""
-    paths = [folder / f"{name}.png" for name in figures]
-    for path, figure in zip(paths, figures.values(), strict=True):
+    drawn = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(drawn, figures.values(), strict=True):
         path.write_bytes(figure.data)
-    return paths
+    return drawn

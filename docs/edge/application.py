@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.edge.live import LiveDetector
-from mobile_centernet.edge.manifest import Manifest
-from mobile_centernet.edge.stream import Detections
-from mobile_centernet.edge.video import paced, video_frames
+from mobile_centernet.agent.live import LiveDetector
+from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.inference.stream import Detections
+from mobile_centernet.inference.video import paced, video_frames
 
 COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88))  # RGB, by label
 

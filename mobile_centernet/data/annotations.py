@@ -12,6 +12,12 @@ Xyxy = tuple[float, float, float, float]
 """A box as (x1, y1, x2, y2) in absolute pixels of the frame it belongs to; x right, y down, origin top left."""
 
 
+@cache
+def normalise(category: str) -> str:
+    """A category as it is compared everywhere: lower case, single spaces, none around."""
+    return " ".join(category.lower().split())
+
+
 class FrameState(StrEnum):
     """What is known about a frame. An unlabelled frame must never train as background."""
 

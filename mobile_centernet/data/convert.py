@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.data.annotations import Action, Box, Finding, Frame, FrameState, Xyxy
-from mobile_centernet.data.reading import normalise
+from mobile_centernet.data.annotations import Action, Box, Finding, Frame, FrameState, Xyxy, normalise
 from mobile_centernet.errors import DataError
 
 ROUNDING = 1.0

@@ -1,1 +1,1 @@
-"""Detections against ground truth: mAP@0.5, plots, the report."""
+"""Detections against ground truth: numbers only, what people look at is `reports`."""

@@ -1,23 +1,16 @@
 """Run a detector over a prepared set and collect its boxes as COCO results."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mobile_centernet.codec import decode
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.boxes import boxes_to_original
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoResult
-from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.preprocessing import boxes_to_original, to_input
-
-FoundBoxes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
-"""boxes [B, K, 4] xyxy in input pixels, scores [B, K] in [0, 1], labels [B, K] 0-based."""
-
-Detect = Callable[[NDArray[np.float32]], FoundBoxes]
-"""A detector: images [B, 3, h, w], RGB 0..255, to boxes. Torch, ONNX Runtime and TensorRT all fit."""
+from mobile_centernet.images import to_input
+from mobile_centernet.inference.graph import Detect
 
 
 def results_for(
@@ -46,31 +39,6 @@ def results_for(
                 results += _coco_results(frame.id, in_frame, scores[row], labels[row])
             bar.update(len(indices))
     return results
-
-
-def torch_detector(model: CenterNet) -> Detect:
-    """The model as a detector: one sigmoid, then decode, in fp32 whatever autocast says.
-
-    The model must be in eval mode (ValueError otherwise): batch statistics would change the answer with the
-    batch. It runs on the device where its parameters are.
-    """
-    if model.training:
-        raise ValueError("torch_detector: expected a model in eval mode, found it in training mode")
-
-    @torch.inference_mode()
-    def detect(images: NDArray[np.float32]) -> FoundBoxes:
-        device = next(model.parameters()).device
-        with torch.autocast(device.type, enabled=False):
-            output = model(torch.from_numpy(images).to(device))
-            found = decode(
-                output.heatmap_logits.float().sigmoid(),
-                output.size.float(),
-                output.offset.float(),
-                stride=model.stride,
-            )
-        return found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy()
-
-    return detect
 
 
 def _batches(count: int, batch_size: int) -> Iterator[range]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from mobile_centernet.data.loader import unlabelled_frames
-from mobile_centernet.data.pseudo import FoundObjects
-from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.evaluation.detect import Detect
-from mobile_centernet.preprocessing import boxes_to_original, to_input
+from mobile_centernet.boxes import boxes_to_original
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.loader import unlabelled_frames
+from mobile_centernet.data.training.pseudo_labels import FoundObjects
+from mobile_centernet.images import to_input
+from mobile_centernet.inference.graph import Detect
 
 
 def confident_objects(

@@ -16,11 +16,11 @@ from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, TensorsData, create_calibrator
 
 from mobile_centernet.data.annotations import FrameState
-from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.edge.graph import INPUT
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
-from mobile_centernet.export.body import Body
 from mobile_centernet.export.precision import QUANTIZED, Layout, to_int8
+from mobile_centernet.export.subgraph import Body
+from mobile_centernet.inference.graph import INPUT
 
 Method = Literal["minmax", "percentile", "entropy"]
 

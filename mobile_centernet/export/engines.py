@@ -6,38 +6,19 @@ it was built from and on; an engine that does not match it, or does not fit here
 `trt` is the module `tensorrt` itself, which cannot be imported where no NVIDIA driver is.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.errors import ModelError
-from mobile_centernet.files import write_atomically, write_json
+from mobile_centernet.files import file_digest, write_atomically, write_json
+from mobile_centernet.inference.engines import ABSENT, Origin, sidecar, why_not
 
 WORKSPACE_MIB = 1024
 
 # What TensorRT 8 may use beyond float32, which it takes from no graph; from 10 on networks are strongly typed.
 WEAK_TYPING = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8",)}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What an engine was built from and on, its sidecar file; all must be equal to use it."""
-
-    tensorrt: str
-    gpu: str
-    precision: str
-    onnx: str
-    onnx_sha256: str
-
-    @classmethod
-    def of(cls, trt: ModuleType, gpu: str, onnx_path: Path) -> "Origin":
-        """What an engine from this file would be here. Raises ModelError when the file is not ours."""
-        precision = Detector(onnx_path, provider="cpu").metadata.precision
-        return cls(trt.__version__, gpu, precision, onnx_path.name, sha256(onnx_path))
 
 
 def provide_engine(trt: ModuleType, gpu: str, onnx_path: Path, engine: Path, timing_cache: Path | None = None) -> str:
@@ -51,34 +32,9 @@ def provide_engine(trt: ModuleType, gpu: str, onnx_path: Path, engine: Path, tim
     if objection is None:
         return f"{engine.name} fits TensorRT {origin.tensorrt} on {gpu}: not built again"
     write_atomically(engine, build_engine(trt, onnx_path, origin.precision, timing_cache))
-    write_json(sidecar(engine), {**asdict(origin), "engine_sha256": sha256(engine)})
+    write_json(sidecar(engine), {**asdict(origin), "engine_sha256": file_digest(engine)})
     reason = "" if objection == ABSENT else f" ({objection})"
     return f"{engine.name} built by TensorRT {origin.tensorrt} on {gpu}{reason}"
-
-
-ABSENT = "there was none"
-
-
-def why_not(engine: Path, origin: Origin) -> str | None:
-    """Why an engine may not be used where `origin` is what it should be; None when it may."""
-    if not engine.is_file():
-        return ABSENT
-    try:
-        found = json.loads(sidecar(engine).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{engine.name} was refused: expected {sidecar(engine).name} beside it, found none that can be read"
-    for name, expected in asdict(origin).items():
-        if not isinstance(found, dict) or found.get(name) != expected:
-            value = found.get(name) if isinstance(found, dict) else None
-            return f"{engine.name} was refused: expected {name} {expected}, found {value}"
-    if found.get("engine_sha256") != sha256(engine):
-        return f"{engine.name} was refused: its content is not what {sidecar(engine).name} describes"
-    return None
-
-
-def sidecar(engine: Path) -> Path:
-    """Where the origin of an engine is written down."""
-    return engine.with_name(f"{engine.name}.json")
 
 
 def build_engine(trt: ModuleType, onnx_path: Path, precision: str, timing_cache: Path | None = None) -> bytes:
@@ -116,9 +72,3 @@ def _use_timings(config: Any, timing_cache: Path | None) -> None:
         timings = config.create_timing_cache(content)
         if timings is not None and config.set_timing_cache(timings, False):
             return
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

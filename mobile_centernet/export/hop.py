@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.evaluation.detect import Detect, FoundBoxes
-from mobile_centernet.export.measure import Accuracy, measure
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.export.accuracy import Accuracy, measure
 from mobile_centernet.export.parity import Limits, Parity, compare_found, exceeded
-from mobile_centernet.preprocessing import to_input
+from mobile_centernet.images import to_input
+from mobile_centernet.inference.graph import Detect, FoundBoxes
 
 
 @dataclass(frozen=True, eq=False)

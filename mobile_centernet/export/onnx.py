@@ -15,9 +15,9 @@ from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from mobile_centernet.codec import decode
-from mobile_centernet.edge.graph import INPUT, OUTPUTS, GraphMetadata
 from mobile_centernet.errors import ModelError
 from mobile_centernet.files import write_atomically
+from mobile_centernet.inference.graph import INPUT, OUTPUTS, GraphMetadata
 from mobile_centernet.models.centernet import COARSEST_STRIDE, CenterNet
 
 # The newest operator set of TensorRT 8.2, the last one for the Jetson TX2 (JetPack 4.6).

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.errors import ModelError
-from mobile_centernet.evaluation.detect import Detect, FoundBoxes, torch_detector
+from mobile_centernet.images import to_input
+from mobile_centernet.inference.graph import Detect, FoundBoxes
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.inference.torch import torch_detector
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.preprocessing import to_input
 
 SAME_PEAK = float(CenterNet.stride)
 """Two detections of one class are the same peak when their centres are no further apart, in input pixels.

@@ -17,7 +17,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxscript import ir
 
-from mobile_centernet.export.body import CONVOLUTIONS, Body
+from mobile_centernet.export.subgraph import CONVOLUTIONS, Body
 
 Layout = Literal["tensorrt", "cpu"]
 """Where the int8 graph shall run. They contradict each other: TensorRT takes no zero point but 0, ONNX Runtime's CPU

@@ -12,10 +12,10 @@ from typing import Literal
 
 import torch
 
-from mobile_centernet.edge.runtime import Detector
 from mobile_centernet.errors import UserError
-from mobile_centernet.export.engines import WEAK_TYPING, WORKSPACE_MIB, provide_engine, sha256
-from mobile_centernet.files import write_json
+from mobile_centernet.export.engines import WEAK_TYPING, WORKSPACE_MIB, provide_engine
+from mobile_centernet.files import file_digest, write_json
+from mobile_centernet.inference.onnx import Detector
 
 Mode = Literal["auto", "required", "off"]
 PLAN = "engine_plan.json"
@@ -104,7 +104,7 @@ def _plan(model: Path, report: EngineReport) -> dict[str, object]:
     engine = report.engines.get(model)
     return {
         "onnx": model.name,
-        "onnx_sha256": sha256(model),
+        "onnx_sha256": file_digest(model),
         "precision": precision,
         "engine": engine.name if engine else None,
         "commands": [asdict(command) for command in build_commands(model.name, precision)],

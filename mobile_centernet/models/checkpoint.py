@@ -12,7 +12,7 @@ from torch import Tensor
 from mobile_centernet.errors import ModelError
 from mobile_centernet.files import write_atomically
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 
 PROJECT = "mobile-centernet"
 FORMAT = "1"

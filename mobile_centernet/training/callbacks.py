@@ -7,10 +7,11 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.detect import results_for, torch_detector
-from mobile_centernet.training.detector import DetectorTraining
+from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.training.module import DetectorTraining
 
 Record = dict[str, float]
 

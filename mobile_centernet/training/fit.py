@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from mobile_centernet.data.augment import Augmentation
-from mobile_centernet.data.balance import repeat_factors
 from mobile_centernet.data.convert import Converted
-from mobile_centernet.data.loader import TrainingSamples, labelled_frames, training_loader
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.augment import Augmentation
+from mobile_centernet.data.training.balance import repeat_factors
+from mobile_centernet.data.training.loader import TrainingSamples, labelled_frames, training_loader
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.training.callbacks import History, Record, ScoreEpoch
 from mobile_centernet.training.checkpoints import AtomicCheckpoints
-from mobile_centernet.training.detector import DetectorTraining, Schedule
+from mobile_centernet.training.module import DetectorTraining, Schedule
 
 
 @dataclass(frozen=True, slots=True)

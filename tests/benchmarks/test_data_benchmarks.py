@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from mobile_centernet import codec
-from mobile_centernet.data import augment
-from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap, convert
-from mobile_centernet.data.loader import TrainingSamples
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training import augment
+from mobile_centernet.data.training.loader import TrainingSamples
 from tests.end_to_end.project import copy_project, run
 
 pytestmark = pytest.mark.benchmark
@@ -79,9 +79,9 @@ PREPARE = """
 import json, statistics, sys, time
 from pathlib import Path
 import cv2
-from mobile_centernet.data.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.prepare.prepare import prepare
 
 cv2.setNumThreads(1)
 classes = ClassMap(("vehicle", "pedestrian"), {"car": "vehicle", "person": "pedestrian", "rider": None})
@@ -137,9 +137,9 @@ def measure_in_process(code: str, *folders: Path, **environment: str) -> list[fl
 RSS = """
 import json, multiprocessing, sys, threading
 from pathlib import Path
-from mobile_centernet.data.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.prepare.prepare import prepare
 
 def peak(process):  # not getrusage: what it says begins with the peak of the process that started this one
     lines = Path(f"/proc/{process}/status").read_text().splitlines()

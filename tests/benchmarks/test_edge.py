@@ -15,16 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mobile_centernet.edge.build import build_bundle
-from mobile_centernet.edge.bundle import sign_bundle
-from mobile_centernet.edge.keys import generate_keys, read_private_key
-from mobile_centernet.edge.live import LiveDetector
+from mobile_centernet.agent.live import LiveDetector
+from mobile_centernet.bundle.build import build_bundle
+from mobile_centernet.bundle.bundle import sign_bundle
+from mobile_centernet.bundle.keys import generate_keys, read_private_key
 from mobile_centernet.export.onnx import export_onnx
-from mobile_centernet.models.registry import build_model
-from tests.edge.lab import Lab
-from tests.edge.offers import Bundle
-from tests.file_server import file_server
-from tests.mlflow_servers import RealServer
+from mobile_centernet.models.variants import build_model
+from tests.helpers.file_server import file_server
+from tests.helpers.lab import Lab
+from tests.helpers.mlflow_servers import RealServer
+from tests.helpers.offers import Bundle
 
 pytestmark = pytest.mark.benchmark
 
@@ -75,7 +75,7 @@ def device(bundles: dict[int, Bundle], tmp_path: Path) -> Iterator[Lab]:
 def test_an_idle_agent(device: Lab, row) -> None:
     """The installed command, polling every 5 seconds, which is sixty times as often as by default."""
     device.configure(poll={"interval_s": 5.0}, status={"port": 0})
-    command = [sys.executable, "-m", "mobile_centernet.edge.agent_cli", "--config", str(device.settings), "run"]
+    command = [sys.executable, "-m", "mobile_centernet.agent.cli", "--config", str(device.settings), "run"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         try:
             time.sleep(10)  # it has started, verified what it runs, and polled

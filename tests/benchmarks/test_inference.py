@@ -14,16 +14,16 @@ import onnxruntime
 import pytest
 import torch
 
-from mobile_centernet.commands.bench import onnx_halves
-from mobile_centernet.commands.models import open_model
-from mobile_centernet.edge.graph import INPUT
-from mobile_centernet.evaluation.detect import torch_detector
-from mobile_centernet.export.body import Body
+from mobile_centernet.cli.bench import onnx_halves
 from mobile_centernet.export.calibration import calibrate, float_nodes
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.precision import to_int8
+from mobile_centernet.export.subgraph import Body
+from mobile_centernet.inference.graph import INPUT
+from mobile_centernet.inference.load import open_model
+from mobile_centernet.inference.torch import torch_detector
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 
 pytestmark = pytest.mark.benchmark
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from steps import tracking
-from steps.params import load_params
+from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.tracking import tracking
 from tests.benchmarks.test_training import ours, some_batch
-from tests.mlflow_servers import free_port, hanging_server
+from tests.helpers.mlflow_servers import free_port, hanging_server
 
 pytestmark = pytest.mark.benchmark
 STEPS = 60

@@ -14,9 +14,9 @@ from torch import nn
 from mobile_centernet import codec
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
-from mobile_centernet.training.detector import DetectorTraining, Schedule
+from mobile_centernet.models.variants import build_model
 from mobile_centernet.training.fit import resolve_precision
+from mobile_centernet.training.module import DetectorTraining, Schedule
 
 pytestmark = pytest.mark.benchmark
 

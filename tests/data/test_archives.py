@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mobile_centernet.data.archives import Limits, new_folder, unpack
+from mobile_centernet.data.download.archives import Limits, new_folder, unpack
 from mobile_centernet.errors import DataError
 
 FILES = {"set/images/a.jpg": b"a" * 5000, "set/images/b/c.jpg": random.Random(4).randbytes(3_000_000), "set/empty": b""}
@@ -253,7 +253,7 @@ def test_a_full_disk_leaves_nothing(make: Make, tmp_path: Path) -> None:
     code = f"""
 import resource, sys
 from pathlib import Path
-from mobile_centernet.data.archives import unpack
+from mobile_centernet.data.download.archives import unpack
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
     unpack([Path({str(archive)!r})], Path({str(tmp_path / "out")!r}), progress=False)

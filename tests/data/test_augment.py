@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobile_centernet.data.augment import (
+from mobile_centernet.data.training.augment import (
     Augmentation,
     ignore_mask,
     random_view,
@@ -56,7 +56,7 @@ def test_a_drawn_box_is_where_its_warped_box_says(seed: int, x: int, y: int, w: 
 
 
 def test_the_straight_view_agrees_with_the_resize_of_evaluation() -> None:
-    from mobile_centernet.preprocessing import resize
+    from mobile_centernet.images import resize
 
     rng = np.random.default_rng(0)
     smooth = cv2.GaussianBlur(rng.integers(0, 255, (*FRAME, 3), np.uint8), (0, 0), 4)

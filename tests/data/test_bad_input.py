@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.data.annotations import KINDS
-from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.errors import DataError
 
 CLASSES = ("vehicle", "pedestrian")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobile_centernet.data.balance import ClassShare, class_shares, class_weights, draw, repeat_factors
+from mobile_centernet.data.training.balance import ClassShare, class_shares, class_weights, draw, repeat_factors
 
 
 def test_hand_computed():

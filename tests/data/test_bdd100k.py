@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mobile_centernet.data import bdd100k
 from mobile_centernet.data.annotations import Frame, FrameState, RawSet
-from mobile_centernet.data.bdd100k import read_bdd100k
+from mobile_centernet.data.readers import bdd100k
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.errors import DataError
 
 ATTRIBUTES = {"weather": "rainy", "timeofday": "night", "scene": "highway"}

@@ -12,17 +12,17 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from mobile_centernet.data.check import perceptual
 from mobile_centernet.data.check.checks import NOTES, PROBLEMS, CheckReport, check
-from mobile_centernet.data.check.perceptual import BITS, NEAR, distance, nearest, nearest_earlier, perceptual_hash
-from mobile_centernet.data.check.source import Layout, read_source
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.data.synthetic import write_bdd100k, write_ivslab
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.readers.layouts import Layout, read_source
+from mobile_centernet.data.similarity import perceptual
+from mobile_centernet.data.similarity.perceptual import BITS, NEAR, distance, nearest, nearest_earlier, perceptual_hash
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
-from mobile_centernet.preprocessing import decode_image
+from mobile_centernet.images.opencv import decode_image
+from sample import write_bdd100k, write_ivslab
 
 GOOD = ("vehicle", 10, 5, 40, 30)
 VEHICLES = ClassMap(("vehicle",), {"vehicle": "vehicle"})

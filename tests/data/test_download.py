@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from mobile_centernet.data.download import Patience, download, download_all, look, require_room
-from mobile_centernet.data.remote import Archive, check_address
+from mobile_centernet.data.download.download import Patience, download, download_all, look, require_room
+from mobile_centernet.data.download.remote import Archive, check_address
 from mobile_centernet.errors import DataError, UserError
-from tests.file_server import FileServer, Request, cut, file_server, hang, redirect, status
+from tests.helpers.file_server import FileServer, Request, cut, file_server, hang, redirect, status
 
 CONTENT = np.random.default_rng(4).bytes(3_000_000)
 OTHER = np.random.default_rng(5).bytes(3_000_000)

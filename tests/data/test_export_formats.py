@@ -10,10 +10,10 @@ import yaml
 from pycocotools.coco import COCO
 
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.export_formats import Exported, ExportFormat, export_set
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.store.formats import Exported, ExportFormat, export_set
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
 
 CLASSES = ("vehicle", "bicycle")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.data.annotations import Frame, FrameState, RawSet
-from mobile_centernet.data.ivslab import read_ivslab
+from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.errors import DataError
 
 VIDEO = "1_40_00.mp4"

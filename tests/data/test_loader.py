@@ -11,12 +11,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from mobile_centernet.codec import decode
-from mobile_centernet.data import prepare as prepare_module
-from mobile_centernet.data import store
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
-from mobile_centernet.data.augment import Augmentation
 from mobile_centernet.data.convert import ClassMap, Converted, convert
-from mobile_centernet.data.loader import (
+from mobile_centernet.data.prepare import prepare as prepare_module
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.store import prepared as store
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.augment import Augmentation
+from mobile_centernet.data.training.loader import (
     COPY,
     EpochBatches,
     Sample,
@@ -25,11 +27,9 @@ from mobile_centernet.data.loader import (
     training_loader,
     unlabelled_frames,
 )
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
-from mobile_centernet.preprocessing import decode_image
-from mobile_centernet.training.detector import Schedule
+from mobile_centernet.images.opencv import decode_image
 from mobile_centernet.training.fit import Plan
+from mobile_centernet.training.module import Schedule
 
 INPUT = (96, 160)
 GOLDEN = [[[1, 4, 2], [3, 6, 5]], [[4, 2, 0], [6, 5, 3]]]

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from mobile_centernet.data import prepare as prepare_module
-from mobile_centernet.data import shards
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.journal import Journal
-from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.prepare import prepare as prepare_module
+from mobile_centernet.data.prepare.journal import Journal
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.store import shards
 
 CLASSES = ClassMap(("vehicle",), {"car": "vehicle", "rider": None})
 FRAMES, PER_SHARD, BROKEN = 48, 4, 9

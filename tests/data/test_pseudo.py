@@ -10,11 +10,16 @@ import pytest
 from pycocotools.coco import COCO
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
-from mobile_centernet.data.coco import Document
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.pseudo import FoundObjects, empty_document, pseudo_document, read_pseudo_labels
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.store.coco import Document
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.pseudo_labels import (
+    FoundObjects,
+    empty_document,
+    pseudo_document,
+    read_pseudo_labels,
+)
 from mobile_centernet.errors import DataError
 from mobile_centernet.evaluation.pseudo import confident_objects
 from mobile_centernet.files import write_json as write_document

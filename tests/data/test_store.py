@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mobile_centernet.data import shards
 from mobile_centernet.data.annotations import Action, Box, Finding, Frame, FrameState, RawSet
-from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import fit, prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import fit, prepare
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.store import shards
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
-from mobile_centernet.preprocessing import read_image, resize
+from mobile_centernet.images import read_image, resize
 
 CLASSES = ClassMap(("vehicle", "scooter"), {"car": "vehicle", "motor": "scooter", "rider": None})
 BOXES = {

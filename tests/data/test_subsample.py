@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobile_centernet.data.annotations import Frame, FrameState
-from mobile_centernet.data.check.perceptual import BITS
-from mobile_centernet.data.check.pictures import hash_pictures
-from mobile_centernet.data.subsample import count_near_copies, distinct, split_by_video, subsample
+from mobile_centernet.data.check.inspect import hash_pictures
+from mobile_centernet.data.prepare.subsample import count_near_copies, distinct, split_by_video, subsample
+from mobile_centernet.data.similarity.perceptual import BITS
 from mobile_centernet.errors import DataError
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mobile_centernet.data.annotations import Action, FrameState
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.video import FrameStep, cut_videos
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.readers.video import FrameStep, cut_videos
 from mobile_centernet.errors import DataError
-from mobile_centernet.preprocessing import read_image
+from mobile_centernet.images import read_image
 
 
 def write_video(path: Path, frames: int, rate: float = 30.0) -> Path:

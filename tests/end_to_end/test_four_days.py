@@ -21,7 +21,7 @@ LIMITS = {"min_map50": 0.05, "min_ap50": {"default": 0.05}, "resamples": 300, "m
 # A mirror of the registry as ZenML shows it: stage by version, and how the runs ended.
 LOOK = """
 import json
-from pipelines.environment import prepare_environment
+from pipelines.settings import prepare_environment
 prepare_environment()
 from zenml.client import Client
 client = Client()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from steps.digests import folder_digest
+from mobile_centernet.mlops.lineage import folder_digest
 from tests.end_to_end.project import copy_project, run
 
 MORE = {"train_teacher.model": "hrnet_w16_lite", "train_teacher.pretrain.epochs": 3}
@@ -98,8 +98,8 @@ def processes_in(project: Path) -> list[str]:
 def test_a_second_process_of_a_stage_waits_for_the_first(tmp_path: Path) -> None:
     """As when only the shell between was killed: both would write the same files."""
     hold = (
-        "import time; from steps.alone import alone\n"
-        "with alone('class_weights'): print('held', flush=True); time.sleep(2)"
+        "import time; from steps.__main__ import single_instance\n"
+        "with single_instance('class_weights'): print('held', flush=True); time.sleep(2)"
     )
     with subprocess.Popen([sys.executable, "-c", hold], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout and first.stdout.readline() == "held\n"

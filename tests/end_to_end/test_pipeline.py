@@ -9,9 +9,9 @@ import onnx
 import pytest
 import yaml
 
-from steps.stages import STAGES
-from tests.browser import check_page, open_browser
+from steps.__main__ import STAGES
 from tests.end_to_end.project import GIT_AUTHOR, change, run
+from tests.helpers.browser import check_page, open_browser
 
 
 @pytest.fixture(scope="module")

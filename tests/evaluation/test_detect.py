@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.detect import results_for, torch_detector
+from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.inference.torch import torch_detector
 from mobile_centernet.models.centernet import CenterNetOutput
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 
 SIZES = [(100, 200), (50, 80), (64, 64)]
 

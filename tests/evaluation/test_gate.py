@@ -15,7 +15,7 @@ from mobile_centernet.errors import DataError
 from mobile_centernet.evaluation.bootstrap import ResampledMap50, paired_bootstrap
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.gate import Bounds, Candidate, Check, Facts, Limits, TestSet, decide
-from mobile_centernet.evaluation.gate_page import write_gate_page
+from mobile_centernet.reports.gate_page import write_gate_page
 
 CLASSES = ("vehicle", "pedestrian", "scooter")
 LIMITS = Limits(map50=0.3, ap50={"default": 0.1, "scooter": 0.2}, epsilon=0.01, mib=8, latency_ms=50, unseen=0.5)

@@ -11,7 +11,7 @@ from torch import nn
 
 from mobile_centernet.export.onnx import export_onnx
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 
 CLASSES = ("vehicle", "pedestrian", "scooter", "bicycle")
 SIZE = (96, 128)

@@ -13,8 +13,8 @@ import numpy as np
 import tensorrt_bindings
 
 from mobile_centernet.errors import ModelError
-from mobile_centernet.export.engine_detector import EngineDetector
 from mobile_centernet.export.engines import build_engine
+from mobile_centernet.inference.tensorrt import EngineDetector
 from tests.export.checked_bindings import Answers, CheckedModule, MismatchError
 
 SHAPES = {"image": (1, 3, 96, 128), "boxes": (1, 100, 4), "scores": (1, 100), "labels": (1, 100)}

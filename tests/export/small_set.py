@@ -8,7 +8,7 @@ import numpy as np
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.prepare.prepare import prepare
 
 CLASSES = ("car", "bus")
 PICTURE = (64, 96)

@@ -9,14 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, parser
 
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
+from mobile_centernet.export.accuracy import running
 from mobile_centernet.export.calibration import EQUAL, Method, Trial, balanced_frames, best, calibrate, quantize
-from mobile_centernet.export.measure import running
 from mobile_centernet.export.onnx import read_graph
-from mobile_centernet.preprocessing import to_input
+from mobile_centernet.images import to_input
 from tests.export.small_set import LABELS, small_set
-from tests.export.test_body import SMALL
+from tests.export.test_subgraph import SMALL
 
 SIZE = (96, 128)
 

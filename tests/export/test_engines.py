@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mobile_centernet.errors import ModelError
-from mobile_centernet.export.engines import Origin, provide_engine, sidecar, why_not
+from mobile_centernet.export.engines import provide_engine
+from mobile_centernet.inference.engines import Origin, sidecar, why_not
 
 
 class Builds(ModuleType):

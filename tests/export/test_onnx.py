@@ -18,9 +18,9 @@ from mobile_centernet.codec import decode
 from mobile_centernet.errors import ModelError
 from mobile_centernet.export.onnx import export_onnx
 from mobile_centernet.export.parity import compare
+from mobile_centernet.images import to_input
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
-from mobile_centernet.preprocessing import to_input
+from mobile_centernet.models.variants import build_model
 
 CLASSES = ("vehicle", "pedestrian", "scooter", "bicycle")
 SIZE = (96, 128)
@@ -118,7 +118,7 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
 import sys, torch
 from pathlib import Path
 from mobile_centernet.export.onnx import export_onnx
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 torch.manual_seed(7)
 export_onnx(build_model("hrnet_w16", 1), Path(sys.argv[1]), classes=["car"], input_size=(64, 64))
 """

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mobile_centernet.errors import ModelError
-from mobile_centernet.evaluation.detect import Detect, FoundBoxes
 from mobile_centernet.export.parity import Limits, Parity, compare, compare_detectors, exceeded
+from mobile_centernet.images import read_image
+from mobile_centernet.inference.graph import Detect, FoundBoxes
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.preprocessing import read_image
 
 SIZE = (96, 128)
 BLANK = [np.zeros((96, 128, 3), np.uint8)]

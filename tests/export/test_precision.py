@@ -16,16 +16,16 @@ from onnx import ModelProto, TensorProto, numpy_helper, parser
 from onnx.utils import Extractor
 from onnxruntime.quantization import TensorsData
 
-from mobile_centernet.edge.graph import GraphMetadata
-from mobile_centernet.edge.runtime import Detector
-from mobile_centernet.export.body import CONVOLUTIONS, Body
+from mobile_centernet.export.accuracy import running
 from mobile_centernet.export.calibration import calibrate, float_nodes
-from mobile_centernet.export.measure import running
 from mobile_centernet.export.onnx import read_graph, write_graph
 from mobile_centernet.export.parity import Parity, compare_detectors, compare_found
 from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16, to_int8
-from mobile_centernet.preprocessing import to_input
-from tests.export.test_body import SMALL
+from mobile_centernet.export.subgraph import CONVOLUTIONS, Body
+from mobile_centernet.images import to_input
+from mobile_centernet.inference.graph import GraphMetadata
+from mobile_centernet.inference.onnx import Detector
+from tests.export.test_subgraph import SMALL
 
 SIZE = (96, 128)
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT

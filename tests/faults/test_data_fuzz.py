@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from mobile_centernet.data.annotations import Frame, FrameState, RawSet
-from mobile_centernet.data.bdd100k import read_bdd100k
 from mobile_centernet.data.check.checks import PROBLEMS, CheckReport, check
-from mobile_centernet.data.check.source import read_source
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.readers.layouts import read_source
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
 
 VICTIMS, NEIGHBOURS = 500, 50

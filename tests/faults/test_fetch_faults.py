@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mobile_centernet.data.download import Patience, download
-from mobile_centernet.data.remote import Archive
+from mobile_centernet.data.download.download import Patience, download
+from mobile_centernet.data.download.remote import Archive
 from mobile_centernet.errors import DataError
-from steps.params import load_params
-from steps.refresh import refresh
-from tests.file_server import Fault, FileServer, Request, cut, file_server, redirect, status
+from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.refresh import refresh
+from tests.helpers.file_server import Fault, FileServer, Request, cut, file_server, redirect, status
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDED = random.Random(11)

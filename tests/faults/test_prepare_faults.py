@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.ivslab import read_ivslab
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.store.prepared import PreparedSet
 
 VEHICLES = ClassMap(("vehicle",), {"vehicle": "vehicle"})
 FRAMES, PER_SHARD = 24, 6

@@ -12,7 +12,7 @@ import torch
 from mobile_centernet.errors import UserError
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.training.fit import Fitted
-from steps.training import _refuse_others
+from steps.train import _refuse_others
 from tests.training.small_run import EPOCHS, draw_set, train_and_die, train_fully, train_on_a_full_disk
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 
 
 class Recorder(nn.Module):

@@ -11,7 +11,7 @@ from torch import nn
 from mobile_centernet.errors import ModelError
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 
 CLASSES = ("vehicle", "pedestrian")
 

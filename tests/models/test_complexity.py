@@ -8,7 +8,7 @@ from torch import nn
 
 from mobile_centernet.models.complexity import Complexity, count
 from mobile_centernet.models.deform import DeformConv2d
-from mobile_centernet.models.registry import MODELS, build_model
+from mobile_centernet.models.variants import MODELS, build_model
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mobile_centernet.models.hrnet import HRNet, HRNetSpec
-from mobile_centernet.models.registry import MODELS
+from mobile_centernet.models.variants import MODELS
 
 OFFICIAL = {"hrnet_w16": "pose_hrnet_w16_student", "hrnet_w32": "pose_hrnet_w32_teacher"}
 

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
+from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.errors import ModelError
+from mobile_centernet.files import file_digest
+from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.hrnet import HRNet, HRNetSpec
 from mobile_centernet.models.pretrained import BODY, load_pretrained
-from mobile_centernet.models.registry import MODELS, build_model
-from steps.digests import file_digest
-from steps.params import Params, load_params
-from steps.training import train_teacher
+from mobile_centernet.models.variants import MODELS, build_model
+from steps.train import train_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("vehicle", "pedestrian")

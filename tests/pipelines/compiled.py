@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.environment import prepare_environment
+from pipelines.settings import prepare_environment
 
 prepare_environment()
 

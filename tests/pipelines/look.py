@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pipelines.environment import prepare_environment
+from pipelines.settings import prepare_environment
 
 prepare_environment()
 

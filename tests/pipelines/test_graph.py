@@ -6,7 +6,7 @@ import pytest
 
 from mobile_centernet.errors import UserError
 from pipelines.graph import load_stages, outputs, stage_graph
-from steps.stages import STAGES
+from steps.__main__ import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mobile_centernet.mlops.params import load_params
 from pipelines.preflight import obstacles
 from pipelines.settings import LOCAL
-from steps.params import load_params
 from tests.pipelines.toy import environment, make_toy
 
 

@@ -11,7 +11,8 @@ import pytest
 from tests.pipelines.toy import environment, make_toy, ran, run
 
 STEP = (
-    "import sys; from pipelines.stage import reproduce_stage; print(reproduce_stage(sys.argv[1], remote=True).executed)"
+    "import sys; from pipelines.dvc_step import reproduce_stage; "
+    "print(reproduce_stage(sys.argv[1], remote=True).executed)"
 )
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
 

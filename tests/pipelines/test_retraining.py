@@ -11,9 +11,9 @@ import pytest
 from filelock import FileLock
 
 from pipelines import retraining
+from pipelines.dvc_step import StageFailedError, run_dvc
 from pipelines.retraining import retrain
-from pipelines.runs import RunFailedError
-from pipelines.stage import StageFailedError, run_dvc
+from pipelines.settings import RunFailedError
 from tests.pipelines.toy import environment, make_toy, ran
 
 

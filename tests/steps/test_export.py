@@ -12,17 +12,17 @@ import pytest
 import torch
 import yaml
 
-from mobile_centernet.edge.runtime import Detector
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import load_params
 from mobile_centernet.models.checkpoint import save_model
-from mobile_centernet.models.registry import build_model
-from steps import workspace
+from mobile_centernet.models.variants import build_model
 from steps.__main__ import main
 from steps.export import export
-from steps.params import load_params
 from tests.export.small_set import CLASSES, PICTURE, small_set
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDENT = workspace.STUDENT / workspace.MODEL_FILE
+STUDENT = paths.STUDENT / paths.MODEL_FILE
 ALL = ("fp32", "fp16", "int8", "int8_cpu")
 
 
@@ -31,13 +31,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stages before have left: a prepared set and a student that differs from place to place."""
     root = tmp_path_factory.mktemp("project")
     prepared = small_set(tmp_path_factory.mktemp("set"))
-    shutil.copytree(prepared, root / workspace.PREPARED / "ivslab")
+    shutil.copytree(prepared, root / paths.PREPARED / "ivslab")
     torch.manual_seed(0)
     student = build_model("hrnet_w16_lite", len(CLASSES))
     with torch.no_grad():
         student.heatmap_head.out.weight.mul_(20)
         student.size_head.out.bias.fill_(5)
-    (root / workspace.STUDENT).mkdir(parents=True)
+    (root / paths.STUDENT).mkdir(parents=True)
     save_model(student, root / STUDENT, classes=CLASSES, input_size=PICTURE)
     shutil.copy(ROOT / "dvc.yaml", root)
     return root
@@ -59,7 +59,7 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch, **precisions: dict[str, 
 
 
 def parity(project: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((project / workspace.PARITY).read_text())
+    report: dict[str, Any] = json.loads((project / paths.PARITY).read_text())
     return report
 
 
@@ -74,12 +74,12 @@ def done(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_file_for_every_precision_that_runs_without_this_package(done: Path) -> None:
-    assert sorted(path.name for path in (done / workspace.EXPORT).iterdir()) == [
+    assert sorted(path.name for path in (done / paths.EXPORT).iterdir()) == [
         "engine_plan.json",
         *sorted(f"model.{precision}.onnx" for precision in ALL),
     ]
     for precision in ALL:
-        path = done / workspace.EXPORT / f"model.{precision}.onnx"
+        path = done / paths.EXPORT / f"model.{precision}.onnx"
         onnx.checker.check_model(onnx.load(path), full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         assert [node.name for node in session.get_outputs()] == ["boxes", "scores", "labels"]
@@ -94,7 +94,7 @@ def test_parity_tells_of_every_hop(done: Path) -> None:
         row = report[precision]
         assert row["status"] == "exported" and row["passed"] and row["objections"] == []
         assert row["file"] == f"model.{precision}.onnx"
-        assert row["bytes"] == (done / workspace.EXPORT / row["file"]).stat().st_size
+        assert row["bytes"] == (done / paths.EXPORT / row["file"]).stat().st_size
         assert row["map50_drop"] == pytest.approx(report["torch"]["map50"] - row["map50"])
         assert row["ap50"].keys() == set(CLASSES)
         assert {tensor["tensor"] for tensor in row["tensors"]} == {"boxes", "scores"}
@@ -114,7 +114,7 @@ def test_the_choice_for_int8_is_on_record(done: Path) -> None:
 
 
 def test_the_plan_is_for_the_files_that_tensorrt_takes(done: Path) -> None:
-    plan = json.loads((done / workspace.EXPORT / "engine_plan.json").read_text())
+    plan = json.loads((done / paths.EXPORT / "engine_plan.json").read_text())
     assert plan["status"] == parity(done)["engine"]["status"] == "engine not built: no CUDA device"
     assert [model["onnx"] for model in plan["models"]] == ["model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx"]
     assert parity(done)["engine"]["measured"] == {}
@@ -125,9 +125,9 @@ def test_a_second_run_writes_the_same_bytes(done: Path, made: Path, tmp_path: Pa
         shutil.copytree(made, tmp_path / "again")
         assert run(tmp_path / "again", monkeypatch, fp32={}, fp16={}) == 0
     for precision in ("fp32", "fp16"):
-        name = workspace.EXPORT / f"model.{precision}.onnx"
+        name = paths.EXPORT / f"model.{precision}.onnx"
         assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes()
-    assert not (tmp_path / "again" / workspace.EXPORT / "model.int8.onnx").exists()  # it was not asked for
+    assert not (tmp_path / "again" / paths.EXPORT / "model.int8.onnx").exists()  # it was not asked for
 
 
 @pytest.fixture
@@ -152,10 +152,10 @@ def test_one_that_is_not_required_is_withdrawn(
 ) -> None:
     assert run(project, monkeypatch, fp32={}, fp16={"scores": 1e-9, "required": False}) == 0
     assert "withdrawn" in capsys.readouterr().out
-    assert not (project / workspace.EXPORT / "model.fp16.onnx").exists()
+    assert not (project / paths.EXPORT / "model.fp16.onnx").exists()
     row = parity(project)["fp16"]
     assert (row["status"], row["passed"]) == ("withdrawn", False) and "scores differ" in row["objections"][0]
-    plan = json.loads((project / workspace.EXPORT / "engine_plan.json").read_text())
+    plan = json.loads((project / paths.EXPORT / "engine_plan.json").read_text())
     assert [model["onnx"] for model in plan["models"]] == ["model.fp32.onnx"]
 
 
@@ -166,7 +166,7 @@ def test_model_and_data_of_different_classes_are_one_sentence(
     assert run(project, monkeypatch, fp32={}) == 2
     expected = "expected the classes of data/models/student/model.safetensors, ['bus', 'tram'], found ['car', 'bus']"
     assert capsys.readouterr().err == f"error: export: data/prepared/ivslab: {expected}\n"
-    assert not (project / workspace.EXPORT).exists()
+    assert not (project / paths.EXPORT).exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a model"])

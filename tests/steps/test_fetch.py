@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from mobile_centernet.data.annotations import FrameState
-from mobile_centernet.data.bdd100k import read_bdd100k
-from mobile_centernet.data.ivslab import read_ivslab
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.errors import DataError, UserError
+from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.refresh import refresh
+from mobile_centernet.mlops.sources import Footage, footage_root, read_footage
 from steps.fetch import fetch_bdd100k, fetch_ivslab
-from steps.footage import Footage, footage_root, read_footage
-from steps.params import Params, load_params
-from steps.refresh import refresh
-from tests.file_server import FileServer, file_server, status
+from tests.helpers.file_server import FileServer, file_server, status
 
 ROOT = Path(__file__).resolve().parents[2]
 

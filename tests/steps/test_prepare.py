@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.data.annotations import Frame, FrameState
-from steps.params import Split
+from mobile_centernet.mlops.params import Split
 from steps.prepare import _split
 
 

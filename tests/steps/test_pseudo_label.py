@@ -15,19 +15,19 @@ import yaml
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import UserError
-from mobile_centernet.evaluation.detect import torch_detector
 from mobile_centernet.evaluation.pseudo import confident_objects
+from mobile_centernet.files import file_digest
+from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import load_params
 from mobile_centernet.models.checkpoint import load_model, save_model
-from mobile_centernet.models.registry import build_model
-from steps import workspace
+from mobile_centernet.models.variants import build_model
 from steps.__main__ import main
-from steps.digests import file_digest
-from steps.params import load_params
 from steps.pseudo_label import PSEUDO_LABELS, TEACHERS
-from steps.training import DATA_SETS, PHASE_FILES
+from steps.train import DATA_SETS, PHASE_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT = (64, 96)
@@ -45,9 +45,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frames = [frame(root / "raw", f"{name}-{i}", i, 4 + unlabelled, rng) for i in range(6 + unlabelled)]
         raw = RawSet(root / "raw", tuple(frames), ())
         class_map = ClassMap(CLASSES, {"car": "car", "bus": "bus"})
-        prepare(raw, frames, class_map, root / workspace.PREPARED / name, max_size=INPUT, workers=1, progress=False)
+        prepare(raw, frames, class_map, root / paths.PREPARED / name, max_size=INPUT, workers=1, progress=False)
     weights = {"weights": dict.fromkeys(CLASSES, 1.0)}
-    (root / workspace.CLASS_WEIGHTS).write_text(json.dumps(dict.fromkeys(UNLABELLED, weights)))
+    (root / paths.CLASS_WEIGHTS).write_text(json.dumps(dict.fromkeys(UNLABELLED, weights)))
     for seed, file in enumerate(TEACHERS.values()):
         torch.manual_seed(seed)
         teacher = build_model("hrnet_w16_lite", len(CLASSES))
@@ -100,20 +100,20 @@ def document(project: Path, name: str) -> Any:
 
 def account(project: Path) -> dict[str, Any]:
     """Per phase, what became of the unlabelled frames: mode, frames, used, skipped."""
-    summary = json.loads((project / workspace.STUDENT / "training.json").read_text())
+    summary = json.loads((project / paths.STUDENT / "training.json").read_text())
     return {phase: tuple(summary[phase]["unlabelled"].values())[:4] for phase in DATA_SETS}
 
 
 def best_scores(project: Path, name: str) -> list[float]:
     """The teacher's best score on each unlabelled frame, ascending."""
     teacher = load_model(project / TEACHERS[name])
-    prepared = PreparedSet(project / workspace.PREPARED / name, "train")
+    prepared = PreparedSet(project / paths.PREPARED / name, "train")
     found = confident_objects(prepared, torch_detector(teacher.model), INPUT, score_threshold=0)
     return sorted(float(one.scores.max()) for one in found)
 
 
 def test_each_data_set_is_labelled_by_the_teacher_that_trained_on_it() -> None:
-    expected = {DATA_SETS[phase]: workspace.TEACHER / file for phase, file in PHASE_FILES.items()}
+    expected = {DATA_SETS[phase]: paths.TEACHER / file for phase, file in PHASE_FILES.items()}
     assert dict(TEACHERS) == expected
 
 
@@ -146,7 +146,7 @@ def test_pseudo_the_students_labels_are_the_teachers_boxes(
     printed = capsys.readouterr().out
     assert "bdd100k: 3 unlabelled training frames, mode pseudo: 1 used, 2 skipped" in printed
     assert "data/pseudo_labels/bdd100k.json: nan_box, quarantined: bdd100k-" in printed
-    assert load_model(made / workspace.STUDENT / workspace.MODEL_FILE).classes == CLASSES
+    assert load_model(made / paths.STUDENT / paths.MODEL_FILE).classes == CLASSES
 
 
 @pytest.mark.parametrize(

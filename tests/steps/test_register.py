@@ -8,12 +8,12 @@ import onnxruntime
 import pytest
 
 from mobile_centernet.errors import ModelError
-from steps import workspace
-from steps.digests import file_digest
-from steps.manifest import VersionFiles
+from mobile_centernet.files import file_digest
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.registry.registry import CHALLENGER, Registry, RegistryError, Version
+from mobile_centernet.mlops.registry.version_files import VersionFiles
 from steps.register import register
-from steps.registry import CHALLENGER, Registry, RegistryError, Version
-from tests import registry_project as small
+from tests.helpers import registry_project as small
 
 pytestmark = pytest.mark.usefixtures("registry_project")
 
@@ -25,7 +25,7 @@ def files_of(registry: Registry, version: Version, folder: Path) -> VersionFiles
 def test_a_version_holds_the_exported_bytes_and_leads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = small.write_params("holds")
     exported = small.export_model(small.GOOD, "a").read_bytes()
-    small.write_model(workspace.EXPORT / "model.int8.onnx", small.HALF, "a8")
+    small.write_model(paths.EXPORT / "model.int8.onnx", small.HALF, "a8")
     register(params)
     assert "registered: holds version 1, alias challenger" in capsys.readouterr().out
 
@@ -34,18 +34,18 @@ def test_a_version_holds_the_exported_bytes_and_leads_back(tmp_path: Path, capsy
     assert registry.aliases() == {CHALLENGER: 1}
     expected = {"git_commit", "params_sha256", "bdd100k_sha256", "ivslab_sha256", "teacher_sha256", "student_sha256"}
     assert expected | {"onnx_sha256", "export_sha256", "manifest_sha256", "map50", "measured_on"} <= set(version.tags)
-    assert version.tags["onnx_sha256"] == file_digest(workspace.ONNX_FP32)
+    assert version.tags["onnx_sha256"] == file_digest(paths.ONNX_FP32)
 
     files = files_of(registry, version, tmp_path)
     assert files.model("fp32").read_bytes() == exported
-    assert files.model("int8").read_bytes() == (workspace.EXPORT / "model.int8.onnx").read_bytes()
+    assert files.model("int8").read_bytes() == (paths.EXPORT / "model.int8.onnx").read_bytes()
     assert files.parity == {"fp32": True, "engine": "engine not built"}
     assert files.params["register"]["name"] == "holds"
     assert files.seen.videos == {
         f"{s}/{split}-{i}.mp4" for s in ("bdd100k", "ivslab") for split in ("train", "val") for i in range(12)
     }
     assert len(files.seen.pictures) == 48
-    registration = json.loads(workspace.REGISTRATION.read_text())
+    registration = json.loads(paths.REGISTRATION.read_text())
     assert (registration["name"], registration["version"]) == ("holds", 1)
 
 
@@ -73,12 +73,12 @@ def test_the_same_files_are_the_same_version_and_others_are_not(capsys: pytest.C
     assert "same version 1 already holds this file" in capsys.readouterr().out
     small.export_model(small.HALF, "c")
     register(params)
-    small.write_model(workspace.EXPORT / "model.fp16.onnx", small.HALF, "c16")
+    small.write_model(paths.EXPORT / "model.fp16.onnx", small.HALF, "c16")
     register(params)
     registry = Registry("same")
     assert [version.number for version in registry.versions()] == [1, 2, 3]
     assert registry.aliases() == {CHALLENGER: 3}
-    (workspace.EXPORT / "model.fp16.onnx").unlink()
+    (paths.EXPORT / "model.fp16.onnx").unlink()
     small.export_model(small.GOOD, "c")
     register(params)  # back to the first: dvc checkout of an older commit, say
     assert len(registry.versions()) == 3 and registry.aliases() == {CHALLENGER: 1}
@@ -97,14 +97,14 @@ def test_killed_at_any_point_and_run_again_there_is_one_version(kill_at: int, tm
     params = small.write_params(name)
     small.export_model(small.GOOD, name)
     assert small.ended(small.start(small.register_and_die, kill_at)) == -9
-    assert not workspace.REGISTRATION.exists()
+    assert not paths.REGISTRATION.exists()
     registry = Registry(name)
     assert len(registry.versions()) == (kill_at >= 4)
     register(params)
     (version,) = registry.versions()
     assert registry.aliases() == {CHALLENGER: 1}
-    assert files_of(registry, version, tmp_path).model("fp32").read_bytes() == workspace.ONNX_FP32.read_bytes()
-    assert json.loads(workspace.REGISTRATION.read_text())["version"] == 1
+    assert files_of(registry, version, tmp_path).model("fp32").read_bytes() == paths.ONNX_FP32.read_bytes()
+    assert json.loads(paths.REGISTRATION.read_text())["version"] == 1
 
 
 def test_two_registrations_at_once_make_one_version() -> None:

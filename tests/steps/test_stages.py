@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steps.params import Params, load_params
-from steps.stage import ListedParams, listed_params
-from steps.stages import STAGES, load_stage
+from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.stages import ListedParams, listed_params
+from steps.__main__ import STAGES, load_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -45,7 +45,7 @@ def test_every_listed_section_exists_in_params() -> None:
 @pytest.mark.parametrize("name", list(STAGES))
 def test_a_stage_reads_every_section_that_dvc_lists_for_it(name: str) -> None:
     """The other direction, that it reads no other, is enforced when it runs (ListedParams)."""
-    source = inspect.getsource(import_module(STAGES[name]))
+    source = inspect.getsource(import_module(f"steps.{STAGES[name]}"))
     read = {
         node.attr.rstrip("_")
         for node in ast.walk(ast.parse(source))
@@ -56,7 +56,7 @@ def test_a_stage_reads_every_section_that_dvc_lists_for_it(name: str) -> None:
 
 def test_a_section_that_is_not_listed_cannot_be_read() -> None:
     params = ListedParams(
-        load_params(ROOT / "params.yaml"), "class_weights", listed_params("class_weights", ROOT / "dvc.yaml")
+        load_params(ROOT / "params.yaml"), "class_weights", listed_params(ROOT / "dvc.yaml")["class_weights"]
     )
     assert params.class_weights is not None
     with pytest.raises(AttributeError, match=r"class_weights reads params section .seed., which"):

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
-from mobile_centernet.data.augment import Augmentation
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 from mobile_centernet.training.checkpoints import AtomicCheckpoints
-from mobile_centernet.training.detector import DetectorTraining, Schedule
 from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.module import DetectorTraining, Schedule
 
 INPUT = (64, 96)
 EPOCHS = 3

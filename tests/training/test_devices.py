@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobile_centernet.data import loader
-from mobile_centernet.data.loader import EpochBatches
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training import loader
+from mobile_centernet.data.training.loader import EpochBatches
 from mobile_centernet.errors import UserError
 from mobile_centernet.losses.criterion import Criterion
-from mobile_centernet.models.registry import build_model
+from mobile_centernet.models.variants import build_model
 from mobile_centernet.training.callbacks import Record
-from mobile_centernet.training.detector import Schedule
 from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.module import Schedule
 from tests.training.small_run import INPUT, draw_set
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.models.registry import build_model
-from mobile_centernet.training.detector import Schedule
+from mobile_centernet.models.variants import build_model
 from mobile_centernet.training.fit import Fitted, Plan, fit, resolve_precision
+from mobile_centernet.training.module import Schedule
 from tests.training.small_run import INPUT, draw_set
 
 

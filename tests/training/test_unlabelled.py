@@ -13,18 +13,18 @@ from torch import Tensor
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap, Converted
-from mobile_centernet.data.loader import TrainingSamples, training_loader
-from mobile_centernet.data.prepare import prepare
-from mobile_centernet.data.pseudo import FoundObjects, pseudo_document, read_pseudo_labels
-from mobile_centernet.data.store import PreparedSet
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.loader import TrainingSamples, training_loader
+from mobile_centernet.data.training.pseudo_labels import FoundObjects, pseudo_document, read_pseudo_labels
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.files import write_json
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
-from mobile_centernet.models.registry import build_model
-from mobile_centernet.training.detector import DetectorTraining, Schedule
+from mobile_centernet.models.variants import build_model
 from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.module import DetectorTraining, Schedule
 
 INPUT = (64, 96)
 CLASS_MAP = ClassMap(("car", "bus"), {"car": "car", "bus": "bus"})

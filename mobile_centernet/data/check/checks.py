@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from mobile_centernet.data.annotations import KINDS, Action, Finding, Frame, FrameState
-from mobile_centernet.data.check import duplicates
-from mobile_centernet.data.check.duplicates import Copy
-from mobile_centernet.data.check.perceptual import NEAR
-from mobile_centernet.data.check.pictures import Seen, look_at_all
-from mobile_centernet.data.check.source import Source
+from mobile_centernet.data.annotations import KINDS, Action, Finding, Frame, FrameState, normalise
+from mobile_centernet.data.check.inspect import Seen, look_at_all
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.reading import normalise
+from mobile_centernet.data.readers.layouts import Source
+from mobile_centernet.data.similarity import duplicates
+from mobile_centernet.data.similarity.duplicates import Copy
+from mobile_centernet.data.similarity.perceptual import NEAR
 from mobile_centernet.errors import DataError
 
 PROBLEMS: Mapping[str, str] = {

@@ -1,0 +1,139 @@
+"""`mobile-centernet-edge`: the agent on a device. Exit codes: 0 done; 1 the offered release was not taken; 2 an error
+that the user can mend; 11 another agent works in the same folder."""
+
+import json
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from mobile_centernet import __version__
+from mobile_centernet.agent.config import load_config
+from mobile_centernet.bundle.errors import ConfigError, LockedError
+from mobile_centernet.errors import UserError
+
+CONFIG = Path("/etc/mobile-centernet/edge.toml")
+NOT_TAKEN, USER_ERROR, LOCKED = 1, 2, 11
+
+
+class Commands(click.Group):
+    """Every command's UserError becomes one sentence on stderr."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(LOCKED if isinstance(error, LockedError) else USER_ERROR)
+
+
+@click.group(cls=Commands)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=CONFIG,
+    show_default=True,
+    envvar="MOBILE_CENTERNET_EDGE_CONFIG",
+    help="The agent's settings.",
+)
+@click.option("--verbose", is_flag=True, help="Also say that nothing is new.")
+@click.pass_context
+def main(ctx: click.Context, config: Path, verbose: bool) -> None:
+    """Keep this device on the release that an alias of the model registry names (docs/edge.md)."""
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    ctx.obj = config
+
+
+@main.command()
+@click.pass_obj
+def run(config: Path) -> None:
+    """Follow the alias until stopped (SIGTERM or Ctrl-C)."""
+    from mobile_centernet.agent.agent import Agent
+    from mobile_centernet.agent.follow import follow
+    from mobile_centernet.agent.status import served
+
+    settings = load_config(config)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    agent = Agent(settings, stop=stop)
+    with agent.store.locked(), served(settings.status.port, agent.status):
+        follow(agent, stop)
+
+
+@main.command()
+@click.option("--forget-refusals", is_flag=True, help="Also try what was refused before.")
+@click.pass_context
+def once(ctx: click.Context, forget_refusals: bool) -> None:
+    """Check once, take what is new and good, and end."""
+    from mobile_centernet.agent.agent import Agent
+
+    agent = Agent(load_config(ctx.obj))
+    with agent.store.locked():
+        agent.start()
+        if forget_refusals:
+            agent.forget_refusals()
+        agent.poll()
+    click.echo(_summary(json.loads(agent.status().to_json())))
+    ctx.exit(NOT_TAKEN if agent.problem else 0)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="status.json as it is.")
+@click.pass_obj
+def status(config: Path, as_json: bool) -> None:
+    """Show what the agent said last, whether it runs or not."""
+    from mobile_centernet.agent.status import STATUS
+
+    path = load_config(config).paths.root / STATUS
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected the status that an agent wrote, found none ({error})") from error
+    click.echo(text if as_json else _summary(document), nl=not as_json)
+
+
+@main.command()
+@click.pass_context
+def rollback(ctx: click.Context) -> None:
+    """Go back to the release before this one, with its self-test and health window, and refuse the present one.
+
+    A running agent does it within a second; where none runs, this command does.
+    """
+    from mobile_centernet.agent.agent import Agent
+    from mobile_centernet.agent.follow import ask_for_rollback
+
+    settings = load_config(ctx.obj)
+    agent = Agent(settings)
+    try:
+        with agent.store.locked():
+            agent.start()
+            agent.rollback()
+    except LockedError:
+        ask_for_rollback(settings.paths.root)
+        click.echo("asked the running agent to roll back: mobile-centernet-edge status")
+        return
+    click.echo(_summary(json.loads(agent.status().to_json())))
+    ctx.exit(NOT_TAKEN if agent.problem else 0)
+
+
+def _summary(status: dict[str, object]) -> str:
+    lines = [f"{name:<9} {_named(status.get(name))}" for name in ("release", "previous", "offered")]
+    lines += [f"{name:<9} {status.get(name)}" for name in ("state", "since")]
+    return "\n".join([*lines, f"problem   {status.get('problem') or 'none'}"])
+
+
+def _named(release: object) -> str:
+    if not isinstance(release, dict):
+        return "none"
+    return f"{release['release']} (version {release['version']}, {release['digest'][:12]})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The agent's settings: one TOML file, checked as a whole before anything starts."""
+
+import math
+import re
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from mobile_centernet.bundle.errors import ConfigError
+from mobile_centernet.inference.graph import PRECISIONS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # JetPack 6
+    import tomli as tomllib
+
+DEVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PROVIDERS = ("auto", "tensorrt", "cuda", "cpu")
+
+
+def _setting(
+    expected: str,
+    holds: Callable[[Any], object],
+    default: object = MISSING,
+    factory: Callable[[], object] | None = None,
+) -> Any:
+    """A field with its rule; `expected` says the rule in words."""
+    rule = {"expected": expected, "holds": holds}
+    return field(default_factory=factory, metadata=rule) if factory else field(default=default, metadata=rule)
+
+
+def _seconds(default: float, least: float = 0.0) -> Any:
+    return _setting(f"seconds from {least:g}", lambda value: least <= value < math.inf, default)
+
+
+def _is_address(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+
+
+@dataclass(frozen=True)
+class RegistrySettings:
+    """Where releases come from. Credentials come from MLFLOW_TRACKING_USERNAME and _PASSWORD, _TOKEN, or ~/.netrc."""
+
+    url: str = _setting("http:// or https:// and a host, without a password", _is_address)
+    model: str = _setting("a model's name", bool)
+    alias: str = _setting("an alias", bool, "champion")
+    report: bool = _setting("true or false", lambda _: True, False)
+    timeout_s: float = _seconds(10.0, 0.1)  # for an answer; a download must bring 1 KiB a second over this time
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """What this device is. `name` appears in reports; `profile` chooses the latency budget of a release."""
+
+    name: str = _setting(
+        "1 to 64 letters, digits, _ or -",
+        DEVICE_NAME.fullmatch,
+        factory=lambda: re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "device",
+    )
+    profile: str = _setting("a profile", bool, "default")
+    precision: str = _setting(", ".join(PRECISIONS), lambda value: value in PRECISIONS, "fp32")
+    provider: str = _setting(", ".join(PROVIDERS), lambda value: value in PROVIDERS, "auto")
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """Relative ones start at the file's folder. `root` is the agent's own; trusted keys are .pub files or folders."""
+
+    root: Path = _setting("a folder", lambda _: True)  # noqa: RUF009
+    trusted: tuple[Path, ...] = _setting("at least one", bool)
+    revoked: Path | None = _setting("a file", lambda _: True, None)  # noqa: RUF009
+
+
+@dataclass(frozen=True)
+class PollSettings:
+    """How often the registry is asked: every `interval_s`, more or less `jitter` of it; failures double the wait."""
+
+    interval_s: float = _seconds(300.0, 0.01)
+    jitter: float = _setting("a share 0..1", lambda value: 0 <= value <= 1, 0.2)
+    longest_s: float = _seconds(3600.0, 0.01)
+
+
+@dataclass(frozen=True)
+class HealthSettings:
+    """When a new release stays: the application's heartbeat names it within `start_s`, then for `window_s` without a
+    gap longer than `gap_s` and with at most `restarts` new processes."""
+
+    window_s: float = _seconds(60.0)
+    start_s: float = _seconds(60.0, 0.01)
+    gap_s: float = _seconds(10.0, 0.01)
+    restarts: int = _setting("a number from 0", lambda value: value >= 0, 1)
+
+
+@dataclass(frozen=True)
+class ProofSettings:
+    """The self-test, in a process of its own. `command` replaces it: its arguments are those of the default."""
+
+    command: tuple[str, ...] = _setting("a command", lambda _: True, ())
+    timeout_s: float = _seconds(3600.0, 0.1)  # TensorRT builds for minutes
+    runs: int = _setting("a number from 1", lambda value: value >= 1, 20)
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """Space on the disk that a download must leave free."""
+
+    keep_free_mb: float = _setting("megabytes from 0", lambda value: value >= 0, 64.0)
+
+
+@dataclass(frozen=True)
+class StatusSettings:
+    """`port`: where /status and /metrics are served on 127.0.0.1; 0 serves nothing."""
+
+    port: int = _setting("a port 0..65535", lambda value: 0 <= value <= 65535, 0)
+
+
+@dataclass(frozen=True)
+class Config:
+    registry: RegistrySettings
+    paths: PathSettings
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    poll: PollSettings = field(default_factory=PollSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
+    proof: ProofSettings = field(default_factory=ProofSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    status: StatusSettings = field(default_factory=StatusSettings)
+
+
+SECTIONS: dict[str, type] = {
+    "registry": RegistrySettings,
+    "paths": PathSettings,
+    "device": DeviceSettings,
+    "poll": PollSettings,
+    "health": HealthSettings,
+    "proof": ProofSettings,
+    "store": StoreSettings,
+    "status": StatusSettings,
+}
+
+T = TypeVar("T")
+
+
+def load_config(path: Path) -> Config:
+    """Raises ConfigError, naming the file and the setting, for the first thing that is not as it must be."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: expected the agent's settings, but it cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML: {error}") from error
+    _known(document, SECTIONS, str(path))
+    folder = path.resolve().parent
+    return Config(
+        **{name: _section(kind, document.get(name, {}), f"{path}: {name}", folder) for name, kind in SECTIONS.items()}
+    )
+
+
+def _section(kind: type[T], values: object, where: str, folder: Path) -> T:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a section [{where.rpartition(' ')[2]}], found {values!r}")
+    settings = {setting.name: setting for setting in fields(kind)}  # type: ignore[arg-type]
+    _known(values, settings, where)
+    taken = {}
+    for name, setting in settings.items():
+        if name in values:
+            taken[name] = _value(setting.type, values[name], f"{where}.{name}", folder)
+        elif setting.default is MISSING and setting.default_factory is MISSING:
+            raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found nothing")
+    made = kind(**taken)
+    for name, setting in settings.items():
+        if not setting.metadata["holds"](getattr(made, name)):
+            raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found {getattr(made, name)!r}")
+    return made
+
+
+def _known(values: Mapping[str, object], known: Mapping[str, object], where: str) -> None:
+    if unknown := sorted(set(values) - set(known)):
+        raise ConfigError(f"{where}: expected {', '.join(known)}, found {', '.join(unknown)}")
+
+
+def _value(kind: object, value: object, where: str, folder: Path) -> object:
+    """`value` as the field wants it: whole numbers do for float, texts for paths; True is no number."""
+    if kind == Path or kind == (Path | None):
+        return folder / Path(_typed(value, str, where)).expanduser()
+    if kind == tuple[Path, ...]:
+        return tuple(folder / Path(_typed(entry, str, where)).expanduser() for entry in _typed(value, list, where))
+    if kind == tuple[str, ...]:
+        return tuple(_typed(entry, str, where) for entry in _typed(value, list, where))
+    if kind is float and type(value) is int:
+        return float(value)
+    assert isinstance(kind, type)  # noqa: S101  # of the fields above
+    return _typed(value, kind, where)
+
+
+def _typed(value: object, kind: type[T], where: str) -> T:
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: expected {kind.__name__}, found {type(value).__name__} {value!r}")
+    return value

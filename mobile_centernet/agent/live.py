@@ -1,0 +1,117 @@
+"""A detector that follows the agent: it changes to each new release between two frames, without a pause."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.agent.device import Device
+from mobile_centernet.agent.health import Heartbeat
+from mobile_centernet.agent.install import read_manifest
+from mobile_centernet.agent.store import Store
+from mobile_centernet.bundle.golden import Found
+from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.errors import ModelError, UserError
+from mobile_centernet.inference.onnx import AUTO, Detector
+from mobile_centernet.inference.stream import Detections, detect_stream
+
+log = logging.getLogger("mobile-centernet-edge")
+
+
+class Release:
+    """A release with its model loaded and warm. Raises UserError or OSError where it does not load."""
+
+    def __init__(self, store: Store, digest: str, precision: str, provider: str, threads: int | None) -> None:
+        folder = store.folder(digest)
+        self.digest = digest
+        self.manifest: Manifest = read_manifest(folder)
+        if precision not in self.manifest.variants:
+            raise ModelError(f"{folder}: expected a variant {precision}, found {', '.join(self.manifest.variants)}")
+        model = self.manifest.variants[precision].model
+        engine = store.engine(Device.here().engine_key(precision, self.manifest.files[model].sha256))
+        self.detector = Detector(folder / model, threads, provider, engine if engine.is_dir() else None)
+        self.detector.warm_up()
+
+
+class LiveDetector:
+    """Detects with whatever `current` leads to, and beats for it. Use it in a `with`.
+
+    A new release is loaded and warmed in a thread while the old one goes on; the next frame runs on it. One that does
+    not load is logged, the old one stays, and without its heartbeat the agent goes back. `release` is the one that the
+    last frame ran on. Raises ModelError at the beginning where there is no release yet.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        precision: str = "fp32",
+        provider: str = AUTO,
+        threads: int | None = None,
+        look_every_s: float = 0.5,
+        beat_every_s: float = 1.0,
+    ) -> None:
+        """`root`: the agent's folder. `precision` and `provider` as in its settings; `threads` as `Detector`'s."""
+        self._store = Store(root)
+        self._settings = (precision, provider, threads)
+        self._look_every_s, self._beat_every_s = look_every_s, beat_every_s
+        self._heart = Heartbeat(root)
+        self._beaten = (0.0, "")
+        digest = self._store.pointed()
+        if digest is None:
+            raise ModelError(f"{root}: expected a release, found none yet: mobile-centernet-edge status")
+        self.release = self._newest = Release(self._store, digest, *self._settings)
+        self._end = threading.Event()
+        self._follower = threading.Thread(target=self._follow, name="releases", daemon=True)
+
+    def __enter__(self) -> "LiveDetector":
+        self._follower.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._follower.join()
+
+    def detect(self, image: NDArray[np.uint8]) -> Found:
+        """As `Detector.detect`, on the newest release; a frame that was detected on is a heartbeat."""
+        self.release = self._newest
+        found = self.release.detector.detect(image)
+        self._beat()
+        return found
+
+    def detect_stream(self, frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True) -> Iterator[Detections]:
+        """As `Detector.detect_stream`; `release` is the one of the frame that was yielded last."""
+        return detect_stream(self.detect, frames, drop_late=drop_late)
+
+    def _beat(self) -> None:
+        """At once for a new release, then now and then. A disk that refuses must not stop the frames."""
+        now, (last, digest) = time.monotonic(), self._beaten
+        if digest == self.release.digest and now - last < self._beat_every_s:
+            return
+        try:
+            self._heart.beat(self.release.digest)
+        except OSError as error:
+            log.warning("no heartbeat: %s", error)
+        self._beaten = (now, self.release.digest)
+
+    def _follow(self) -> None:
+        failed = None
+        while not self._end.wait(self._look_every_s):
+            digest = self._store.pointed()
+            if digest in (None, self._newest.digest, failed):
+                continue
+            try:
+                self._newest = Release(self._store, digest, *self._settings)
+            except (UserError, OSError) as error:
+                log.error("release %s does not load, the old one stays: %s", digest[:12], error)
+                failed = digest
+            else:
+                failed = None
+                log.info("release %d from now on", self._newest.manifest.release)

@@ -1,0 +1,119 @@
+"""What the agent says about itself: a JSON file, and the same on a loopback address, also for Prometheus."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+from mobile_centernet.agent.states import Event, State
+from mobile_centernet.bundle.errors import ConfigError
+
+STATUS = "status.json"
+
+
+@dataclass(frozen=True)
+class Status:
+    """release, previous, trial: {digest, version, release} or None. Times are the device's clock in UTC.
+
+    problem: why the offered release does not run here, or the registry was not reached; None when all is well.
+    events:  how often each state has ended with each event since the agent started, as "checking: failed"
+    """
+
+    device: str
+    profile: str
+    alias: str
+    state: str
+    since: str
+    release: dict[str, object] | None
+    previous: dict[str, object] | None
+    trial: dict[str, object] | None
+    offered: dict[str, object] | None
+    problem: str | None
+    failures: int
+    last_check: str | None
+    proof: dict[str, object] | None
+    events: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return f"{json.dumps(asdict(self), indent=2)}\n"
+
+
+def event_key(state: State, event: Event) -> str:
+    return f"{state.value}: {event.value}"
+
+
+def metrics(status: Status) -> str:
+    """Prometheus' text format 0.0.4."""
+    lines = ["# HELP mobile_centernet_edge_state 1 for the agent's state.", "# TYPE mobile_centernet_edge_state gauge"]
+    lines += [f'mobile_centernet_edge_state{{state="{s.value}"}} {int(s.value == status.state)}' for s in State]
+    gauges = {
+        "release": ("Number of the committed release, 0 for none.", _number(status.release)),
+        "trial_release": ("Number of the release on trial, 0 for none.", _number(status.trial)),
+        "failures": ("Checks and downloads that failed in a row.", status.failures),
+        "problem": ("1 while there is a problem; /status says which.", int(status.problem is not None)),
+        "latency_ms": ("Median of the last self-test, 0 for none.", (status.proof or {}).get("latency_ms", 0)),
+    }
+    for name, (what, value) in gauges.items():
+        full = f"mobile_centernet_edge_{name}"
+        lines += [f"# HELP {full} {what}", f"# TYPE {full} gauge", f"{full} {value}"]
+    full = "mobile_centernet_edge_events_total"
+    lines += [f"# HELP {full} How often each state ended with each event.", f"# TYPE {full} counter"]
+    for key, count in sorted(status.events.items()):
+        state, _, event = key.partition(": ")
+        lines.append(f'{full}{{state="{state}",event="{event}"}} {count}')
+    return "\n".join(lines) + "\n"
+
+
+def write_status(root: Path, status: Status) -> None:
+    """Replace the file; it is not pushed to the disk, because losing it costs nothing. OSError where it cannot be."""
+    temporary = root / f".{STATUS}.tmp"
+    temporary.write_text(status.to_json(), encoding="utf-8")
+    temporary.replace(root / STATUS)
+
+
+@contextmanager
+def served(port: int, status: Callable[[], Status]) -> Iterator[int]:
+    """Serve /status and /metrics on 127.0.0.1; 0 serves nothing. Yields the port. Raises ConfigError if it is taken."""
+    if port == 0:
+        yield 0
+        return
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(status))
+    except OSError as error:
+        raise ConfigError(f"status.port: expected a free port, but {port} cannot be used ({error.strerror})") from error
+    with server:
+        Thread(target=server.serve_forever, name="status", daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def _handler(status: Callable[[], Status]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_GET(self) -> None:
+            if self.path == "/status":
+                self._answer(status().to_json(), "application/json")
+            elif self.path == "/metrics":
+                self._answer(metrics(status()), "text/plain; version=0.0.4; charset=utf-8")
+            else:
+                self.send_error(404)
+
+        def _answer(self, text: str, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+def _number(release: dict[str, object] | None) -> object:
+    return release["release"] if release else 0

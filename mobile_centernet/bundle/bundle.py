@@ -1,0 +1,139 @@
+"""A bundle: one file that holds a release, and the only way to write, sign and verify it.
+
+    manifest.json                    what the release is; pins every file below by size and SHA-256
+    signatures/KEY_ID.pem and .sig   a public key and its signature over the bytes of manifest.json; several may sign
+    MODEL_CARD.md golden/fp32.json golden/000.png model.fp32.onnx ...    in the order of their names
+
+Verifying takes nothing on trust: the manifest is read only behind a signature by a trusted key, and every other byte
+of the file must be what the manifest, the signatures and the one possible tar form make it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mobile_centernet.bundle.errors import BundleError, StorageError
+from mobile_centernet.bundle.keys import TrustedKeys
+from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
+from mobile_centernet.bundle.signatures import (
+    MAX_PEM,
+    MAX_SIGNATURES,
+    SIGNATURE_BYTES,
+    Signatures,
+    add_signature,
+    check_signatures,
+    signature_files,
+)
+from mobile_centernet.bundle.tar import END, Reader, pack
+from mobile_centernet.files import write_atomically
+
+MAX_MANIFEST = 1 << 20
+
+Keep = Callable[[str, Iterable[bytes]], None]
+"""Takes the name and all pieces of a member; what it raises stops the reading."""
+
+
+def verify_bundle(path: Path, trusted: TrustedKeys) -> Manifest:
+    """The manifest of a bundle that is whole and signed by a trusted, unrevoked key; BundleError for any other."""
+    with open_bundle(path) as file:
+        return walk(file, path, trusted, discard)[0]
+
+
+def inspect_bundle(path: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest, and the ids of the keys that signed it, trusted or not: to look at, not to run.
+
+    Raises BundleError for a damaged bundle.
+    """
+    with open_bundle(path) as file:
+        manifest, signatures = walk(file, path, None, discard)
+        return manifest, tuple(signatures)
+
+
+def sign_bundle(path: Path, private_key: Ed25519PrivateKey) -> str:
+    """Add a signature to a bundle, atomically; returns the key id. Signing again with the same key changes nothing.
+
+    Raises BundleError for a damaged bundle, which is never signed, or one that cannot be written.
+    """
+    with open_bundle(path) as file:
+        content = file.read()
+    manifest, signatures = walk(BytesIO(content), path, None, discard)
+    signed = manifest.to_bytes()
+    files = content[len(pack([(MANIFEST, signed), *signature_files(signatures)])) :]
+    identity = add_signature(signatures, signed, private_key, str(path))
+    _write(path, pack([(MANIFEST, signed), *signature_files(signatures)]) + files)
+    return identity
+
+
+def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Write an unsigned bundle, atomically. `files` are those that the manifest names; `edge.build` sees to that."""
+    _write(path, pack([(MANIFEST, manifest.to_bytes()), *sorted(files.items())]) + END)
+
+
+def open_bundle(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise StorageError(f"{path}: expected a bundle, but it cannot be read ({error.strerror})") from error
+
+
+def walk(file: IO[bytes], path: Path, trusted: TrustedKeys | None, keep: Keep) -> tuple[Manifest, Signatures]:
+    """Read every byte once and in order, and hand each member to `keep` once its place and size are known to be right.
+
+    `trusted` None asks for no trusted signature, but for all the rest. Raises BundleError, naming `path`. Only when
+    this returns has the last member been checked.
+    """
+    reader = Reader(file, path)
+    signed = reader.read(MANIFEST, MAX_MANIFEST)
+    signatures: Signatures = {}
+    while reader.peek()[0].startswith(SIGNATURES):
+        _read_signature(reader, signatures, path)
+    check_signatures(signed, signatures, trusted, str(path))
+    manifest = Manifest.from_bytes(signed, f"{path}: {MANIFEST}")
+    for name, content in ((MANIFEST, signed), *signature_files(signatures)):
+        keep(name, [content])
+    for name in sorted(manifest.files):
+        found, size = reader.peek()
+        if found != name:
+            raise BundleError(f"{path}: expected {name} as its next member, found {found}")
+        keep(name, checked(reader.chunks(), size, manifest, name, str(path)))
+    if not reader.at_end():
+        raise BundleError(f"{path}: expected no members but those of its manifest, found {reader.peek()[0]}")
+    return manifest, signatures
+
+
+def checked(pieces: Iterable[bytes], size: int, manifest: Manifest, name: str, where: str) -> Iterator[bytes]:
+    """Pass on the pieces of a file; raises BundleError at once for a wrong `size`, at the end for wrong contents."""
+    pinned = manifest.files[name]
+    if size != pinned.bytes:
+        raise BundleError(f"{where}: {name}: expected {pinned.bytes} bytes, found {size}")
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != pinned.sha256:
+        raise BundleError(f"{where}: {name}: expected SHA-256 {pinned.sha256}, found {digest.hexdigest()}")
+
+
+def discard(_name: str, pieces: Iterable[bytes]) -> None:
+    """Read to the end, so that the checks run, and keep nothing."""
+    for _ in pieces:
+        pass
+
+
+def _read_signature(reader: Reader, signatures: Signatures, path: Path) -> None:
+    identity = reader.peek()[0].removeprefix(SIGNATURES).removesuffix(".pem")
+    if identity <= max(signatures, default="") or len(signatures) == MAX_SIGNATURES:
+        raise BundleError(f"{path}: expected at most {MAX_SIGNATURES} signatures in the order of their key ids")
+    pem = reader.read(f"{SIGNATURES}{identity}.pem", MAX_PEM)
+    signatures[identity] = (pem, reader.read(f"{SIGNATURES}{identity}.sig", SIGNATURE_BYTES))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written ({error.strerror})") from error

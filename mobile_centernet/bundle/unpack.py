@@ -1,0 +1,94 @@
+"""A release on a device: a verified bundle's files in a folder."""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mobile_centernet.bundle.bundle import Keep, checked, discard, open_bundle, walk
+from mobile_centernet.bundle.errors import BundleError, StorageError
+from mobile_centernet.bundle.keys import TrustedKeys
+from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
+from mobile_centernet.bundle.signatures import Signatures, check_signatures, signature_files
+from mobile_centernet.files import sync_folder
+
+_CHUNK = 1 << 20
+
+
+def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
+    """Verify a bundle and unpack it into the new `folder`, which appears whole or not at all, also after a crash.
+
+    It is filled beside its place under the name `.NAME.partial`; what a crash left there is removed first, so only
+    one process may unpack to a place. What is written is what was verified: the file is read once.
+    Raises BundleError when verification fails or `folder` exists, StorageError when the disk refuses.
+    """
+    if os.path.lexists(folder):
+        raise BundleError(f"{folder}: expected a folder that is not there yet")
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        with open_bundle(path) as file:
+            manifest, _ = walk(file, path, trusted, _saver(partial))
+        for inside in (*(entry for entry in partial.iterdir() if entry.is_dir()), partial):
+            sync_folder(inside)
+        partial.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise StorageError(f"{folder}: the bundle cannot be unpacked there ({error.strerror})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def verify_folder(folder: Path, trusted: TrustedKeys) -> Manifest:
+    """What `verify_bundle` checks, for a folder that `extract` made: disks rot, and keys are revoked later."""
+    try:
+        found = set(_files(folder))
+        signed = (folder / MANIFEST).read_bytes()
+        signatures = _signatures(folder, found)
+        check_signatures(signed, signatures, trusted, str(folder))
+        manifest = Manifest.from_bytes(signed, str(folder / MANIFEST))
+        for name in sorted(manifest.files):
+            _check_file(folder, manifest, name)
+    except OSError as error:
+        raise BundleError(f"{folder}: expected a whole release, but {error.filename}: {error.strerror}") from error
+    extra = found - {MANIFEST, *manifest.files, *(name for name, _ in signature_files(signatures))}
+    if extra:
+        raise BundleError(f"{folder}: expected no files but those of its manifest, found {', '.join(sorted(extra))}")
+    return manifest
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for entry in folder.rglob("*"):
+        mode = entry.lstat().st_mode
+        if stat.S_ISREG(mode):
+            yield entry.relative_to(folder).as_posix()
+        elif not stat.S_ISDIR(mode):
+            raise BundleError(f"{entry}: expected a plain file, found a link or a device")
+
+
+def _signatures(folder: Path, found: Iterable[str]) -> Signatures:
+    pems = (folder / name for name in sorted(found) if name.startswith(SIGNATURES) and name.endswith(".pem"))
+    return {pem.stem: (pem.read_bytes(), pem.with_suffix(".sig").read_bytes()) for pem in pems}
+
+
+def _check_file(folder: Path, manifest: Manifest, name: str) -> None:
+    with (folder / name).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        discard(name, checked(iter(lambda: file.read(_CHUNK), b""), size, manifest, name, str(folder)))
+
+
+def _saver(folder: Path) -> Keep:
+    def save(name: str, pieces: Iterable[bytes]) -> None:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("xb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+
+    return save

@@ -1,0 +1,1 @@
+"""`mobile-centernet`, a command a file."""

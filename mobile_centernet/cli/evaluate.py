@@ -1,0 +1,135 @@
+"""`mobile-centernet evaluate`: mAP@0.5 of any model file on any labelled set."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+from tqdm import tqdm
+
+from mobile_centernet.data.annotations import FrameState
+from mobile_centernet.data.readers.labelled import EvaluationSet, Mappings, read_set
+from mobile_centernet.errors import DataError, UserError
+from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
+from mobile_centernet.inference.load import OpenModel, open_model
+
+SOME_FAILED = 3
+UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "unreadable_label"})
+"""Findings that cost a whole frame."""
+
+
+def evaluate(
+    model: str,
+    data: Path,
+    split: str | None,
+    images: Path | None,
+    mappings: Sequence[str],
+    unmapped: Any,
+    threads: int | None,
+    as_json: bool,
+) -> int:
+    """Print the table, or the same as JSON. Returns 3 when some frames could not be read, else 0.
+
+    Every detection counts, whatever its score; unlabelled frames are left out. Raises UserError where the model or the
+    data cannot be used, or they do not fit each other.
+    """
+    # What OpenCV prints about a broken picture, our own error says in one sentence.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if not data.exists():
+        raise DataError(f"{data}: expected a data set, found nothing")
+    with open_model(model, threads=threads) as opened:
+        frames = read_set(data, opened.classes, split, images, _mappings(mappings), unmapped)
+        truth, results, errors = detect_all(opened, frames)
+        if not truth["images"] and errors:
+            raise DataError(
+                f"{frames.name}: no frame could be read, of {len(errors)} tried; first {errors[0]['error']}"
+            )
+        measured = evaluate_map50(truth, results, opened.classes)
+        document = _document(opened, frames, measured, errors)
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _table(document))
+    lost = [f"{row['file_name']}: {row['error']}" for row in document["errors"]]
+    for line in lost[:3] if not as_json else ():
+        click.echo(f"left out: {line}", err=True)
+    if len(lost) > 3 and not as_json:
+        click.echo(f"… {len(lost) - 3} more: --json", err=True)
+    return SOME_FAILED if lost else 0
+
+
+def detect_all(
+    model: OpenModel, frames: EvaluationSet
+) -> tuple[dict[str, Any], list[CocoResult], list[dict[str, str]]]:
+    """The truth and the detections of all frames of which something is known, as COCO has them, and what failed."""
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(model.classes)]
+    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
+    results: list[CocoResult] = []
+    errors: list[dict[str, str]] = []
+    for number, frame in enumerate(tqdm(frames.frames, "evaluating", unit="frame", disable=None), start=1):
+        try:
+            image = frame.read()
+        except DataError as error:
+            errors.append({"file_name": frame.name, "error": str(error)})
+            continue
+        state, annotations = frame.annotate((image.shape[0], image.shape[1]))
+        if state is FrameState.UNLABELLED:
+            continue
+        truth["images"].append({"id": number, "file_name": frame.name})
+        truth["annotations"] += [annotation | {"image_id": number} for annotation in annotations]
+        boxes, scores, labels = model.detect(image)
+        for (x1, y1, x2, y2), score, label in zip(
+            boxes.astype("float64").tolist(), scores.tolist(), labels.tolist(), strict=True
+        ):
+            bbox = [x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0)]
+            results.append({"image_id": number, "category_id": label + 1, "bbox": bbox, "score": score})
+    return truth, results, errors
+
+
+def _mappings(texts: Sequence[str]) -> Mappings:
+    pairs = [text.partition("=") for text in texts]
+    for category, sign, _ in pairs:
+        if not category or not sign:
+            raise UserError(f"--map: expected CATEGORY=CLASS, or CATEGORY= to drop one, found {category + sign!r}")
+    return {category: name or None for category, _, name in pairs}
+
+
+def _document(
+    model: OpenModel, frames: EvaluationSet, measured: MapResult, errors: list[dict[str, str]]
+) -> dict[str, Any]:
+    lost = [finding for finding in frames.findings if finding.kind in UNREADABLE]
+    dirty = [finding for finding in frames.findings if finding.kind not in UNREADABLE]
+    unread = [{"file_name": each.item, "error": f"expected {each.expected}, found {each.found}"} for each in lost]
+    return {
+        "model": model.name,
+        "runs_on": model.runs_on,
+        "input_size": {"width": model.input_size[1], "height": model.input_size[0]},
+        "data": frames.name,
+        "frames": measured.images,
+        "map50": measured.map50,
+        "ap50": dict(measured.ap50),
+        "boxes": dict(measured.counts),
+        "no_class": dict(frames.no_class),
+        "errors": [*errors, *unread],
+        "findings": [asdict(each) for each in dirty],
+    }
+
+
+def _table(document: dict[str, Any]) -> str:
+    width = max(map(len, [*document["ap50"], "mAP@0.5"]))
+    size = "{width}x{height}".format(**document["input_size"])
+    rows = [
+        f"{document['model']} ({document['runs_on']}, {size}) on {document['data']}, {document['frames']:,} frames",
+        f"{'class':<{width}}  AP@0.5  {'boxes':>7}",
+    ]
+    for name, value in document["ap50"].items():
+        cell = f"{value:.4f}" if value is not None else "-"
+        rows.append(f"{name:<{width}}  {cell:>6}  {document['boxes'][name]:>7,}")
+    rows.append(f"{'mAP@0.5':<{width}}  {document['map50']:.4f}  {sum(document['boxes'].values()):>7,}")
+    if document["no_class"]:
+        names = ", ".join(f"{name} ({count:,})" for name, count in document["no_class"].items())
+        rows.append(f"boxes of no class of the model: {names}")
+    kinds = Counter(finding["kind"] for finding in document["findings"])
+    rows += [f"labels: {count:,} {kind}" for kind, count in kinds.most_common()]
+    return "\n".join(rows)

@@ -1,1 +1,0 @@
-"""What each command does; `cli.py` says what each one is called and takes."""

@@ -1,0 +1,1 @@
+"""Archives from http(s) and cloud addresses: resumed, verified, unpacked."""

@@ -1,0 +1,241 @@
+"""Downloads that survive: a killed process or a cut connection goes on where it was, and only verified files count.
+
+A download in `folder` is `<first 16 digits of its sha256>.partial`, beside it what the server said of the file; a
+verified one is `<...>.archive`.
+"""
+
+import json
+import os
+import shutil
+import string
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+from urllib3.exceptions import InvalidHeader, MaxRetryError
+from urllib3.util import Retry
+
+from mobile_centernet.data.download.cloud import FsspecFile
+from mobile_centernet.data.download.http import HttpFile
+from mobile_centernet.data.download.remote import Archive, Reading, Remote, TransientError, Version
+from mobile_centernet.errors import DataError, UserError
+from mobile_centernet.files import write_json
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server may keep us waiting. Times in seconds."""
+
+    retries: int = 8  # in a row, without a byte more than before
+    backoff: float = 1.0  # doubles with every attempt
+    longest_wait: int = 120  # also where the server asks for more (Retry-After)
+    connect: float = 10.0
+    silence: float = 60.0  # without a byte
+
+    def attempts(self) -> Retry:
+        """A new budget of attempts."""
+        return Retry(
+            self.retries,
+            backoff_factor=self.backoff,
+            backoff_max=self.longest_wait,
+            retry_after_max=self.longest_wait,
+        )
+
+
+PATIENCE = Patience()
+
+
+def download_all(
+    archives: Sequence[Archive], folder: Path, *, patience: Patience = PATIENCE, progress: bool = True
+) -> list[Path]:
+    """Fetch every archive into `folder`, once it is clear that the disk holds them and what they unpack to.
+
+    What lies there already is verified and not fetched again. The room asked for is that of the missing bytes and
+    once more that of all archives: pictures hardly shrink in an archive.
+    Raises DataError or UserError, each naming the address, as `download` does, or where the disk is too small.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing, packed = 0, 0
+    for archive in archives:
+        place = _place(archive, folder)
+        size = place.stat().st_size if place.exists() else look(archive, patience=patience).size or 0
+        packed += size
+        missing += 0 if place.exists() else max(0, size - _size(_partial(archive, folder)))
+    require_room(folder, missing + packed, f"{len(archives)} archives and what they hold")
+    return [download(archive, folder, patience=patience, progress=progress) for archive in archives]
+
+
+def download(archive: Archive, folder: Path, *, patience: Patience = PATIENCE, progress: bool = True) -> Path:
+    """Fetch one archive into `folder` and return the verified file's path.
+
+    Goes on with what an earlier run left; a file that has changed on the server meanwhile is begun anew.
+    Raises DataError where the server refuses, `patience` is used up, the disk is full, or the digest is another one
+    (then nothing is kept); UserError where another process is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place, partial = _place(archive, folder), _partial(archive, folder)
+    with _alone(folder / f"{place.stem}.lock", archive):
+        if place.exists() and _sha256(place) == archive.sha256:
+            return place
+        remote = _open_remote(archive, (patience.connect, patience.silence))
+        for is_last in (False, True):
+            doubtful = _complete(remote, archive, partial, patience, progress)
+            found = _sha256(partial)
+            if found == archive.sha256:
+                partial.replace(place)
+                _seen_file(partial).unlink(missing_ok=True)
+                return place
+            size = _size(partial)
+            _forget(partial)
+            if is_last or not doubtful:
+                break
+        hint = "the file has changed, or the digest is not its own; nothing was kept"
+        raise DataError(f"{archive.url}: expected sha256 {archive.sha256}, found {found} in {size} bytes ({hint})")
+
+
+def look(archive: Archive, *, patience: Patience = PATIENCE) -> Version:
+    """What the server says about an archive now. Raises what `download` raises."""
+    remote, attempts = _open_remote(archive, (patience.connect, patience.silence)), patience.attempts()
+    while True:
+        try:
+            return remote.look()
+        except TransientError as problem:
+            attempts = _wait(attempts, problem, archive, "an answer")
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise DataError where the disk of `folder` has less than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(f"{folder}: expected {needed / 1e9:.1f} GB free for {what}, found {free / 1e9:.1f} GB")
+
+
+def _complete(remote: Remote, archive: Archive, partial: Path, patience: Patience, progress: bool) -> bool:
+    """Fetch what `partial` lacks. True where it was continued without a way to tell that the file is still the same."""
+    attempts, furthest, doubtful = patience.attempts(), _size(partial), False
+    name = archive.url.partition("?")[0].rpartition("/")[2]
+    with tqdm(desc=name, unit="B", unit_scale=True, initial=furthest, disable=not progress) as bar:
+        while True:
+            seen, start = _seen(partial), _size(partial)
+            if start and start == seen.size:
+                return doubtful
+            try:
+                with remote.read(start, seen) as reading:
+                    doubtful = reading.start > 0 and (doubtful or not reading.version.validator)
+                    _append(reading, archive, partial, bar)
+                return doubtful
+            except TransientError as problem:
+                if problem.start_over:
+                    _forget(partial)
+                if _size(partial) > furthest:
+                    attempts, furthest = patience.attempts(), _size(partial)
+                kept = f"the whole file ({_size(partial)} bytes are kept, the next run goes on from there)"
+                attempts = _wait(attempts, problem, archive, kept)
+
+
+def _append(reading: Reading, archive: Archive, partial: Path, bar: "tqdm[NoReturn]") -> None:
+    """Write an answer's bytes to where they belong; TransientError where they are not as many as announced."""
+    size = reading.version.size
+    bar.total, bar.n = size, reading.start
+    try:
+        if reading.start == 0:
+            bar.reset()
+            _forget(partial)
+            write_json(_seen_file(partial), asdict(reading.version))
+        with partial.open("ab") as file:
+            for chunk in reading.chunks:
+                file.write(chunk)
+                bar.update(len(chunk))
+    except OSError as error:
+        raise DataError(
+            f"{partial}: expected room for {archive.url} ({size or 'unknown'} bytes), found: {error.strerror} after "
+            f"{_size(partial)} bytes (kept; the next run goes on from there)"
+        ) from error
+    if size is not None and _size(partial) != size:
+        found = f"{_size(partial)} of {size} bytes"
+        raise TransientError(found, start_over=_size(partial) > size)
+
+
+def _wait(attempts: Retry, problem: TransientError, archive: Archive, expected: str) -> Retry:
+    """Sleep as long as the server asks for, or ever longer; DataError where the attempts are used up."""
+    try:
+        attempts = attempts.increment("GET", error=problem)
+    except MaxRetryError as error:
+        found = f"{problem}, {len(attempts.history) + 1} times in a row"
+        raise DataError(f"{archive.url}: expected {expected}, found {found}") from error
+    try:
+        attempts.sleep(problem.response)
+    except InvalidHeader:  # a Retry-After that is neither seconds nor a date
+        attempts.sleep()
+    return attempts
+
+
+@contextmanager
+def _alone(lock: Path, archive: Archive) -> Iterator[None]:
+    """Two processes that append to one file would spoil it; the kernel releases the lock of a killed one."""
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{archive.url}: expected to be alone with {lock}, found another process at it") from error
+
+
+def _place(archive: Archive, folder: Path) -> Path:
+    return folder / f"{archive.sha256[:16]}.archive"
+
+
+def _partial(archive: Archive, folder: Path) -> Path:
+    return folder / f"{archive.sha256[:16]}.partial"
+
+
+def _seen_file(partial: Path) -> Path:
+    return partial.with_suffix(".partial.json")
+
+
+def _seen(partial: Path) -> Version:
+    """What the server said when `partial` was begun; nothing where a crash took that."""
+    try:
+        return Version(**json.loads(_seen_file(partial).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return Version()
+
+
+def _forget(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    _seen_file(partial).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _open_remote(archive: Archive, timeout: tuple[float, float]) -> Remote:
+    """The file at an archive's address. `timeout`: seconds to connect, and seconds without a byte.
+
+    Raises UserError where a variable is not set, or a protocol is unknown or not installed.
+    """
+    try:
+        url = string.Template(archive.url).substitute(os.environ)
+    except KeyError as error:
+        raise UserError(f"{archive.url}: expected the environment variable {error.args[0]}, which is not set") from None
+    except ValueError:
+        raise UserError(f"{archive.url}: expected $NAME, or $$ for a dollar sign") from None
+    token = None
+    if archive.token_env is not None:
+        token = os.environ.get(archive.token_env)
+        if not token:
+            raise UserError(f"{archive.url}: expected a token in the variable {archive.token_env}, which is not set")
+    if urlsplit(url).scheme in ("http", "https"):
+        return HttpFile(url, archive.url, token, timeout)
+    return FsspecFile(url, archive.url)

@@ -1,0 +1,283 @@
+"""Writes a prepared set: pictures resized once, boxes checked once, everything dropped or repaired on record.
+
+The folder holds
+- `images-00000.tar`, ...: the resized pictures (`mobile_centernet.data.store.shards`),
+- `annotations_<split>.json`: a COCO document (`mobile_centernet.data.store.coco`),
+- `report.json`: counts per split, and one finding for each item that was dropped or changed.
+
+It is written in a work folder that outlives a kill: the next run goes on behind the last finished shard
+(`mobile_centernet.data.prepare.journal`) and ends with the same bytes.
+"""
+
+import hashlib
+import inspect
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import chain, groupby
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.parallel import in_order
+from mobile_centernet.data.prepare.journal import Entry, Journal, Placed
+from mobile_centernet.data.readers.common import quarantined
+from mobile_centernet.data.similarity.decoder_warnings import decoder_complaints
+from mobile_centernet.data.similarity.duplicates import by_key, leaked_frames, near_copies, videos_in_two_splits
+from mobile_centernet.data.similarity.perceptual import NEAR, PictureHash, perceptual_hash
+from mobile_centernet.data.store.coco import CocoWriter, Document, annotations_name
+from mobile_centernet.data.store.prepared import REPORT
+from mobile_centernet.data.store.shards import ShardWriter
+from mobile_centernet.errors import DataError
+from mobile_centernet.files import write_json
+from mobile_centernet.images import resize
+from mobile_centernet.images.opencv import decode_image, encode_jpeg, jpeg_size
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One frame ready to be written: its JPEG, that picture's (height, width) and hash, and boxes in its pixels."""
+
+    jpeg: bytes
+    size: Size
+    converted: Converted
+    hash: PictureHash
+
+
+@dataclass
+class SplitCounts:
+    """What the report says about one split."""
+
+    frames: int = 0
+    videos: set[str] = field(default_factory=set)
+    states: Counter[str] = field(default_factory=Counter)
+    boxes: Counter[str] = field(default_factory=Counter)
+    ignore_boxes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, frame: Frame, converted: Converted, classes: Sequence[str]) -> None:
+        """Count one frame."""
+        self.frames += 1
+        self.videos.add(frame.video)
+        self.states[converted.state] += 1
+        self.boxes.update(classes[label] for label in converted.labels)
+        self.ignore_boxes += len(converted.ignore_boxes)
+        self.dropped += converted.dropped
+
+    def document(self, classes: Sequence[str]) -> Document:
+        """The counts as JSON, every class and state named even where it is 0."""
+        return {
+            "frames": self.frames,
+            "videos": len(self.videos),
+            "states": {str(state): self.states[state] for state in FrameState},
+            "boxes": {name: self.boxes[name] for name in classes},
+            "ignore_boxes": self.ignore_boxes,
+            "dropped": dict(sorted(self.dropped.items())),
+        }
+
+
+def prepare(
+    raw: RawSet,
+    frames: Iterable[Frame],
+    class_map: ClassMap,
+    out: Path,
+    *,
+    max_size: Size = (360, 640),
+    quality: int = 90,
+    workers: int | None = None,
+    progress: bool = True,
+    work: Path | None = None,
+) -> Document:
+    """Write `frames` (out of `raw`, each with its final split) to the folder `out` and return its report.
+
+    Pictures are shrunk, never enlarged, so that their long side fits the longer and their short side the shorter
+    of `max_size`, and compressed at `quality`. `workers` processes share the work (default: one per core); the bytes
+    written do not depend on their number. `out` appears only when it is complete and replaces an older prepared set.
+    What a killed run had finished in the folder `work` (default: `.<name>.partial` beside `out`) is used again if
+    frames, pictures (by size and time of change), settings and code are the same, and else thrown away. After a
+    failure `work` is kept, too, the default one is not.
+    Raises DataError where `out` cannot be written or holds something else, and where no frame can be used.
+    """
+    frames = list(frames)
+    _check(frames)
+    splits = list(dict.fromkeys(frame.split for frame in frames))
+    ordered = sorted(frames, key=lambda frame: splits.index(frame.split))
+    store = partial(_store, root=raw.root, class_map=class_map, max_size=max_size, quality=quality)
+    classes, findings = class_map.classes, list(raw.findings)
+    counts = {split: SplitCounts() for split in splits}
+    stored: list[tuple[Frame, PictureHash]] = []
+    mark = _fingerprint(ordered, raw.root, class_map, max_size, quality)
+    with _new_folder(out, mark, work) as journal, ShardWriter(journal.set, journal.shards) as shards:
+        folder = journal.set
+        results = in_order(store, ordered[journal.frames :], workers)
+        entries = chain(journal.entries(), _place(ordered[journal.frames :], results, shards, journal))
+        shown = tqdm(zip(ordered, entries, strict=True), "prepare", len(ordered), disable=not progress)
+        for split, members in groupby(shown, key=lambda pair: pair[0].split):
+            with CocoWriter(folder / annotations_name(split), classes) as coco:
+                for frame, entry in members:
+                    if isinstance(entry, Finding):
+                        findings.append(entry)
+                        continue
+                    coco.add(frame, entry.size, entry.place, entry.converted)
+                    counts[split].add(frame, entry.converted, classes)
+                    stored.append((frame, entry.hash))
+                    findings += entry.converted.findings
+        if not any(split.frames for split in counts.values()):
+            raise DataError(f"{raw.root}: expected readable pictures, found none in {len(frames)} frames")
+        report = {
+            "classes": list(classes),
+            "max_size": list(max_size),
+            "quality": quality,
+            "splits": {split: count.document(classes) for split, count in counts.items()},
+            "alike": _alike(stored, splits),
+            **{str(action): _by_kind(findings, action) for action in Action},
+            "findings": [asdict(finding) for finding in findings],
+        }
+        write_json(folder / REPORT, report)
+    return report
+
+
+def fit(size: Size, max_size: Size) -> Size:
+    """The (height, width) of a picture of `size` once it is shrunk to fit `max_size`, either way up."""
+    scale = min(1.0, max(max_size) / max(size), min(max_size) / min(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _check(frames: Sequence[Frame]) -> None:
+    if not frames:
+        raise DataError("prepare: expected frames, found none")
+    for frame in frames:
+        if not re.fullmatch(r"[\w-]+", frame.split):
+            raise DataError(f"{frame.name}: expected a split such as train, val or test, found {frame.split!r}")
+    names = Counter(frame.name for frame in frames)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise DataError(f"prepare: expected every frame once, found {twice[0]} twice")
+
+
+def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
+    """sha256 of everything that the bytes of the shards and their journal depend on."""
+    digest = hashlib.sha256(repr((class_map, max_size, quality, cv2.__version__, np.__version__)).encode())
+    for code in (prepare, decode_image, decoder_complaints, perceptual_hash, convert, ShardWriter, Journal):
+        digest.update(Path(inspect.getfile(code)).read_bytes())
+    for frame in frames:
+        try:
+            status = frame.image.stat()
+            picture = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            picture = None  # reported when its turn comes
+        boxes = [(box.category, box.xyxy, box.ignore, box.spelling) for box in frame.boxes]
+        facts = (frame.name, frame.video, frame.split, str(frame.state), frame.declared_size, dict(frame.attributes))
+        line = repr((os.path.relpath(frame.image, root), picture, facts, boxes))
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _place(
+    frames: Iterable[Frame], results: Iterable[Stored | Finding], shards: ShardWriter, journal: Journal
+) -> Iterator[Entry]:
+    """Put pictures into their shards, and note what is known about each frame."""
+    for frame, result in zip(frames, results, strict=True):
+        entry: Entry
+        if isinstance(result, Finding):
+            entry = result
+        else:
+            place = shards.add(f"{frame.name}.jpg", result.jpeg)
+            entry = Placed(place, result.size, result.converted, result.hash)
+        journal.add(entry)
+        yield entry
+
+
+def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, quality: int) -> Stored | Finding:
+    """Read, check and shrink one frame; a finding where its picture cannot be used."""
+    item = os.path.relpath(frame.image, root)
+    try:
+        data = frame.image.read_bytes()
+    except OSError as error:
+        found = error.strerror or "an unreadable file"
+        return quarantined("missing_image", item, "a picture", found)
+    original = jpeg_size(data)
+    try:
+        with decoder_complaints() as complaints:
+            image = decode_image(data, item, _reduction(original, max_size))
+    except DataError as error:
+        found = str(error).removeprefix(f"{item}: ")
+        return quarantined("unreadable_image", item, "a picture that decodes completely", found)
+    height, width = original or image.shape[:2]
+    size = fit((height, width), max_size)
+    factor = np.array([size[1] / width, size[0] / height] * 2)
+    converted = convert(frame, class_map, (height, width))
+    expected = "a picture that decodes without errors"
+    damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in complaints[:1]]
+    scaled = replace(
+        converted,
+        boxes=converted.boxes * factor,
+        ignore_boxes=converted.ignore_boxes * factor,
+        findings=(*damage, *converted.findings),
+    )
+    resized = resize(image, size)
+    return Stored(encode_jpeg(resized, quality), size, scaled, perceptual_hash(resized))
+
+
+def _reduction(original: Size | None, max_size: Size) -> int:
+    """The largest factor by which a JPEG may shrink while it is decoded without ending up smaller than wanted."""
+    if original is None:
+        return 1
+    wanted = fit(original, max_size)
+    factor = min(original[0] / wanted[0], original[1] / wanted[1])
+    return 4 if factor >= 4 else 2 if factor >= 2 else 1
+
+
+def _alike(stored: Sequence[tuple[Frame, PictureHash]], splits: Sequence[str]) -> Document:
+    """How many frames of each split are near-copies of another of their video, or leaked from another split."""
+    frames, hashes = [frame for frame, _ in stored], [own for _, own in stored]
+    videos = by_key((frame.split, frame.video) for frame in frames).values()
+    copies = Counter(frames[copy.frame].split for copy in near_copies(videos, hashes, NEAR))
+    leaks = Counter(frames[copy.frame].split for copy in leaked_frames(frames, hashes, [None] * len(frames), NEAR))
+    return {
+        "closer_than": NEAR,
+        "near_copies": {split: copies[split] for split in splits},
+        "leaked_frames": {split: leaks[split] for split in splits},
+        "leaked_videos": [video for video, _ in videos_in_two_splits(frames)],
+    }
+
+
+def _by_kind(findings: Iterable[Finding], action: Action) -> dict[str, int]:
+    return dict(sorted(Counter(finding.kind for finding in findings if finding.action is action).items()))
+
+
+@contextmanager
+def _new_folder(out: Path, fingerprint: str, work: Path | None) -> Iterator[Journal]:
+    """A journal whose set takes the place of `out` only when everything went well."""
+    beside, replaced = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.replaced")
+    folder = work or beside
+    try:
+        if out.exists() and not (out / REPORT).is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise DataError(f"{out}: expected a new folder or an older prepared set, found something else")
+        shutil.rmtree(replaced, ignore_errors=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder, fingerprint)
+        yield journal
+        complete = out.with_name(f".{out.name}.complete")
+        shutil.rmtree(complete, ignore_errors=True)
+        shutil.move(journal.set, complete)  # a copy where `work` is on another disk; renamed below, at once
+        if out.exists():
+            out.rename(replaced)
+        complete.rename(out)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"{out}: expected a folder that can be written ({error})") from error
+    finally:
+        shutil.rmtree(replaced, ignore_errors=True)
+        if work is None:
+            shutil.rmtree(beside, ignore_errors=True)

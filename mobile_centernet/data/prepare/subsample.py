@@ -1,0 +1,94 @@
+"""Fewer near-copies, and splits that share no video."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+
+from mobile_centernet.data.annotations import Frame
+from mobile_centernet.data.similarity.duplicates import by_key, near_copies
+from mobile_centernet.data.similarity.perceptual import BITS, PictureHash, distance
+from mobile_centernet.errors import DataError
+
+
+def subsample(frames: Iterable[Frame], stride: int) -> list[Frame]:
+    """Keep every `stride`-th frame of each video, in the order of their frame numbers, beginning with the first.
+
+    Videos stay in the order in which they first appear. The paper takes one frame of ten, because neighbours are
+    near-copies. Raises DataError where `stride` is less than 1.
+    """
+    if stride < 1:
+        raise DataError(f"subsample: expected a stride of at least 1, found {stride}")
+    return [frame for video in _videos(frames) for frame in video[::stride]]
+
+
+def distinct(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], min_distance: int) -> list[Frame]:
+    """Keep the frames of each video that differ by `min_distance` bits or more from the last one kept before them.
+
+    `hashes` are the perceptual hashes by frame name. A frame without one (its picture cannot be read) is kept, so
+    that it ends in the prepared set's report, and compared with none. Order as in `subsample`.
+    Raises DataError where `min_distance` is not 0..256.
+    """
+    if not 0 <= min_distance <= BITS:
+        raise DataError(f"subsample: expected a least distance of 0 to {BITS} bits, found {min_distance}")
+    kept = []
+    for video in _videos(frames):
+        last: PictureHash | None = None
+        for frame in video:
+            own = hashes[frame.name]
+            if own is None or last is None or distance(own, last) >= min_distance:
+                kept.append(frame)
+                last = last if own is None else own
+    return kept
+
+
+def count_near_copies(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], closer_than: int) -> int:
+    """How many frames are closer than `closer_than` bits to an earlier frame of their video, be it kept long before."""
+    ordered = [frame for video in _videos(frames) for frame in video]
+    videos = by_key((frame.split, frame.video) for frame in ordered).values()
+    return len(near_copies(videos, [hashes[frame.name] for frame in ordered], closer_than))
+
+
+def _videos(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """The frames of each video in the order of their numbers; videos as they first appear."""
+    videos: dict[tuple[str, str], list[Frame]] = {}
+    for frame in frames:
+        videos.setdefault((frame.split, frame.video), []).append(frame)
+    return [sorted(video, key=_frame_order) for video in videos.values()]
+
+
+def _frame_order(frame: Frame) -> list[tuple[int, str]]:
+    """Names in the order of the numbers in them, so that frame 10 comes after frame 9."""
+    return [(int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", frame.name)]
+
+
+def split_by_video(videos: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Assign each video to a split, so that near-copies never straddle two splits.
+
+    `fractions` gives each split's share of the videos, `{"val": 0.15, "test": 0.2}`; the rest is `train`. With enough
+    videos, every split with a share gets at least one, and so does `train`. The order is that of seeded hashes of the
+    names: deterministic everywhere, and a new video moves few others.
+    Raises DataError where shares are negative or leave nothing for `train`.
+    """
+    names = set(videos)
+    if any(share < 0 for share in fractions.values()) or sum(fractions.values()) >= 1 or "train" in fractions:
+        raise DataError(
+            f"split by video: expected shares beside train, from 0 and below 1 in sum, found {dict(fractions)}"
+        )
+    shuffled = sorted(names, key=lambda video: hashlib.sha256(f"{seed}:{video}".encode()).digest())
+    assigned = {}
+    for split, count in _counts(len(names), fractions).items():
+        for _ in range(count):
+            assigned[shuffled.pop()] = split
+    assigned |= dict.fromkeys(shuffled, "train")
+    return dict(sorted(assigned.items()))
+
+
+def _counts(videos: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """How many videos each split gets: its rounded share, at least 1 where there are enough, never all of train's."""
+    asked = {split: share for split, share in fractions.items() if share > 0}
+    least = 1 if videos > len(asked) else 0
+    counts = {split: max(least, round(share * videos)) for split, share in asked.items()}
+    while counts and sum(counts.values()) >= max(videos, 1):
+        largest = max(counts, key=lambda split: counts[split])
+        counts[largest] -= 1
+    return counts

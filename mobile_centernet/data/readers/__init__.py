@@ -1,0 +1,1 @@
+"""Raw data sets, each in its own layout, as frames with boxes."""

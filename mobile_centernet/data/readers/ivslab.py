@@ -1,0 +1,130 @@
+"""Reads the ivslab data of the embedded detection competition (Pascal VOC XML beside folders of video frames)."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import ElementTree
+
+from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet, normalise
+from mobile_centernet.data.readers.common import PICTURES, find_files, number, quarantined, reason, require_folder
+from mobile_centernet.errors import DataError
+
+SPLITS = {"ivslab_train": "train", "ivslab_test": "test"}
+EXPECTED = "ivslab frames (ivslab_train/JPEGImages/All/<video>.mp4/*.jpg)"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What one XML file says about its frame."""
+
+    state: FrameState
+    boxes: Boxes
+    declared_size: tuple[int, int] | None
+
+
+UNLABELLED = Label(FrameState.UNLABELLED, Boxes(), None)
+
+
+def read_ivslab(root: Path) -> RawSet:
+    """Read `ivslab_train` and `ivslab_test` below `root`, or `root` itself where it is one of them.
+
+    Every picture below `JPEGImages` is a frame; what only `ImageSets/All.txt` names is a finding. A video is a
+    folder `<video>.mp4`, or the part up to `.mp4` of a flat file name, otherwise the name itself. A picture without
+    XML is unlabelled (and a finding, where a list names it); an XML without objects is verified empty; an XML that
+    does not parse is a finding, and its frame is unlabelled. `difficult`, `truncated` and `pose` are not read.
+    Raises DataError where there is neither folder, or no picture in them.
+    """
+    root = Path(root)
+    require_folder(root, EXPECTED)
+    folders = [root] if (root / "JPEGImages").is_dir() else [root / name for name in SPLITS if (root / name).is_dir()]
+    frames: dict[str, Frame] = {}
+    findings: list[Finding] = []
+    for folder in folders:
+        split = SPLITS.get(folder.name) or SPLITS.get(folder.resolve().name, "")
+        for frame in _frames(folder, root, split, findings):
+            first = frames.setdefault(frame.name, frame)
+            if first is not frame:
+                item, kept = (each.image.relative_to(root).as_posix() for each in (frame, first))
+                expected = "one picture of that name"
+                findings.append(quarantined("duplicate_frame", item, expected, f"{kept} too"))
+    if not frames:
+        raise DataError(f"{root}: expected {EXPECTED}, found no picture")
+    return RawSet(root, tuple(frames.values()), tuple(findings))
+
+
+def _frames(folder: Path, root: Path, split: str, findings: list[Finding]) -> Iterator[Frame]:
+    """The frames of one split, in the order of their paths."""
+    pictures = _by_key(folder / "JPEGImages", PICTURES)
+    present = {key for key, _ in pictures}
+    labels = dict(_by_key(folder / "Annotations", (".xml",)))
+    listed = _listed(folder / "ImageSets" / "All.txt")
+    base = folder.relative_to(root)
+    for key in dict.fromkeys([*listed, *labels]):
+        if key not in present:
+            item = (base / "JPEGImages" / f"{key}.jpg").as_posix()
+            expected = f"a picture, named by {'its label' if key in labels else 'ImageSets/All.txt'}"
+            findings.append(quarantined("missing_image", item, expected, "no such file"))
+
+    for key, image in pictures:
+        label = UNLABELLED
+        if key in labels:
+            label = _label(labels[key], root, findings)
+        elif key in listed and labels:
+            item = (base / "Annotations" / f"{key}.xml").as_posix()
+            expected = "a label file, because ImageSets/All.txt names its frame"
+            findings.append(quarantined("missing_label", item, expected, "no such file"))
+        name = key.removeprefix("All/")
+        yield Frame(image, name, _video(name), split, label.state, label.boxes, label.declared_size)
+
+
+def _by_key(folder: Path, suffixes: Collection[str]) -> list[tuple[str, Path]]:
+    """Files below a folder, each with what `ImageSets/All.txt` calls it: `All/1_40_00.mp4/1_40_00.mp4_00007`."""
+    return [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in find_files(folder, suffixes)]
+
+
+def _listed(path: Path) -> dict[str, None]:
+    """The frames that a list names, as an ordered set; empty where there is no list."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return dict.fromkeys(line.strip().removesuffix(".jpg") for line in lines if line.strip())
+
+
+def _video(name: str) -> str:
+    folder, _, file = name.rpartition("/")
+    clip, ending, _ = file.partition(".mp4")
+    return folder or clip + ending
+
+
+def _label(path: Path, root: Path, findings: list[Finding]) -> Label:
+    """What one XML file says; where it cannot be read, that is a finding, and the frame is unlabelled."""
+    try:
+        annotation = ElementTree.parse(path).getroot()
+        if annotation is None or annotation.tag != "annotation":
+            raise ValueError(f"<{annotation.tag if annotation is not None else ''}>")
+    except (OSError, ParseError, ValueError, LookupError) as error:
+        # defusedxml's refusals are ValueErrors; an encoding that does not exist is a LookupError
+        item, expected = path.relative_to(root).as_posix(), "a Pascal VOC <annotation>"
+        findings.append(quarantined("unreadable_label", item, expected, reason(path, error)))
+        return UNLABELLED
+    boxes = Boxes(_box(element) for element in annotation.iter("object"))
+    return Label(FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, _declared_size(annotation))
+
+
+def _box(element: Element) -> Box:
+    x1, y1, x2, y2 = (number(element.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    spelling = element.findtext("name", "")
+    category = normalise(spelling)
+    return Box(category, (x1, y1, x2, y2), spelling=spelling if spelling != category else "")
+
+
+def _declared_size(annotation: Element) -> tuple[int, int] | None:
+    """The (height, width) that the file claims; 0 stands for a side that is missing or no number."""
+    size = annotation.find("size")
+    if size is None:
+        return None
+    height, width = (number(size.findtext(tag)) for tag in ("height", "width"))
+    return int(height) if isfinite(height) else 0, int(width) if isfinite(width) else 0

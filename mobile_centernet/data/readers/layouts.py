@@ -1,0 +1,173 @@
+"""Any of the layouts as one list of frames: raw BDD100K, raw ivslab, or a prepared set."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.common import PICTURES, find_files, number, quarantined, require_folder
+from mobile_centernet.data.readers.ivslab import SPLITS, read_ivslab
+from mobile_centernet.data.readers.video import VIDEOS
+from mobile_centernet.data.store.coco import Document, annotations_name, read_document
+from mobile_centernet.data.store.prepared import REPORT
+from mobile_centernet.data.store.shards import Place
+from mobile_centernet.errors import DataError
+
+FRAMES_FOLDER = "JPEGImages"
+IGNORE_REGION = "ignore region"
+"""What a prepared set's ignore regions are called here: they belong to every class."""
+
+
+class Layout(StrEnum):
+    """How a set lies on disk."""
+
+    BDD100K = "bdd100k"
+    IVSLAB = "ivslab"
+    PREPARED = "prepared"
+
+
+VOCABULARIES = {
+    Layout.BDD100K: frozenset({
+        "bicycle", "bike", "bus", "car", "motor", "motorcycle", "other person", "other vehicle", "pedestrian",
+        "person", "rider", "traffic light", "traffic sign", "trailer", "train", "truck",
+    }),
+    Layout.IVSLAB: frozenset({"vehicle", "pedestrian", "scooter", "bicycle"}),
+}  # fmt: skip
+"""The categories that the published sets use; BDD100K's of 2018 and of 2020."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One frame and where the bytes of its picture lie: in a file of its own, or at a place in a shard."""
+
+    frame: Frame
+    place: Place | None = None
+
+    def read(self) -> bytes:
+        """The picture's bytes. Raises OSError where they cannot be read."""
+        with self.frame.image.open("rb") as file:
+            if self.place is None:
+                return file.read()
+            return os.pread(file.fileno(), self.place.nbytes, self.place.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A set as its reader understood it: its frames, what it could not place, the categories it should have."""
+
+    root: Path
+    layout: Layout
+    entries: tuple[Entry, ...]
+    findings: tuple[Finding, ...]
+    categories: frozenset[str]
+
+
+def read_source(root: Path, layout: Layout | None = None) -> Source:
+    """Read the set in `root`, or the only one up to two folders down. Without `layout`, the folders tell which it is.
+
+    Raises DataError where there is none, or more than one.
+    """
+    root = Path(root)
+    require_folder(root, "pictures and labels in one of the layouts bdd100k, ivslab or prepared")
+    if layout is None:
+        root, layout = _detect(root)
+    if layout is Layout.PREPARED:
+        return _read_prepared(root)
+    raw = read_bdd100k(root) if layout is Layout.BDD100K else read_ivslab(root)
+    return Source(root, layout, tuple(map(Entry, raw.frames)), raw.findings, VOCABULARIES[layout])
+
+
+def _detect(root: Path) -> tuple[Path, Layout]:
+    """The folder of the set and its layout. What is neither ivslab nor prepared is read as BDD100K."""
+    if layout := _layout(root):
+        return root, layout
+    found = list(_sets_below(root))
+    if len(found) > 1:
+        names = ", ".join(folder.relative_to(root).as_posix() for folder, _ in found)
+        raise DataError(f"{root}: expected one data set, found {len(found)} ({names}): name one of them")
+    if found:
+        return found[0]
+    if deeper := next(root.glob(f"**/{FRAMES_FOLDER}"), None):
+        folder = deeper.parent.parent if deeper.parent.name in SPLITS else deeper.parent
+        raise DataError(f"{root}: expected one data set, found ivslab's layout in {folder}: name that folder")
+    if not any(find_files(root, PICTURES)) and any(find_files(root, VIDEOS)):
+        raise DataError(f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)")
+    return root, Layout.BDD100K
+
+
+def _sets_below(root: Path, levels: int = 2) -> Iterator[tuple[Path, Layout]]:
+    """The folders so many levels down that show a layout at first sight, and none inside of those."""
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if layout := _layout(folder):
+            yield folder, layout
+        elif levels > 1:
+            yield from _sets_below(folder, levels - 1)
+
+
+def _layout(folder: Path) -> Layout | None:
+    """The layout of a folder that shows one at first sight."""
+    if (folder / REPORT).is_file() and any(folder.glob("annotations_*.json")):
+        return Layout.PREPARED
+    if any((each / FRAMES_FOLDER).is_dir() for each in (folder, *(folder / name for name in SPLITS))):
+        return Layout.IVSLAB
+    return Layout.BDD100K if (folder / "images").is_dir() else None
+
+
+def _read_prepared(root: Path) -> Source:
+    """All splits of a prepared set; a split whose annotations cannot be read is a finding."""
+    splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob("annotations_*.json"))
+    entries: list[Entry] = []
+    findings: list[Finding] = []
+    categories = {IGNORE_REGION}
+    for split in splits:
+        try:
+            document = read_document(root, split)
+            entries += list(_entries(root, split, document, findings))
+            categories |= {normalise(str(category.get("name"))) for category in document["categories"]}
+        except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
+            found = str(error).removeprefix(f"{root / annotations_name(split)}: ")
+            findings.append(quarantined("unreadable_label", annotations_name(split), "a COCO document", found))
+    if not entries:
+        raise DataError(f"{root}: expected a prepared set (annotations_<split>.json and shards), found no frame")
+    return Source(root, Layout.PREPARED, tuple(entries), tuple(findings), frozenset(categories))
+
+
+def _entries(root: Path, split: str, document: Document, findings: list[Finding]) -> Iterator[Entry]:
+    names = {category.get("id"): normalise(str(category.get("name"))) for category in document["categories"]}
+    boxes: dict[int, list[Box]] = {image["id"]: [] for image in document["images"]}
+    regions = set()
+    for annotation in document["annotations"]:
+        owner = boxes.get(annotation.get("image_id"))
+        if owner is None:
+            item = f"{annotations_name(split)}#{annotation.get('id')}"
+            found = f"image_id {annotation.get('image_id')}"
+            findings.append(quarantined("missing_image", item, "an annotation of one of the images", found))
+        elif not annotation.get("iscrowd"):
+            category = annotation.get("category_id")
+            owner.append(Box(names.get(category, f"category_id {category}"), _xyxy(annotation)))
+        elif annotation.get("region") not in regions:  # written once per class
+            regions.add(annotation.get("region"))
+            owner.append(Box(IGNORE_REGION, _xyxy(annotation), ignore=True))
+    for image in document["images"]:
+        place = Place(image["shard"], image["offset"], image["nbytes"])
+        frame = Frame(
+            image=root / place.shard,
+            name=image["file_name"].removesuffix(".jpg"),
+            video=image["video"],
+            split=split,
+            state=FrameState(image["state"]),
+            boxes=tuple(boxes[image["id"]]),
+            declared_size=(image["height"], image["width"]),
+            attributes=image["attributes"],
+        )
+        yield Entry(frame, place)
+
+
+def _xyxy(annotation: Document) -> tuple[float, float, float, float]:
+    """The corners of a COCO box; NaN where it has none."""
+    bbox = annotation.get("bbox")
+    x, y, width, height = map(number, bbox if isinstance(bbox, list) and len(bbox) == 4 else [None] * 4)
+    return x, y, x + width, y + height

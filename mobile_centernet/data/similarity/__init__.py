@@ -1,0 +1,1 @@
+"""Near-duplicate images, and what decoders warn about."""

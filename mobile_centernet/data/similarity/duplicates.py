@@ -1,0 +1,131 @@
+"""Frames that are there twice: as the same bytes, as the same view, or as the same video in two splits."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.data.annotations import Frame
+from mobile_centernet.data.similarity.perceptual import BITS, Hashes, PictureHash, earlier, nearest, nearest_earlier
+
+SPLIT_ORDER = ("train", "val", "test")
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Frame number `frame` repeats frame number `of`; `distance` in bits of the perceptual hash, None: same bytes."""
+
+    frame: int
+    of: int
+    distance: int | None
+
+
+def by_key(keys: Iterable[Key]) -> dict[Key, list[int]]:
+    """The positions of each key, keys in the order of their first appearance."""
+    positions = defaultdict(list)
+    for position, key in enumerate(keys):
+        positions[key].append(position)
+    return dict(positions)
+
+
+def ordered_splits(splits: Iterable[str]) -> list[str]:
+    """train, val, test, then all others by name: what is in two splits is charged to the later one."""
+    names = set(splits)
+    return [split for split in SPLIT_ORDER if split in names] + sorted(names.difference(SPLIT_ORDER))
+
+
+def exact_copies(frames: Sequence[Frame], digests: Sequence[bytes | None]) -> list[Copy]:
+    """Frames whose file is, byte for byte, that of an earlier frame of the same split."""
+    keys = [digest and (frame.split, digest) for frame, digest in zip(frames, digests, strict=True)]
+    groups = (group for key, group in by_key(keys).items() if key is not None)
+    return [Copy(each, group[0], None) for group in groups for each in group[1:]]
+
+
+def leaked_frames(
+    frames: Sequence[Frame], hashes: Sequence[PictureHash | None], digests: Sequence[bytes | None], closer_than: int
+) -> list[Copy]:
+    """Frames that an earlier split has too, as the same bytes or closer than `closer_than` bits."""
+    splits = by_key(frame.split for frame in frames)
+    leaks: dict[int, Copy] = {}
+    before: list[int] = []
+    for split in ordered_splits(splits):
+        own, own_hashes = _hashed(splits[split], hashes)
+        others, other_hashes = _hashed(before, hashes)
+        distances, rows = nearest(own_hashes, other_hashes)
+        leaks |= {copy.frame: copy for copy in _closer(own, others, distances, rows, closer_than)}
+        same = {digests[position]: position for position in reversed(before)}
+        exact = [(each, same[digests[each]]) for each in splits[split] if digests[each] and digests[each] in same]
+        leaks |= {each: Copy(each, of, None) for each, of in exact}
+        before += splits[split]
+    return list(leaks.values())
+
+
+def near_copies(groups: Iterable[Sequence[int]], hashes: Sequence[PictureHash | None], closer_than: int) -> list[Copy]:
+    """Frames closer than `closer_than` bits to an earlier frame of their group, as a rule a video."""
+    copies: list[Copy] = []
+    for group in groups:
+        if len(group) > 1:
+            members, own = _hashed(group, hashes)
+            copies += _closer(members, members, *nearest_earlier(own), closer_than)
+    return copies
+
+
+def near_copies_of_other_videos(
+    frames: Sequence[Frame], hashes: Sequence[PictureHash | None], closer_than: int
+) -> list[Copy]:
+    """Frames closer than `closer_than` bits to an earlier frame of another video of the same split."""
+    copies: list[Copy] = []
+    for group in by_key(frame.split for frame in frames).values():
+        members, own = _hashed(group, hashes)
+        names = [frames[each].video for each in members]
+        _, videos = np.unique(names, return_inverse=True)
+
+        def allowed(rows: slice, columns: slice, videos: NDArray[np.intp] = videos) -> NDArray[np.bool_]:
+            others: NDArray[np.bool_] = videos[rows, None] != videos[None, columns]
+            return earlier(rows, columns) & others
+
+        copies += _closer(members, members, *nearest(own, own, allowed), closer_than)
+    return copies
+
+
+def videos_in_two_splits(frames: Sequence[Frame]) -> list[tuple[str, list[int]]]:
+    """Videos of which frames are in more than one split, with one frame of each of these."""
+    return _repeated(frames, lambda frame: frame.video, lambda frame: frame.split)
+
+
+def videos_of_one_name(frames: Sequence[Frame]) -> list[tuple[str, list[int]]]:
+    """Names that videos of several folders share, with one frame of each video."""
+    return _repeated(frames, lambda frame: PurePosixPath(frame.video).name, lambda frame: frame.video)
+
+
+def _repeated(
+    frames: Sequence[Frame], name: Callable[[Frame], str], kind: Callable[[Frame], str]
+) -> list[tuple[str, list[int]]]:
+    """Names that come in more than one kind, each with the first frame of every kind."""
+    first: dict[str, dict[str, int]] = defaultdict(dict)
+    for position, frame in enumerate(frames):
+        first[name(frame)].setdefault(kind(frame), position)
+    return [(each, list(kinds.values())) for each, kinds in first.items() if len(kinds) > 1]
+
+
+def _hashed(positions: Sequence[int], hashes: Sequence[PictureHash | None]) -> tuple[list[int], Hashes]:
+    """The positions that have a hash, and these hashes [N, BITS / 8]."""
+    found = [(position, own) for position in positions if (own := hashes[position]) is not None]
+    packed = np.array([own for _, own in found], np.uint8).reshape(-1, BITS // 8)
+    return [position for position, _ in found], packed
+
+
+def _closer(
+    own: Sequence[int],
+    others: Sequence[int],
+    distances: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    closer_than: int,
+) -> Iterator[Copy]:
+    for at in np.flatnonzero(distances < closer_than).tolist():
+        yield Copy(own[at], others[rows[at]], int(distances[at]))

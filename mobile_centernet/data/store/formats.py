@@ -1,0 +1,176 @@
+"""A prepared set as plain files for other tools (FiftyOne, CVAT, Ultralytics, pycocotools).
+
+- coco: `images/<split>/*.jpg`, `annotations/instances_<split>.json`.
+- yolo: `images/<split>/*.jpg`, `labels/<split>/*.txt` with `class x y width height` a line (0-based class, centre and
+  size as shares of the picture's sides), `data.yaml` with the names.
+
+Pictures keep their bytes. Unlabelled frames are left out, because both formats would call them background. Folders in
+a frame's name become `__`. Ignore regions stay in COCO as `iscrowd`, once per class; YOLO has no word for them.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mobile_centernet.data.annotations import FrameState
+from mobile_centernet.data.store.coco import Document, annotations_name, read_document
+from mobile_centernet.data.store.shards import Place, ShardReader
+from mobile_centernet.errors import DataError
+from mobile_centernet.files import write_atomically
+from mobile_centernet.images.opencv import decode_image
+
+
+class ExportFormat(StrEnum):
+    """What other tools call their files."""
+
+    COCO = "coco"
+    YOLO = "yolo"
+
+
+@dataclass
+class SplitCounts:
+    """What was written of one split, and what was left out."""
+
+    frames: int = 0
+    boxes: int = 0
+    unlabelled: int = 0
+    ignore_regions: int = 0
+
+
+@dataclass
+class Exported:
+    """What an export did. `damaged` names frames whose pictures cannot be read."""
+
+    format: ExportFormat
+    splits: dict[str, SplitCounts] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    def remarks(self) -> list[str]:
+        """What a user should know, in sentences."""
+        unlabelled = sum(counts.unlabelled for counts in self.splits.values())
+        regions = sum(counts.ignore_regions for counts in self.splits.values())
+        sentences = []
+        if unlabelled:
+            sentences.append(f"left out: {unlabelled:,} unlabelled frames, which would train as background")
+        if regions and self.format is ExportFormat.YOLO:
+            sentences.append(f"left out: {regions:,} ignore regions, which YOLO cannot express")
+        if self.format is ExportFormat.YOLO and not {"train", "val"} <= self.splits.keys():
+            sentences.append("Ultralytics trains only with both a train and a val split in data.yaml")
+        return sentences
+
+
+def export_set(root: Path, format: ExportFormat, out: Path) -> Exported:
+    """Write all splits of the prepared set `root` to the new or empty folder `out`; it appears only when complete.
+
+    Damaged pictures are left out and named. Raises DataError where `root` is no prepared set, two frames end up
+    under one name, or `out` is not empty or cannot be written.
+    """
+    root, result = Path(root), Exported(format)
+    splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
+    if not splits:
+        raise DataError(f"{root}: expected a prepared set ({annotations_name('<split>')}), found none")
+    names: tuple[str, ...] = ()
+    with _new_folder(Path(out)) as folder:
+        for split in splits:
+            document = read_document(root, split)
+            names = tuple(category["name"] for category in document["categories"])
+            _export_split(root, split, document, folder, result)
+        if format is ExportFormat.YOLO:
+            content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(names))}
+            (folder / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
+    return result
+
+
+def _export_split(root: Path, split: str, document: Document, folder: Path, result: Exported) -> None:
+    counts = result.splits[split] = SplitCounts()
+    kept = list(_export_pictures(root, split, document, folder, result))
+    annotations: dict[int, list[Document]] = {image["id"]: [] for image in kept}
+    for annotation in document["annotations"]:
+        if annotation["image_id"] in annotations:
+            annotations[annotation["image_id"]].append(annotation)
+    for each in annotations.values():
+        counts.boxes += sum(not annotation["iscrowd"] for annotation in each)
+        counts.ignore_regions += len({annotation["region"] for annotation in each if annotation["iscrowd"]})
+    if result.format is ExportFormat.COCO:
+        _write_coco(folder / "annotations" / f"instances_{split}.json", document, kept, annotations)
+    else:
+        _write_yolo(folder / "labels" / split, kept, annotations)
+
+
+def _export_pictures(
+    root: Path, split: str, document: Document, folder: Path, result: Exported
+) -> Iterator[dict[str, Any]]:
+    """Write the pictures of labelled and verified empty frames, and yield these in COCO's words."""
+    pictures, shards = folder / "images" / split, ShardReader(root)
+    pictures.mkdir(parents=True)
+    used: set[str] = set()
+    for image in document["images"]:
+        if image["state"] == FrameState.UNLABELLED:
+            result.splits[split].unlabelled += 1
+            continue
+        try:
+            data = shards.read(Place(image["shard"], image["offset"], image["nbytes"]))
+            decode_image(data, image["file_name"], 4)
+        except (OSError, DataError):
+            result.damaged.append(f"{split}: {image['file_name']}")
+            continue
+        name = image["file_name"].replace("/", "__")
+        if name in used:
+            raise DataError(f"{root}: expected frames of different names, found two that become {name}")
+        used.add(name)
+        (pictures / name).write_bytes(data)
+        result.splits[split].frames += 1
+        yield {"id": image["id"], "file_name": name, "width": image["width"], "height": image["height"]}
+
+
+def _write_coco(path: Path, document: Document, images: list[Document], annotations: dict[int, list[Document]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+    rows = [
+        {name: annotation[name] for name in fields} | {"segmentation": []}
+        for each in annotations.values()
+        for annotation in each
+    ]
+    categories = [{**category, "supercategory": ""} for category in document["categories"]]
+    content = {"info": {}, "licenses": [], "categories": categories, "images": images, "annotations": rows}
+    write_atomically(path, json.dumps(content).encode())
+
+
+def _write_yolo(folder: Path, images: list[Document], annotations: dict[int, list[Document]]) -> None:
+    """One text file per picture; an empty one says that the picture is background."""
+    folder.mkdir(parents=True)
+    for image in images:
+        sides = np.array([image["width"], image["height"]] * 2, np.float64)
+        lines = []
+        for annotation in annotations[image["id"]]:
+            if annotation["iscrowd"]:
+                continue
+            x, y, width, height = annotation["bbox"]
+            shares = np.array([x + width / 2, y + height / 2, width, height]) / sides
+            lines.append(f"{annotation['category_id'] - 1} " + " ".join(f"{share:.8f}" for share in shares))
+        (folder / image["file_name"]).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to write in, which takes its place only when everything went well."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out}: expected a new or empty folder, found something in it")
+    written = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(written, ignore_errors=True)
+        written.mkdir(parents=True)
+        yield written
+        written.replace(out)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(written, ignore_errors=True)

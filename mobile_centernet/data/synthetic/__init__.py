@@ -1,6 +1,0 @@
-"""A seeded world of streets, and writers that put it on disk as the raw data sets look."""
-
-from mobile_centernet.data.synthetic.bdd100k import write_bdd100k
-from mobile_centernet.data.synthetic.ivslab import write_ivslab
-
-__all__ = ["write_bdd100k", "write_ivslab"]

@@ -1,0 +1,1 @@
+"""From the prepared set to training batches: augmentation, targets, sampling, pseudo-labels."""

@@ -1,0 +1,217 @@
+"""From the prepared store to batches: what one training or validation sample is, and in which order they come."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mobile_centernet import codec
+from mobile_centernet.data.annotations import FrameState
+from mobile_centernet.data.convert import Converted
+from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
+from mobile_centernet.data.training import augment, balance
+
+STRIDE = 4
+COPY = 2**20
+"""The second copy of a frame in one epoch is augmented as in an epoch so much later, the third as in one twice so."""
+Sample = dict[str, Tensor]
+
+
+class TrainingSamples(Dataset[Sample]):
+    """Augmented frames with their CenterNet targets.
+
+    A sample depends on (seed, epoch, frame) alone, not on the worker that makes it: index `epoch * len + i`.
+    Labelled frames come first, then those that `pseudo_labels` (by frame name) turn into labelled ones: `labelled`
+    counts both. All others would train as background: they are left out, or, with `unlabelled`, come last and say
+    so in `labelled`.
+
+    A sample: image uint8 [3, h, w] RGB; heatmap [C, H, W], size and offset [M, 2], index and mask [M] as
+    `codec.encode` gives them; ignore bool [1, H, W]; with `unlabelled` also labelled, a bool scalar.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedSet,
+        *,
+        input_size: tuple[int, int],
+        augmentation: augment.Augmentation | None,
+        seed: int,
+        unlabelled: bool = False,
+        pseudo_labels: Mapping[str, Converted] | None = None,
+    ) -> None:
+        self.prepared = prepared
+        self.input_size = input_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.pseudo_labels = pseudo_labels or {}
+        others = unlabelled_frames(prepared)
+        pseudo = [i for i in others if prepared.frame(i).name in self.pseudo_labels]
+        self.frames = labelled_frames(prepared) + pseudo
+        self.labelled = len(self.frames)
+        if unlabelled:
+            self.frames += [i for i in others if prepared.frame(i).name not in self.pseudo_labels]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        epoch, position = divmod(index, len(self.frames))
+        rng = np.random.default_rng([self.seed, epoch, position])
+        frame = self._frame(self.frames[position])
+        image = self.prepared.image(self.frames[position])
+        size = (frame.height, frame.width)
+        if self.augmentation is None:
+            view = augment.straight(size, self.input_size)
+        else:
+            view = augment.random_view(size, self.input_size, self.augmentation, rng)
+        image = augment.warp_image(image, view, self.input_size)
+        if self.augmentation is not None:
+            image = augment.recolour(image, self.augmentation, rng)
+        boxes, seen = augment.warp_boxes(frame.boxes, view, self.input_size)
+        ignored, ignored_seen = augment.warp_boxes(frame.ignore_boxes, view, self.input_size)
+        output_size = (self.input_size[0] // STRIDE, self.input_size[1] // STRIDE)
+        targets = codec.encode(
+            boxes[seen],
+            frame.labels[seen],
+            num_classes=len(self.prepared.classes),
+            output_size=output_size,
+            stride=STRIDE,
+        )
+        sample = {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "heatmap": torch.from_numpy(targets.heatmap),
+            "size": torch.from_numpy(targets.size),
+            "offset": torch.from_numpy(targets.offset),
+            "index": torch.from_numpy(targets.index),
+            "mask": torch.from_numpy(targets.mask),
+            "ignore": torch.from_numpy(augment.ignore_mask(ignored[ignored_seen], output_size, STRIDE)),
+        }
+        if len(self.frames) > self.labelled:  # else all are, and the loss need not pick out the labelled ones
+            sample["labelled"] = torch.tensor(position < self.labelled)
+        return sample
+
+    def labels(self) -> list[NDArray[np.int64]]:
+        """The labels [N] of every labelled frame, pseudo-labelled ones included, in their order here."""
+        return [self._frame(index).labels for index in self.frames[: self.labelled]]
+
+    def _frame(self, index: int) -> StoredFrame:
+        """The stored frame, with its pseudo-labels where it has some."""
+        frame = self.prepared.frame(index)
+        if frame.state is not FrameState.UNLABELLED or frame.name not in self.pseudo_labels:
+            return frame
+        found = self.pseudo_labels[frame.name]
+        return replace(
+            frame,
+            state=found.state,
+            boxes=found.boxes.astype(np.float32),
+            labels=found.labels,
+            ignore_boxes=np.concatenate([frame.ignore_boxes, found.ignore_boxes.astype(np.float32)]),
+        )
+
+
+def labelled_frames(prepared: PreparedSet) -> list[int]:
+    """Positions of the frames whose objects are known, verified empty ones included."""
+    return [i for i in range(len(prepared)) if prepared.frame(i).state is not FrameState.UNLABELLED]
+
+
+def unlabelled_frames(prepared: PreparedSet) -> list[int]:
+    """Positions of the frames about which nothing is known."""
+    return [i for i in range(len(prepared)) if prepared.frame(i).state is FrameState.UNLABELLED]
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Batches of indices `epoch * length + i` into TrainingSamples; Lightning calls `set_epoch`.
+
+    Every epoch is a new permutation of the labelled frames. The last incomplete batch is left out unless it is the
+    only one: batch norm needs company. In the first `unlabelled_epochs` epochs (None: in all) unlabelled frames join
+    these batches, spread evenly, at most as many as labelled ones; where there are more, every epoch draws others.
+    So the labelled frames, their order and the number of steps are the same with and without them.
+    Without any labelled frame the unlabelled ones make up the batches, in every epoch.
+
+    With `factors` [labelled] (`balance.repeat_factors`) an epoch is as many labelled frames as ever, but drawn in
+    proportion to these: some come twice or more, each time augmented in another way, some not at all.
+
+    Where several processes train together (torch.distributed) each takes its share of every batch: every n-th frame.
+    """
+
+    def __init__(
+        self,
+        labelled: int,
+        unlabelled: int = 0,
+        *,
+        batch_size: int,
+        seed: int,
+        unlabelled_epochs: int | None = None,
+        factors: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.labelled, self.unlabelled = labelled, unlabelled
+        self.factors = factors
+        self.batch_size = batch_size
+        self.seed = seed
+        self.unlabelled_epochs = unlabelled_epochs
+        self.epoch = 0
+        self.sampler = self  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, (self.labelled or self.unlabelled) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, processes = _rank()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = self._order(rng)
+        batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
+        joining = np.empty(0, np.int64)
+        if self.labelled and (self.unlabelled_epochs is None or self.epoch < self.unlabelled_epochs):
+            joining = self.labelled + rng.permutation(self.unlabelled)[: batches.size]
+        shares = np.array_split(joining, len(self))
+        start = self.epoch * (self.labelled + self.unlabelled)
+        for batch, share in zip(batches, rng.permutation(len(self)).tolist(), strict=True):
+            yield (start + np.concatenate([batch, shares[share]]))[rank::processes].tolist()
+
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Positions in one epoch; a second copy's is one of a later epoch, for its augmentation's sake."""
+        if self.factors is None or not self.labelled:
+            return rng.permutation(self.labelled or self.unlabelled)
+        frames, copies = balance.draw(self.factors, rng)
+        return frames + copies * COPY * (self.labelled + self.unlabelled)
+
+
+def _rank() -> tuple[int, int]:
+    """Which of how many training processes this is."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def training_loader(
+    samples: TrainingSamples,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    unlabelled_epochs: int | None = None,
+    factors: NDArray[np.float64] | None = None,
+) -> DataLoader[Sample]:
+    """The batches of EpochBatches, read by `workers` processes (0: by this one)."""
+    batches = EpochBatches(
+        samples.labelled,
+        len(samples) - samples.labelled,
+        batch_size=batch_size,
+        seed=seed,
+        unlabelled_epochs=unlabelled_epochs,
+        factors=factors,
+    )
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,192 @@
+"""Pseudo-labels: the teacher's boxes on unlabelled frames, as a COCO document that a person may look through and mend.
+
+Beyond COCO, annotations have a `score` and `info` says which mode, teacher and threshold they come from. Frames are
+known by `file_name`, which is also the picture's name in the prepared set's shards (`tar xf` unpacks them).
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
+from mobile_centernet.data.convert import SMALLEST, ClassMap, Converted, convert
+from mobile_centernet.data.readers.common import quarantined
+from mobile_centernet.data.store.coco import Document
+from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
+from mobile_centernet.errors import DataError
+
+MODE = "pseudo"
+"""`info.mode` of a document that holds pseudo-labels; under any other mode it is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundObjects:
+    """What a teacher is sure of on one frame, in pixels of the stored picture."""
+
+    frame: StoredFrame
+    boxes: NDArray[np.float32]  # [N, 4] xyxy
+    scores: NDArray[np.float32]  # [N]
+    labels: NDArray[np.int64]  # [N], 0-based
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabels:
+    """A document, read and checked. `frames` (by frame name) all have a box: without one, a frame stays unlabelled."""
+
+    frames: Mapping[str, Converted]
+    findings: tuple[Finding, ...]
+
+
+def empty_document(mode: str, classes: Sequence[str]) -> Document:
+    """The document of a pipeline that uses unlabelled frames in another way."""
+    description = f"No pseudo-labels: unlabelled frames are used in mode '{mode}'."
+    return _document({"description": description, "mode": mode}, classes, [], [])
+
+
+def pseudo_document(
+    found: Iterable[FoundObjects], classes: Sequence[str], *, score_threshold: float, teacher: Mapping[str, str]
+) -> Document:
+    """The document of every frame in `found`, in which `teacher` (facts about it) found objects or not.
+
+    Boxes of less than one pixel are left out, since nothing can be trained on them, and counted in `info`.
+    """
+    images: list[Document] = []
+    annotations: list[Document] = []
+    labelled, too_small = 0, 0
+    for objects in found:
+        frame, before = objects.frame, len(annotations)
+        image = {"id": frame.id, "file_name": f"{frame.name}.jpg", "width": frame.width, "height": frame.height}
+        images.append(image)
+        rows = zip(objects.boxes.tolist(), objects.scores.tolist(), objects.labels.tolist(), strict=True)
+        for (x1, y1, x2, y2), score, label in rows:
+            if min(x2 - x1, y2 - y1) < SMALLEST:
+                too_small += 1
+                continue
+            annotations.append({
+                "id": len(annotations) + 1,
+                "image_id": frame.id,
+                "category_id": label + 1,
+                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "area": round((x2 - x1) * (y2 - y1), 3),
+                "iscrowd": 0,
+                "score": score,
+            })  # fmt: skip
+        labelled += len(annotations) > before
+    info = {
+        "description": "The teacher's boxes on unlabelled training frames; the student trains on them as labels.",
+        "mode": MODE,
+        "score_threshold": score_threshold,
+        **teacher,
+        "frames": len(images),
+        "frames_without_a_box": len(images) - labelled,
+        "boxes_under_one_pixel_left_out": too_small,
+    }
+    return _document(info, classes, images, annotations)
+
+
+def read_pseudo_labels(path: Path, prepared: PreparedSet) -> PseudoLabels:
+    """Read and check the pseudo-labels of a prepared set's unlabelled frames, edited by hand or not.
+
+    Every box passes the checks of real labels (`convert`), categories are known by name, `iscrowd` makes a region to
+    ignore. Bad boxes and frames are quarantined; the finding's item is the frame, or `<frame>#<n>` for its n-th box.
+    Raises DataError where the file is missing, no COCO document, or of another mode.
+    """
+    document = _read(path)
+    unlabelled = {}
+    for frame in map(prepared.frame, range(len(prepared))):
+        if frame.state is FrameState.UNLABELLED:
+            unlabelled[f"{frame.name}.jpg"] = frame
+    boxes, findings = _boxes_by_image(document)
+    class_map = ClassMap(prepared.classes, {name: name for name in prepared.classes})
+    frames: dict[str, Converted] = {}
+    seen: set[str] = set()
+    for image in document["images"]:
+        name = str(image.get("file_name"))
+        if name in seen or name not in unlabelled:
+            findings.append(_strange_image(name, name in seen))
+            continue
+        seen.add(name)
+        frame = unlabelled[name]
+        raw = Frame(
+            prepared.root / name,
+            frame.name,
+            frame.video,
+            prepared.split,
+            FrameState.LABELLED,
+            boxes[str(image.get("id"))],
+        )
+        converted = convert(raw, class_map, (frame.height, frame.width))
+        findings += converted.findings
+        if converted.state is FrameState.LABELLED:
+            frames[frame.name] = converted
+    return PseudoLabels(frames, tuple(findings))
+
+
+def _document(
+    info: Mapping[str, Any], classes: Sequence[str], images: list[Document], annotations: list[Document]
+) -> Document:
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
+    return {
+        "info": dict(info),
+        "licenses": [],
+        "categories": categories,
+        "images": images,
+        "annotations": annotations,
+    }
+
+
+def _read(path: Path) -> Document:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: expected a COCO document of pseudo-labels ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: expected a COCO document, found broken JSON ({error})") from error
+    parts = ("images", "annotations", "categories")
+    if not isinstance(document, dict) or not all(
+        isinstance(document.get(part), list) and all(isinstance(entry, dict) for entry in document[part])
+        for part in parts
+    ):
+        raise DataError(f"{path}: expected a COCO document with lists of images, annotations and categories")
+    info = document.get("info")
+    mode = info.get("mode", MODE) if isinstance(info, dict) else MODE  # some editors drop what COCO doesn't know
+    if mode != MODE:
+        raise DataError(f"{path}: expected pseudo-labels, found a file of mode '{mode}'; run the stage pseudo_label")
+    return document
+
+
+def _boxes_by_image(document: Document) -> tuple[dict[str, tuple[Box, ...]], list[Finding]]:
+    """Every image id's boxes, as they are, and findings about boxes that belong to no image."""
+    names = {str(entry.get("id")): str(entry.get("name")) for entry in document["categories"]}
+    boxes: dict[str, list[Box]] = {str(image.get("id")): [] for image in document["images"]}
+    findings = []
+    for entry in document["annotations"]:
+        image_id, category = str(entry.get("image_id")), str(entry.get("category_id"))
+        if image_id not in boxes:
+            item = f"annotation {entry.get('id')}"
+            findings.append(quarantined("missing_image", item, "an image id of this file", image_id))
+            continue
+        name = normalise(names.get(category, f"category {category}"))
+        boxes[image_id].append(Box(name, _xyxy(entry.get("bbox")), ignore=bool(entry.get("iscrowd"))))
+    return {image_id: tuple(found) for image_id, found in boxes.items()}, findings
+
+
+def _xyxy(bbox: Any) -> tuple[float, float, float, float]:
+    """Corners of a COCO box; NaN, which `convert` quarantines, where it is none."""
+    try:
+        x, y, width, height = (float(value) for value in bbox)
+    except (TypeError, ValueError):
+        return (math.nan, math.nan, math.nan, math.nan)
+    return (x, y, x + width, y + height)
+
+
+def _strange_image(name: str, twice: bool) -> Finding:
+    if twice:
+        return quarantined("duplicate_frame", name, "every frame once", "twice")
+    return quarantined("missing_image", name, "an unlabelled frame of the prepared set", "none of that name")

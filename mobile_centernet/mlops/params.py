@@ -1,0 +1,444 @@
+"""params.yaml as one frozen, typed tree. The only reader of that file."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mobile_centernet.data.download.remote import check_address
+from mobile_centernet.errors import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are errors, values don't change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Size(Section):
+    """A picture's size in pixels, at most or exactly."""
+
+    width: Positive = Field(description="pixels")
+    height: Positive = Field(description="pixels")
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """(height, width), the order of the code."""
+        return (self.height, self.width)
+
+
+class Sample(Section):
+    """What the generator renders."""
+
+    seed: int = Field(default=2020, description="of the generator; footage does not change with the pipeline's seed")
+
+
+class Bdd100kSample(Sample):
+    """How much of BDD100K's layout the generator renders."""
+
+    train_frames: Positive = Field(description="frames, each of a clip of its own")
+    val_frames: Positive = Field(description="frames, each of a clip of its own")
+
+
+class IvslabSample(Sample):
+    """How much of ivslab's layout the generator renders."""
+
+    videos: Positive = Field(description="clips")
+    frames_per_video: Positive = Field(description="frames, at 10 a second")
+    test_frames: Positive = Field(description="frames of the flat, unlabelled test set")
+
+
+class ArchiveEntry(Section):
+    """A zip, tar or tar.gz somewhere else. Credentials never stand here: ~/.netrc or the environment holds them."""
+
+    url: str = Field(description="https://, s3://, gs://, file:// ...; $NAME stands for an environment variable")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="the file's, lower case hexadecimal")]
+    token_env: str | None = Field(default=None, description="the variable that holds a bearer token, if one is needed")
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_credentials(cls, url: str) -> str:
+        check_address(url)  # a UserError leaves pydantic as it is; a ValueError's message would repeat the address
+        return url
+
+
+class Source(Section):
+    """Where raw footage comes from."""
+
+    path: Path = Field(
+        description="folder, videos: the folder to read; sample: the generator's code; urls: the file that "
+        "`python -m steps.refresh` writes. The stage is re-run when it changes."
+    )
+    archives: tuple[ArchiveEntry, ...] = Field(default=(), description="for urls: what is fetched and unpacked")
+    keep_archives: bool = Field(default=True, description="whether .work/downloads keeps what has been unpacked")
+
+    def _check(self, source: str, sample: Sample | None) -> None:
+        if source == "sample" and sample is None:
+            raise ValueError("source: sample needs the section `sample`, which says how much is rendered; found none")
+        if (source == "urls") != bool(self.archives):
+            raise ValueError(f"archives belong to source: urls, which needs at least one; found source: {source}")
+        if source == "urls" and self.path.suffix != ".json":
+            raise ValueError(f"path must be the .json file that `python -m steps.refresh` writes, found {self.path}")
+
+
+class FetchBdd100k(Source):
+    source: Literal["sample", "folder", "urls"] = Field(
+        description="sample: rendered here; folder: your own, only read; urls: archives, fetched and unpacked"
+    )
+    sample: Bdd100kSample | None = Field(default=None, description="for sample: how much is rendered")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        self._check(self.source, self.sample)
+        return self
+
+
+class FrameSteps(Section):
+    """Which frames of a video are kept."""
+
+    frames: Positive | None = Field(default=None, description="every n-th frame")
+    seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, description="one frame per so many seconds")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.frames is None) == (self.seconds is None):
+            raise ValueError("expected either frames or seconds")
+        return self
+
+
+class FetchIvslab(Source):
+    source: Literal["sample", "folder", "urls", "videos"] = Field(
+        description="as for BDD100K; videos: a folder of mp4 files, which are cut into frames"
+    )
+    frame_step: FrameSteps = Field(default=FrameSteps(seconds=0.1), description="for videos: which frames are kept")
+    sample: IvslabSample | None = Field(default=None, description="for sample: how much is rendered")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        self._check(self.source, self.sample)
+        return self
+
+
+class Subsample(Section):
+    mode: Literal["stride", "distinct"] = Field(description="by number, or by how much the picture has changed")
+    stride: Positive = Field(description="stride: one of this many neighbouring frames is kept, per video")
+    min_distance: Annotated[int, Field(ge=0, le=256)] = Field(
+        description="bits of the perceptual hash: nearer frames are near-copies; distinct drops these, both count them"
+    )
+
+
+class Split(Section):
+    """Shares of the training videos that are set aside, split by video."""
+
+    val: Fraction = Field(description="share of videos that chooses the best epoch")
+    test: Fraction = Field(description="share of videos that training never sees")
+
+
+class Prepare(Section):
+    class_map: dict[str, str | None] = Field(description="source category → class; null: known, without a class")
+    unmapped: Literal["drop", "ignore"] = Field(description="what happens to categories without a class")
+    split: Split
+
+
+class Store(Section):
+    max_size: Size = Field(description="frames are shrunk to fit into this, in either orientation")
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(description="JPEG quality, 1..100")
+
+
+class ClassWeights(Section):
+    """Equation 4."""
+
+    w_max: Annotated[float, Field(ge=1)] = Field(description="W, the rarest class's weight")
+    gamma: Annotated[float, Field(gt=0)] = Field(description="γ, how steeply rarity is weighted")
+
+
+class InputSize(Size):
+    """What the network sees."""
+
+    @model_validator(mode="after")
+    def _fits_the_body(self) -> Self:
+        if self.width % 32 or self.height % 32:
+            raise ValueError(f"width and height must be multiples of 32, found {self.width}x{self.height}")
+        return self
+
+
+class Augment(Section):
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(description="zoom's range")
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(description="view centre's range, share of the frame's sides")
+    flip: Annotated[float, Field(ge=0, le=1)] = Field(description="probability")
+    colour: Fraction = Field(description="brightness, contrast, saturation gain ±")
+    lighting: Annotated[float, Field(ge=0)] = Field(description="standard deviation of the PCA noise")
+
+
+class Loss(Section):
+    alpha: float = Field(description="α of the focal loss")
+    beta: float = Field(description="β of the focal loss")
+    lambda_size: float = Field(description="weight of the size term")
+    lambda_offset: float = Field(description="weight of the offset term")
+    lambda_pixelwise: float = Field(description="weight of pixel-wise distillation")
+    lambda_pairwise: float = Field(description="weight of pair-wise distillation")
+    kl_direction: Literal["student_teacher", "teacher_student"] = Field(description="KL(first‖second)")
+
+
+class Unlabelled(Section):
+    """What becomes of training frames about which nothing is known. None of them ever trains as background."""
+
+    mode: Literal["skip", "distill", "pseudo"] = Field(
+        description="skip: left out; distill: train the student by the teacher's maps alone; pseudo: by its boxes"
+    )
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(description="pseudo: the teacher's boxes from here on")
+
+
+class Sampling(Section):
+    """Which labelled training frames an epoch consists of. Its length stays the same."""
+
+    rare_classes: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="a class in fewer than this share of the frames is drawn more often (LVIS); 0: every frame once"
+    )
+
+
+class Hardware(Section):
+    precision: Literal["auto", "fp32", "bf16"] = Field(description="auto: bf16 where the processor has it")
+    workers: Annotated[int, Field(ge=0)] = Field(description="processes that read and augment frames")
+    devices: Positive = Field(
+        default=1, description="GPUs of one machine (or processes, without any) that share every batch of a training"
+    )
+
+
+class Phase(Section):
+    """One training run on one data set: Adam, the learning rate divided by ten at every milestone."""
+
+    epochs: Positive = Field(description="epochs")
+    batch_size: Positive = Field(description="frames")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(description="Adam's learning rate")
+    milestones: tuple[Positive, ...] = Field(description="epochs after which the rate is divided by ten")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(description="steps over which the rate rises linearly")
+    ema_decay: Fraction = Field(description="of the weights' moving average, a step; 0: none")
+
+
+class DistillPhase(Phase):
+    distill_epochs: Annotated[int, Field(ge=0)] = Field(description="first epochs in which the teacher takes part")
+
+
+class Trained(Section):
+    """A model and what it starts from."""
+
+    model: str = Field(description="a row of mobile_centernet.models.variants")
+    init: Path | None = Field(
+        default=None, description="file of initial weights, .safetensors, .pth or .pt; null: random ones"
+    )
+
+
+class TrainTeacher(Trained):
+    pretrain: Phase
+    finetune: Phase
+
+
+class DistillStudent(Trained):
+    pretrain: DistillPhase
+    finetune: DistillPhase
+
+
+class Evaluate(Section):
+    split: Literal["val", "test"] = Field(description="ivslab split that is scored")
+
+
+class PrecisionLimits(Section):
+    """How far one exported file may be from torch."""
+
+    required: bool = Field(description="past a limit: true, the stage fails; false, this file is withdrawn")
+    map50_drop: Annotated[float, Field(ge=0)] = Field(description="largest loss of mAP@0.5, 0..1")
+    scores: Annotated[float, Field(ge=0)] | None = Field(default=None, description="largest difference of a score")
+    boxes: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="largest difference of a coordinate, input pixels"
+    )
+
+
+class Calibration(Section):
+    """How int8 finds its ranges; every method is tried, the best on validation frames is kept."""
+
+    frames: Positive = Field(description="training frames, all classes in turn")
+    methods: Annotated[tuple[Literal["minmax", "percentile", "entropy"], ...], Field(min_length=1)] = Field(
+        description="entropy is many times slower than the others"
+    )
+    validation_frames: Positive = Field(description="frames of ivslab val on which the methods compete, at most")
+
+
+class Precisions(Section):
+    """Which files are exported; those left out are not."""
+
+    fp32: PrecisionLimits
+    fp16: PrecisionLimits | None = None
+    int8: PrecisionLimits | None = Field(default=None, description="for TensorRT, and anything else")
+    int8_cpu: PrecisionLimits | None = Field(default=None, description="fast on a CPU; not for TensorRT")
+
+    @property
+    def wanted(self) -> dict[str, PrecisionLimits]:
+        """By name, in the order in which they are measured."""
+        rules = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: rule for name, rule in rules.items() if rule is not None}
+
+
+class Export(Section):
+    precisions: Precisions
+    calibration: Calibration
+    parity_frames: Positive = Field(description="frames on which detections are compared one by one")
+    tensorrt: Literal["auto", "required", "off"] = Field(description="auto: build where a CUDA device is")
+
+
+class AblationRow(Section):
+    """One line of the ablation's table."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = Field(description="the line's name and its folder's")
+    model: str = Field(description="a row of mobile_centernet.models.variants")
+    balanced: bool = Field(description="whether the focal loss is weighted by class (eq. 4)")
+
+
+class DistilledRow(AblationRow):
+    teacher: str = Field(description="the name of one of `teachers`; that of the same seed teaches")
+
+
+class Ablation(Section):
+    """The paper's Table 2 as an experiment of one's own: every row with every seed on one prepared set."""
+
+    data_set: Literal["bdd100k", "ivslab"] = Field(description="prepared set; trained on train, best epoch by val")
+    split: Literal["val", "test"] = Field(description="split that is scored")
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    training: DistillPhase
+    teachers: tuple[AblationRow, ...] = Field(description="rows that teach; trained from labels alone")
+    students: tuple[AblationRow, ...] = Field(description="rows trained from labels alone")
+    distilled: tuple[DistilledRow, ...] = Field(description="rows that are taught, too")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        names = [row.name for row in (*self.teachers, *self.students, *self.distilled)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"expected every row's name once, found {', '.join(names)}")
+        for row in self.distilled:
+            if row.teacher not in {teacher.name for teacher in self.teachers}:
+                raise ValueError(f"row {row.name}: expected a teacher among `teachers`, found {row.teacher}")
+        return self
+
+
+class Report(Section):
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = Field(description="drawn and in the confusion matrix")
+
+
+class Bundle(Section):
+    """What a signed bundle tells devices. There is one where MOBILE_CENTERNET_SIGNING_KEY names the key's file."""
+
+    pictures: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="golden pictures, of the test set")
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={"default": 0.3}, description="least score worth showing, by class; `default` stands for all others"
+    )
+    latency_ms: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={"default": 200.0}, description="longest median time of a picture on a device, ms, by device profile"
+    )
+
+
+class Register(Section):
+    name: str = Field(description="registered model's name in MLflow")
+    bundle: Bundle = Bundle()
+
+
+class Canaries(Section):
+    """Devices that follow the challenger and report on its bundle."""
+
+    healthy: Annotated[int, Field(ge=0)] = Field(default=0, description="least number that run it in good health")
+    most_against: Annotated[int, Field(ge=0)] = Field(default=0, description="most that refused it or went back")
+
+
+class Promotion(Section):
+    """What a version must show before devices run it (`python -m steps.promote`)."""
+
+    precision: Literal["fp32", "fp16", "int8", "int8_cpu"] = Field(description="the exported file that is scored")
+    min_map50: Annotated[float, Field(ge=0, le=1)] = Field(description="least mAP@0.5, with or without a champion")
+    min_ap50: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        description="least AP@0.5 by class; `default` stands for all others"
+    )
+    epsilon: Annotated[float, Field(ge=0)] = Field(
+        description="how far below 0 the lower bound of challenger minus champion may lie, in mAP@0.5"
+    )
+    resamples: Positive = Field(description="draws of the paired bootstrap")
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        description="that the difference is above its lower bound"
+    )
+    max_mib: Annotated[float, Field(gt=0)] = Field(description="largest size of the scored file, MiB")
+    max_latency_ms: Annotated[float, Field(gt=0)] = Field(
+        description="longest median time of a picture on the machine that judges, ms; devices have their own"
+    )
+    min_unseen: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="least share of the test frames that the champion was not trained on; the others are left out"
+    )
+    approval: bool = Field(description="whether a person must agree, too (--approve-by NAME)")
+    require_signed: bool = Field(default=False, description="whether its bundle must bear a signature by a trusted key")
+    trusted_keys: tuple[Path, ...] = Field(default=(), description="public keys (*.pub), or folders of them")
+    revoked_keys: Path | None = Field(default=None, description="list of the ids of keys that are trusted no longer")
+    canaries: Canaries = Canaries()
+
+
+class Params(Section):
+    """The whole file."""
+
+    seed: int
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    fetch_bdd100k: FetchBdd100k
+    fetch_ivslab: FetchIvslab
+    subsample_ivslab: Subsample
+    prepare_bdd100k: Prepare
+    prepare_ivslab: Prepare
+    store: Store
+    class_weights: ClassWeights
+    input_size: InputSize
+    augment: Augment
+    loss: Loss
+    unlabelled: Unlabelled
+    sampling: Sampling = Sampling(rare_classes=0.0)
+    hardware: Hardware
+    train_teacher: TrainTeacher
+    distill_student: DistillStudent
+    evaluate: Evaluate
+    export: Export
+    report: Report
+    register_: Register = Field(alias="register")
+    promotion: Promotion
+    ablation: Ablation
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        UserError: the file is missing or no YAML, or a key is unknown, missing or of the wrong kind; every such
+            key is named with what was expected and found. Or unlabelled frames shall be distilled without a teacher.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: expected the pipeline's settings, found no such file") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: expected YAML, found: {error}") from error
+    try:
+        params = Params.model_validate(tree)
+    except ValidationError as error:
+        lines = [_sentence(dict(problem)) for problem in error.errors()]
+        raise UserError(f"{path}: " + "; ".join(lines)) from error
+    student = params.distill_student
+    if params.unlabelled.mode == "distill" and not student.pretrain.distill_epochs + student.finetune.distill_epochs:
+        raise UserError(
+            f"{path}: unlabelled.mode distill needs a teacher: expected distill_epochs above 0 in "
+            "distill_student.pretrain or .finetune, found 0 in both"
+        )
+    return params
+
+
+def _sentence(problem: dict[str, object]) -> str:
+    location = problem["loc"]
+    where = ".".join(str(part) for part in location) if isinstance(location, tuple) else str(location)
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key (misspelt?)"
+    return f"{where}: {problem['msg']} (found {problem['input']!r})"

@@ -1,0 +1,1 @@
+"""What decides which version devices run, and writes it down."""

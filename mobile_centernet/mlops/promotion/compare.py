@@ -1,0 +1,174 @@
+"""What the gate wants to know about two versions, measured now: never a score that somebody stored earlier.
+
+Both exported files are scored on the same frames of the prepared test set, through the runtime that devices use.
+Frames that the champion was trained on are left out, so that it has no advantage.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.errors import DataError, ModelError
+from mobile_centernet.evaluation.bootstrap import paired_bootstrap
+from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50, evaluated_images
+from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, TestSet
+from mobile_centernet.files import file_digest
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.lineage import fingerprint
+from mobile_centernet.mlops.params import Params
+from mobile_centernet.mlops.registry.registry import Version
+from mobile_centernet.mlops.registry.version_files import VersionFiles, picture_digests, video_key
+
+DATA_SET = "ivslab"
+TIMED_PICTURES = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """The gate's facts, the bootstrap's draws (None without a champion), and digests of all that they depend on."""
+
+    facts: Facts
+    samples: NDArray[np.float64] | None
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scored:
+    detector: Detector
+    results: list[CocoResult]
+    measured: MapResult
+
+
+def judge(
+    challenger: tuple[Version, VersionFiles],
+    champion: tuple[Version, VersionFiles] | None,
+    params: Params,
+    *,
+    withdrawn: str | None = None,
+    approved_by: str | None = None,
+) -> Judged:
+    """Score, time and compare. Raises UserError where two versions cannot be compared at all."""
+    precision = params.promotion.precision
+    prepared = PreparedSet(paths.PREPARED / DATA_SET, params.evaluate.split)
+    document = prepared.coco
+    pictures = picture_digests(prepared.root, document)
+    test_set, document = _test_set(prepared, document, pictures, challenger[1], champion and champion[1])
+    versions = [challenger, champion] if champion else [challenger]
+    scored = [_score(files.model(precision), prepared, document) for _, files in versions]
+    latencies = _latencies([entry.detector for entry in scored], prepared)
+    candidates = [
+        Candidate(
+            str(version.number),
+            entry.measured.map50,
+            dict(entry.measured.ap50),
+            entry.detector.path.stat().st_size / 2**20,
+            latency,
+        )
+        for (version, _), entry, latency in zip(versions, scored, latencies, strict=True)
+    ]
+    difference = None
+    if champion:
+        difference = paired_bootstrap(
+            document,
+            scored[1].results,
+            scored[0].results,
+            prepared.classes,
+            resamples=params.promotion.resamples,
+            confidence=params.promotion.confidence,
+            seed=params.seed,
+        )
+    facts = Facts(
+        challenger=candidates[0],
+        champion=candidates[1] if champion else None,
+        difference=Bounds(difference.value, difference.lower, difference.upper) if difference else None,
+        test_set=test_set,
+        parity=challenger[1].parity,
+        required=precision,
+        withdrawn=withdrawn,
+        approved_by=approved_by,
+    )
+    digests = {"test_set_sha256": fingerprint([document, pictures])} | {
+        f"version_{version.number}_onnx_sha256": file_digest(files.model(precision)) for version, files in versions
+    }
+    return Judged(facts, difference.samples if difference else None, digests)
+
+
+def _test_set(
+    prepared: PreparedSet,
+    document: dict[str, Any],
+    pictures: Mapping[int, str],
+    challenger: VersionFiles,
+    champion: VersionFiles | None,
+) -> tuple[TestSet, dict[str, Any]]:
+    """Which frames are scored: those about which something is known and that the champion never trained on."""
+    images = evaluated_images(document)
+    left_out = _seen(images, pictures, champion)
+    kept = {image["id"] for image in images if image["id"] not in left_out}
+    name = f"{DATA_SET} {prepared.split}"
+    if not kept:
+        raise DataError(f"{prepared.root}: expected a frame of {name} that the champion never trained on, found none")
+    test_set = TestSet(
+        name,
+        frames=len(images),
+        scored=len(kept),
+        leaked=sorted(set(_seen(images, pictures, challenger).values())),
+        left_out=sorted(set(left_out.values())),
+    )
+    chosen = {
+        **document,
+        "images": [image for image in images if image["id"] in kept],
+        "annotations": [entry for entry in document["annotations"] if entry["image_id"] in kept],
+    }
+    return test_set, chosen
+
+
+def _seen(
+    images: Sequence[Mapping[str, Any]], pictures: Mapping[int, str], files: VersionFiles | None
+) -> dict[int, str]:
+    """Frames that a version was trained on: their video's name by image id."""
+    if files is None:
+        return {}
+    seen = files.seen
+    return {
+        image["id"]: video_key(DATA_SET, image)
+        for image in images
+        if video_key(DATA_SET, image) in seen.videos or pictures[image["id"]] in seen.pictures
+    }
+
+
+def _score(path: Path, prepared: PreparedSet, document: dict[str, Any]) -> _Scored:
+    detector = Detector(path, provider="cpu")
+    if detector.classes != prepared.classes:
+        raise ModelError(
+            f"{path}: expected the test set's classes {', '.join(prepared.classes)}, found "
+            f"{', '.join(detector.classes)}; models with other classes belong under another name (register.name)"
+        )
+    known = {image["id"] for image in document["images"]}
+    progress = sys.stderr.isatty()
+    found = results_for(prepared, detector.run, detector.input_size, batch_size=1, progress=progress)
+    results = [result for result in found if result["image_id"] in known]
+    return _Scored(detector, results, evaluate_map50(document, results, prepared.classes))
+
+
+def _latencies(detectors: Sequence[Detector], prepared: PreparedSet) -> list[float]:
+    """Milliseconds from a decoded picture to its boxes, median; the detectors take turns, so that noise hits all."""
+    for detector in detectors:
+        detector.warm_up()
+    taken: list[list[float]] = [[] for _ in detectors]
+    for index in range(min(TIMED_PICTURES, len(prepared))):
+        image = prepared.image(index)
+        for detector, times in zip(detectors, taken, strict=True):
+            start = time.perf_counter()
+            detector.detect(image)
+            times.append((time.perf_counter() - start) * 1000)
+    return [median(times) for times in taken]

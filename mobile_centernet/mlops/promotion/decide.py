@@ -1,0 +1,100 @@
+"""The gate's decision about one version: downloaded, judged, written down for programs and for people."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mobile_centernet.errors import UserError
+from mobile_centernet.evaluation.gate import DEFAULT, Check, Decision, Limits, decide
+from mobile_centernet.files import write_json
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params
+from mobile_centernet.mlops.promotion.compare import Judged, judge
+from mobile_centernet.mlops.registry.registry import WITHDRAWN, Registry, Version
+from mobile_centernet.mlops.registry.version_files import VersionFiles
+from mobile_centernet.reports.gate_page import write_gate_page
+
+DECISION, PAGE = "decision.json", "index.html"
+
+FurtherCheck = Callable[[Version, VersionFiles], Check]
+
+
+def decide_about(
+    registry: Registry,
+    version: Version,
+    champion: int | None,
+    params: Params,
+    out: Path,
+    *,
+    approved_by: str | None,
+    dry_run: bool,
+    further: Sequence[FurtherCheck],
+) -> Decision:
+    """Judge `version` against the champion; decision.json and its page land in the folder `out`.
+
+    Raises UserError where the two cannot be compared.
+    """
+    limits = _limits(params)
+    with TemporaryDirectory() as folder:
+        challenger = version, _files(registry, version, Path(folder))
+        reigning = registry.version(champion) if champion is not None else None
+        judged = judge(
+            challenger,
+            (reigning, _files(registry, reigning, Path(folder))) if reigning else None,
+            params,
+            withdrawn=version.tags.get(WITHDRAWN),
+            approved_by=approved_by,
+        )
+        found = [check(*challenger) for check in further]
+    decision = decide(judged.facts, limits, found)
+    _write(out, registry.name, decision, judged, limits, params, dry_run)
+    return decision
+
+
+def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:
+    return VersionFiles.checked(registry.download(version, folder), version.tags.get("manifest_sha256"))
+
+
+def _limits(params: Params) -> Limits:
+    section = params.promotion
+    if unknown := set(section.min_ap50) - {DEFAULT, *params.classes}:
+        known = ", ".join((DEFAULT, *params.classes))
+        raise UserError(f"{paths.PARAMS}: promotion.min_ap50: expected {known}, found {', '.join(sorted(unknown))}")
+    return Limits(
+        map50=section.min_map50,
+        ap50=section.min_ap50,
+        epsilon=section.epsilon,
+        mib=section.max_mib,
+        latency_ms=section.max_latency_ms,
+        unseen=section.min_unseen,
+        approval=section.approval,
+    )
+
+
+def _write(
+    out: Path, name: str, decision: Decision, judged: Judged, limits: Limits, params: Params, dry_run: bool
+) -> None:
+    section = params.promotion
+    bootstrap = {"resamples": section.resamples, "confidence": section.confidence, "seed": params.seed}
+    judged_at = datetime.now(UTC).isoformat(timespec="seconds")
+    document = {
+        "name": name,
+        **decision.document(),
+        "dry_run": dry_run,
+        "judged_at": judged_at,
+        "facts": asdict(judged.facts),
+        "limits": asdict(limits),
+        "bootstrap": bootstrap,
+        **judged.digests,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / DECISION, document)
+    details = {
+        "Registered model": name,
+        "Judged at": judged_at + (" (dry run)" if dry_run else ""),
+        "Bootstrap": ", ".join(f"{key} {value}" for key, value in bootstrap.items()),
+        **judged.digests,
+    }
+    write_gate_page(out / PAGE, decision, judged.facts, limits, judged.samples, details)

@@ -1,0 +1,257 @@
+"""`python -m steps.promote`: let the gate decide whether the challenger becomes the champion, or roll back.
+
+Exit codes: 0 promoted (or rolled back, or it is the champion already), 12 rejected, 11 another promotion is running,
+1 failed. With --dry-run, 0 and 12 say what would happen.
+
+Killed at any moment, it leaves one champion, and running it again completes what it began: `previous` is written
+first, `champion` in one step after it, tags and the audit line last.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from mobile_centernet.errors import UserError
+from mobile_centernet.evaluation.gate import Decision
+from mobile_centernet.files import file_digest
+from mobile_centernet.mlops import lineage, paths
+from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.registry.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    WITHDRAWN,
+    Registry,
+    RegistryError,
+    Version,
+)
+
+if TYPE_CHECKING:
+    from mobile_centernet.mlops.promotion.decide import FurtherCheck
+
+DONE, FAILED, LOCKED, REJECTED = 0, 1, 11, 12
+
+LOCK = paths.WORK / "promotion.lock"
+FOLDER = paths.REPORTS / "promotion"  # no stage's output, so DVC leaves it alone
+DECISION, PAGE, AUDIT = FOLDER / "decision.json", FOLDER / "index.html", FOLDER / "audit.jsonl"
+
+PROMOTED_AT = "promoted_at"
+
+FURTHER_CHECKS: "tuple[FurtherCheck, ...]" = ()
+"""Checks of a version beside the gate's own table and `release_checks`, for programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a promotion ended, and the sentence to print."""
+
+    code: int
+    says: str
+
+
+def promote(
+    params: Params, *, which: str = CHALLENGER, approved_by: str | None = None, dry_run: bool = False
+) -> Outcome:
+    """Judge version `which` (a number or an alias) and, when every check passes, make it the champion.
+
+    Raises UserError where nothing can be judged, or where somebody moved an alias meanwhile; no alias changes then.
+    """
+    with _locked() as free:
+        if not free:
+            return Outcome(LOCKED, f"another promotion is running ({LOCK})")
+        from mobile_centernet.mlops.promotion.decide import (
+            decide_about,  # takes seconds to import, and a rollback does without
+        )
+        from mobile_centernet.mlops.promotion.release_checks import release_checks
+
+        registry = Registry(params.register_.name)
+        seen = registry.aliases()
+        version = registry.resolve(which)
+        if seen.get(CHAMPION) == version.number:
+            if PROMOTED_AT not in version.tags and not dry_run:  # a promotion was cut off after its last alias
+                _finish(registry, version, seen.get(PREVIOUS), approved_by)
+            return Outcome(DONE, f"{registry.name} version {version.number} is the champion already")
+        decision = decide_about(
+            registry,
+            version,
+            seen.get(CHAMPION),
+            params,
+            FOLDER,
+            approved_by=approved_by,
+            dry_run=dry_run,
+            further=(*release_checks(registry, seen.get(CHAMPION), params), *FURTHER_CHECKS),
+        )
+        if dry_run:
+            return Outcome(DONE if decision.promote else REJECTED, _sentence(registry, version, decision, "would be "))
+        registry.attach(version, FOLDER, f"promotion/{_now()}")
+        if not decision.promote:
+            _audit("rejected", registry, version, seen.get(CHAMPION), approved_by, failed=decision.failed)
+            return Outcome(REJECTED, _sentence(registry, version, decision, ""))
+        watched = {alias: seen.get(alias) for alias in (CHAMPION, *([which] if which in seen else []))}
+        _audit("promoting", registry, version, seen.get(CHAMPION), approved_by)
+        _switch(registry, version, watched)
+        _finish(registry, version, seen.get(CHAMPION), approved_by)
+        return Outcome(DONE, _sentence(registry, version, decision, ""))
+
+
+def rollback(params: Params, by: str) -> Outcome:
+    """Make `previous` the champion again, and withdraw the version that was: only a person brings it back.
+
+    Raises UserError where there is no other version to go back to, or where somebody moved an alias meanwhile.
+    """
+    with _locked() as free:
+        if not free:
+            return Outcome(LOCKED, f"another promotion is running ({LOCK})")
+        registry = Registry(params.register_.name)
+        seen = registry.aliases()
+        if CHAMPION not in seen or seen.get(PREVIOUS, seen[CHAMPION]) == seen[CHAMPION]:
+            found = ", ".join(f"{alias} version {number}" for alias, number in sorted(seen.items())) or "no aliases"
+            raise RegistryError(f"{registry.name}: expected a previous version other than the champion, found {found}")
+        bad, good = registry.version(seen[CHAMPION]), registry.version(seen[PREVIOUS])
+        key = _key_to_release_again(registry, good, bad, params)
+        _audit("rolling back", registry, good, bad.number, by)
+        if key:
+            from mobile_centernet.mlops.registry.signed_bundle import sign_again
+
+            release = sign_again(registry, good, params, key)
+            print(f"signed: version {good.number} is release {release} now", file=sys.stderr)
+        registry.tag(bad.number, **{WITHDRAWN: f"rolled back by {by}, {_now()}"})
+        registry.untag(bad, PROMOTED_AT)
+        _expect(registry, {CHAMPION: bad.number, PREVIOUS: good.number})
+        registry.set_alias(CHAMPION, good.number)
+        _expect(registry, {CHAMPION: good.number})
+        _audit("rolled back", registry, good, bad.number, by)
+        return Outcome(DONE, f"{registry.name}: version {good.number} is the champion again, {bad.number} is withdrawn")
+
+
+def _key_to_release_again(registry: Registry, good: Version, bad: Version, params: Params) -> Path | None:
+    """Devices take no smaller release than they run, so the version that they shall go back to needs a larger one.
+
+    None where it has one, or where there are no bundles. Raises RegistryError where there is no key to sign it with.
+    """
+    from mobile_centernet.mlops.registry.signed_bundle import KEY_VARIABLE, is_attached, release_of, signing_key
+
+    if not (is_attached(bad) or params.promotion.require_signed) or release_of(good) > release_of(bad):
+        return None
+    key = signing_key()
+    if key is None:
+        raise RegistryError(
+            f"{registry.name}: devices run release {release_of(bad)} and refuse version {good.number}, release "
+            f"{release_of(good) or 'none'}: a rollback needs the signing key's file in {KEY_VARIABLE}"
+        )
+    return key
+
+
+def _switch(registry: Registry, version: Version, watched: Mapping[str, int | None]) -> None:
+    """Move the aliases. `watched` are those that the decision rests on.
+
+    The registry has no compare-and-set: they are read again right before each write, and the outcome after the last.
+    """
+    _expect(registry, watched)
+    old = watched[CHAMPION]
+    if old is not None:
+        registry.set_alias(PREVIOUS, old)
+        _expect(registry, watched)
+    registry.set_alias(CHAMPION, version.number)
+    _expect(registry, {CHAMPION: version.number})
+
+
+def _expect(registry: Registry, expected: Mapping[str, int | None]) -> None:
+    found = registry.aliases()
+    for alias, number in expected.items():
+        if found.get(alias) != number:
+            raise RegistryError(
+                f"{registry.name}: expected alias {alias} on version {number or 'none'}, found it on version "
+                f"{found.get(alias, 'none')}: somebody moved it meanwhile; look at it, then run this again"
+            )
+
+
+def _finish(registry: Registry, version: Version, replaced: int | None, approved_by: str | None) -> None:
+    _audit("promoted", registry, version, replaced, approved_by)
+    registry.untag(version, WITHDRAWN)
+    more = {"approved_by": approved_by} if approved_by else {}
+    registry.tag(version.number, replaced=str(replaced or "none"), **more, **{PROMOTED_AT: _now()})
+
+
+def _audit(
+    event: str, registry: Registry, version: Version, other: int | None, by: str | None, failed: tuple[str, ...] = ()
+) -> None:
+    """One line that reaches the disk before anything else happens."""
+    line = {
+        "time": _now(),
+        "event": event,
+        "name": registry.name,
+        "version": version.number,
+        "champion_before": other,
+        "by": by,
+        "user": lineage.user(),
+        "host": platform.node(),
+        "failed": list(failed),
+        "decision_sha256": file_digest(DECISION) if DECISION.is_file() and "roll" not in event else None,
+    }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with AUDIT.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sentence(registry: Registry, version: Version, decision: Decision, would: str) -> str:
+    name = f"{registry.name} version {version.number}"
+    if decision.promote:
+        return f"{name} {would or 'was '}promoted: {len(decision.checks)} checks passed ({PAGE})"
+    return f"{name} {would or 'was '}rejected: {', '.join(decision.failed)} ({PAGE})"
+
+
+@contextmanager
+def _locked() -> Iterator[bool]:
+    """Whether this process is the only one that promotes; the kernel frees the lock of a killed one."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m steps.promote", description="Make the challenger the champion, or not.")
+    parser.add_argument("--version", default=CHALLENGER, help="number or alias to judge (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="judge and write the page, but change nothing")
+    parser.add_argument("--approve-by", metavar="NAME", help="the person who agrees, or who rolls back")
+    parser.add_argument("--rollback", action="store_true", help="make the previous champion the champion again")
+    arguments = parser.parse_args()
+    if arguments.rollback and (arguments.dry_run or arguments.version != CHALLENGER):
+        parser.error("--rollback goes with --approve-by only")
+    try:
+        params = load_params(paths.PARAMS)
+        if arguments.rollback:
+            outcome = rollback(params, arguments.approve_by or lineage.user())
+        else:
+            outcome = promote(
+                params, which=arguments.version, approved_by=arguments.approve_by, dry_run=arguments.dry_run
+            )
+    except (UserError, OSError) as error:
+        print(f"error: promotion: {error}", file=sys.stderr)
+        return FAILED
+    print(outcome.says, file=sys.stdout if outcome.code in (DONE, REJECTED) else sys.stderr)
+    return outcome.code

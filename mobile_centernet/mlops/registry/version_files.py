@@ -1,0 +1,138 @@
+"""The files of one registered version: exported graphs, what they were trained on, params and reports, all pinned.
+
+manifest.json    every other file's SHA-256 and size; the version's tag `manifest_sha256` pins it
+model.*.onnx     the exported graphs, byte for byte
+seen.json        videos and pictures that training saw, so that nobody scores the model on them later
+params.yaml, metrics.json, parity.json   as they were
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mobile_centernet.data.store.coco import Document, read_document
+from mobile_centernet.data.store.shards import Place, ShardReader
+from mobile_centernet.files import file_digest, write_json
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.registry.registry import RegistryError
+
+MANIFEST = "manifest.json"
+KIND, FORMAT = "mobile-centernet version", 1
+DATA_SETS = ("bdd100k", "ivslab")
+TRAINING_SPLITS = ("train", "val")  # the best epoch is chosen on val, so val was seen too
+RECORDS = (paths.PARAMS, paths.METRICS, paths.PARITY)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What training saw: videos as `ivslab/1_40_00.mp4`, pictures by the first 16 digits of their JPEG's SHA-256."""
+
+    videos: frozenset[str]
+    pictures: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFiles:
+    """A folder that `pack` made, checked."""
+
+    folder: Path
+
+    @classmethod
+    def checked(cls, folder: Path, manifest_digest: str | None) -> "VersionFiles":
+        """Raises RegistryError, naming the file, where one is missing or not the one that was registered."""
+        path = folder / MANIFEST
+        if manifest_digest is None or not path.is_file():
+            raise RegistryError(f"{folder}: expected a version with {MANIFEST}, as `python -m steps register` makes it")
+        _check(path, manifest_digest)
+        for name, pinned in _read(path)["files"].items():
+            _check(folder / name, pinned["sha256"])
+        return cls(folder)
+
+    def model(self, precision: str) -> Path:
+        """The exported graph of that precision, which may not be there."""
+        return self.folder / f"model.{precision}.onnx"
+
+    @property
+    def parity(self) -> dict[str, bool | str]:
+        """By precision and engine: whether it is within its limits, or in words why there is nothing to compare."""
+        report = _read(self.folder / paths.PARITY.name)
+        rows = {name: row for name, row in report.items() if isinstance(row, dict) and "passed" in row}
+        engine = report["engine"]
+        rows |= {f"engine {name}": row for name, row in engine.get("measured", {}).items()}
+        verdicts = {
+            name: "withdrawn" if row.get("status") == "withdrawn" else row["passed"] for name, row in rows.items()
+        }
+        return {**verdicts, "engine": str(engine["status"])}
+
+    @property
+    def seen(self) -> Seen:
+        found = _read(self.folder / "seen.json")
+        return Seen(frozenset(found["videos"]), frozenset(found["pictures"]))
+
+    @property
+    def params(self) -> Any:
+        return yaml.safe_load((self.folder / paths.PARAMS.name).read_text(encoding="utf-8"))
+
+
+def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> str:
+    """Fill the empty `folder` from the workspace; returns the digest of its manifest."""
+    for path in (*models, *RECORDS):
+        shutil.copyfile(path, folder / path.name)
+    write_json(folder / "seen.json", _seen())
+    some = Detector(models[0], provider="cpu")
+    files = sorted(folder.iterdir())
+    document = {
+        "kind": KIND,
+        "format": FORMAT,
+        "model": some.metadata.model,
+        "classes": list(some.classes),
+        "input_size": {"height": some.input_size[0], "width": some.input_size[1]},
+        "lineage": dict(lineage),
+        "files": {path.name: {"sha256": file_digest(path), "bytes": path.stat().st_size} for path in files},
+    }
+    write_json(folder / MANIFEST, document)
+    return file_digest(folder / MANIFEST)
+
+
+def picture_digests(root: Path, document: Document) -> dict[int, str]:
+    """Of every image of one split of the prepared folder `root`, by image id: 16 hexadecimal digits."""
+    shards = ShardReader(root)
+    return {
+        image["id"]: hashlib.sha256(shards.read(Place(image["shard"], image["offset"], image["nbytes"]))).hexdigest()[
+            :16
+        ]
+        for image in document["images"]
+    }
+
+
+def video_key(data_set: str, image: Mapping[str, Any]) -> str:
+    return f"{data_set}/{image['video']}"
+
+
+def _seen() -> dict[str, list[str]]:
+    videos: set[str] = set()
+    pictures: set[str] = set()
+    for data_set in DATA_SETS:
+        for split in TRAINING_SPLITS:
+            root = paths.PREPARED / data_set
+            document = read_document(root, split)
+            videos.update(video_key(data_set, image) for image in document["images"])
+            pictures.update(picture_digests(root, document).values())
+    return {"videos": sorted(videos), "pictures": sorted(pictures)}
+
+
+def _check(path: Path, expected: str) -> None:
+    found = file_digest(path) if path.is_file() else "no such file"
+    if found != expected:
+        raise RegistryError(f"{path}: expected the registered file, sha256 {expected}, found {found}")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

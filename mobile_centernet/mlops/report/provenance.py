@@ -1,0 +1,92 @@
+"""Where the models come from, how their settings differ from the paper's, and what to know before using them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mobile_centernet.mlops import lineage, paths
+from mobile_centernet.mlops.report.records import DATA_SETS
+from mobile_centernet.mlops.sources import described, read_footage
+from mobile_centernet.mlops.stages import listed_params
+from mobile_centernet.reports.run_page import (
+    ApRow,
+    Lineage,
+    ModelCard,
+    ParamsDifference,
+    SliceGroup,
+    SplitRow,
+    weak_spots,
+)
+
+PAPER = Path("params.paper.yaml")
+ABSENT = "–"
+# No setting of the recipe: where footage lies, how much the generator draws, how many processes load it.
+SURROUNDINGS = (
+    "hardware.workers",
+    *(f"fetch_{name}.{key}" for name in DATA_SETS for key in ("path", "sample", "frame_step")),
+)
+
+
+def origin() -> Lineage:
+    """Commit, digests, and every setting that differs from the paper's."""
+    return Lineage(
+        git_commit=lineage.git_commit(),
+        params_digest=lineage.params_digest(),
+        data_digests=lineage.data_digests(),
+        others=lineage.model_digests(),
+        differences=params_differences(_yaml(paths.PARAMS), _yaml(PAPER), _sections()),
+    )
+
+
+def params_differences(
+    ours: Mapping[str, Any], paper: Mapping[str, Any], sections: Sequence[str]
+) -> tuple[ParamsDifference, ...]:
+    """Values of these sections that are not the same on both sides, by their dotted names."""
+    mine, theirs = (dict(_flat({name: side[name] for name in sections if name in side})) for side in (ours, paper))
+    return tuple(
+        ParamsDifference(name, mine.get(name, ABSENT), theirs.get(name, ABSENT))
+        for name in dict.fromkeys([*mine, *theirs])
+        if mine.get(name) != theirs.get(name) and not name.startswith(SURROUNDINGS)
+    )
+
+
+def model_card(
+    input_size: tuple[int, int],
+    splits: Sequence[SplitRow],
+    rows: Sequence[ApRow],
+    slices: Sequence[SliceGroup],
+    map50: float,
+) -> ModelCard:
+    """What was measured of what a user must know; `input_size` is (height, width)."""
+    training = [row for row in splits if row.split == "train"]
+    return ModelCard(
+        input_size=input_size,
+        trained_on=tuple(
+            f"{row.dataset}, {described(paths.RAW / row.dataset)}: "
+            f"{row.labelled:,} labelled frames with {row.boxes:,} boxes"
+            for row in training
+        ),
+        synthetic=read_footage(paths.RAW / "ivslab").source == "sample",
+        weak_spots=weak_spots(rows, slices, map50),
+    )
+
+
+def _sections() -> list[str]:
+    """The sections of params.yaml that the stages up to the report read: a change of others does not re-run it."""
+    listed = listed_params()
+    before = list(listed)[: list(listed).index("report")]
+    return list(dict.fromkeys(section for stage in before for section in listed[stage]))
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", "null" if value is None else str(value)

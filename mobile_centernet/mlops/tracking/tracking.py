@@ -1,0 +1,93 @@
+"""Tracking a stage: its params, numbers and small files, on this machine first, and in MLflow when that answers.
+
+No failure of MLflow stops a stage, and none slows it down: `upload` talks to it from a thread of its own.
+What MLflow did not get, `mobile-centernet tracking sync` sends later.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mobile_centernet.mlops import lineage
+from mobile_centernet.mlops.mlflow_server import EXPERIMENT, connect
+from mobile_centernet.mlops.params import Params
+from mobile_centernet.mlops.tracking.record import END, METRICS, START, RunRecord
+from mobile_centernet.mlops.tracking.upload import Courier
+
+__all__ = ["EXPERIMENT", "Tracker", "connect", "run"]
+
+
+class Tracker:
+    """One run. What goes wrong with keeping it is said once; the stage goes on."""
+
+    def __init__(self, stage: str, settings: Mapping[str, Any]) -> None:
+        self.stage = stage
+        self._record: RunRecord | None = None
+        self._tags: dict[str, str] = {}
+        with self._best_effort():
+            self._record = RunRecord.create(stage)
+            tags = {"stage": stage, "mlflow.user": lineage.user(), "git_commit": lineage.git_commit()}
+            self._record.write(START, stage=stage, tags=tags, params=dict(_flat(settings)))
+            self._courier = Courier(self._record, self._complain)
+
+    def log(self, record: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:
+        """Numbers of one step; names get `prefix`."""
+        with self._best_effort():
+            if self._record:
+                values = {f"{prefix}{name}": float(value) for name, value in record.items()}
+                self._record.write(METRICS, step=step, values=values)
+
+    def finish(self, paths: Iterable[Path] = (), **tags: str) -> None:
+        """Attach files, but no weights, which stay with DVC, and no folders; and tags."""
+        with self._best_effort():
+            self._tags |= tags
+            for path in sorted(paths):
+                if self._record and path.is_file() and path.suffix != ".safetensors":
+                    self._record.attach(path)
+
+    def end(self, status: str) -> None:
+        with self._best_effort():
+            if self._record:
+                self._record.write(END, status=status, tags=self._tags)
+                if not self._courier.finish():
+                    print(
+                        f"warning: {self.stage}: MLflow does not have all of this run yet: "
+                        f"`mobile-centernet tracking sync` sends it ({self._record.folder})",
+                        file=sys.stderr,
+                    )
+                self._record.close()
+
+    def _complain(self, said: str) -> None:
+        print(f"warning: {self.stage}: MLflow does not answer, its numbers are kept here ({said})", file=sys.stderr)
+
+    @contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        """A full disk, say. The numbers that count are in the stage's own outputs, which fail loudly."""
+        try:
+            yield
+        except OSError as error:
+            self._record = None
+            print(f"warning: {self.stage} is no longer tracked ({error})", file=sys.stderr)
+
+
+@contextmanager
+def run(stage: str, params: Params, sections: Sequence[str]) -> Iterator[Tracker]:
+    """A run of `stage` with those sections of the params; FAILED when the block raises."""
+    tracker = Tracker(stage, {name: getattr(params, name) for name in sections})
+    try:
+        yield tracker
+    except BaseException:
+        tracker.end("FAILED")
+        raise
+    tracker.end("FINISHED")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        value = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,100 @@
+"""The ablation's runs as one table and one figure: mean and standard deviation over the seeds of every row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mobile_centernet.reports.figures import WIDTH, canvas, png
+from mobile_centernet.reports.palette import INK, MUTED, STUDENT
+
+Run = Mapping[str, Any]
+
+PAPER = ("paper_params_m", "paper_gflops")
+
+
+def ablation_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One line a row, in the order of their first runs.
+
+    A run: row, model, balanced, teacher, seed, map50 and ap50 {class: value or None} in 0..1, params, conv_gmacs,
+    paper_params_m and paper_gflops (None for a model that is not the paper's). Columns map50_std and ap50.<class>_std
+    are the sample standard deviation, empty with a single seed; a class without ground truth has no value.
+    """
+    flat = pd.DataFrame([_flat(run) for run in runs])
+    scores = [name for name in flat.columns if name.startswith(("map50", "ap50."))]
+    grouped = flat.groupby("row", sort=False)
+    facts = grouped[["model", "balanced", "teacher", "params", "conv_gmacs", *PAPER]].first()
+    table = facts.assign(seeds=grouped["seed"].count())
+    for name in scores:
+        table[name] = grouped[name].mean()
+        table[f"{name}_std"] = grouped[name].std(ddof=1)
+    return table.reset_index()
+
+
+def ablation_markdown(table: pd.DataFrame, measured_on: str) -> str:
+    """The table for people; `measured_on` says on what, and stands above it."""
+    classes = [name for name in table.columns if name.startswith("ap50.") and not name.endswith("_std")]
+    head = [
+        "row",
+        "model",
+        "balanced",
+        "distilled",
+        "seeds",
+        "mAP@0.5",
+        *(name.removeprefix("ap50.") for name in classes),
+    ]
+    head += ["parameters", "conv GMACs", "paper: parameters", "paper: GFLOPs"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for row in table.to_dict("records"):
+        cells = [row["row"], row["model"], _yes(row["balanced"]), _yes(row["teacher"] != ""), str(row["seeds"])]
+        cells += [_score(row, name) for name in ("map50", *classes)]
+        cells += [f"{row['params'] / 1e6:.2f} M", f"{row['conv_gmacs']:.2f}"]
+        cells += [_known(row["paper_params_m"], " M"), _known(row["paper_gflops"], "")]
+        lines.append(_line(cells))
+    note = (
+        "Mean ± sample standard deviation over the seeds (none with one seed). The last two columns are the paper's "
+        "Table 2 (10 classes, 576×320); all others were counted and measured here."
+    )
+    return f"{measured_on}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+
+
+def ablation_figure(table: pd.DataFrame, measured_on: str) -> bytes:
+    """mAP@0.5 of every row as a dot with one standard deviation to either side, as PNG."""
+    with canvas(WIDTH, 1.3 + 0.42 * len(table)) as figure:
+        axes = figure.subplots()
+        places = list(range(len(table)))[::-1]
+        spread = table["map50_std"].fillna(0.0)
+        axes.errorbar(table["map50"], places, xerr=spread, fmt="o", color=STUDENT, ecolor=MUTED, capsize=4)
+        for place, value in zip(places, table["map50"], strict=True):
+            axes.annotate(f"{value:.3f}", (value, place), (0, 7), textcoords="offset points", ha="center", color=INK)
+        axes.set_yticks(places, list(table["row"]))
+        axes.set_ylim(-0.6, len(table) - 0.2)
+        axes.set_xlim(0, max(0.1, 1.1 * float((table["map50"] + spread).max())))
+        axes.set_xlabel(f"mAP@0.5, mean ± std over {table['seeds'].max()} seeds")
+        axes.set_title(measured_on)
+        return png(figure)
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    scores = {f"ap50.{label}": value for label, value in run["ap50"].items()}
+    facts = {name: value for name, value in run.items() if name != "ap50"}
+    return facts | {"teacher": run["teacher"] or ""} | scores
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _score(row: Mapping[Any, Any], name: str) -> str:
+    mean, std = row[name], row[f"{name}_std"]
+    if pd.isna(mean):
+        return "-"
+    return f"{mean:.3f}" if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
+
+
+def _known(value: float | None, unit: str) -> str:
+    return "-" if value is None or pd.isna(value) else f"{value:g}{unit}"

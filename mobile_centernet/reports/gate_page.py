@@ -1,0 +1,84 @@
+"""A decision of the gate as one self-contained HTML page for people."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.evaluation.gate import Bounds, Decision, Facts, Limits, Value
+from mobile_centernet.reports.figures import WIDTH, canvas, png
+from mobile_centernet.reports.page import Picture, signed, write_page
+from mobile_centernet.reports.palette import GRID, INK, MUTED, STUDENT, TEACHER
+
+
+def write_gate_page(
+    path: Path,
+    decision: Decision,
+    facts: Facts,
+    limits: Limits,
+    samples: NDArray[np.float64] | None,
+    details: Mapping[str, str],
+) -> None:
+    """Write the page to `path`, whole or not at all: no links outward, no scripts.
+
+    `samples`: the bootstrap's, None without a champion. `details`: what else to name, such as the test set's digest.
+    """
+    difference = None
+    if samples is not None and facts.difference is not None:
+        difference = Picture(
+            difference_figure(samples, facts.difference, limits.epsilon),
+            f"Challenger minus champion in mAP@0.5: {signed(facts.difference.value)}, "
+            f"from {signed(facts.difference.lower)} to {signed(facts.difference.upper)}",
+        )
+    write_page(
+        path,
+        "gate.html.j2",
+        decision=decision,
+        facts=facts,
+        difference=difference,
+        details=details,
+        headline=headline(decision, facts),
+        cell=cell,
+    )
+
+
+def headline(decision: Decision, facts: Facts) -> str:
+    """The decision in one sentence."""
+    version = f"Version {facts.challenger.version}"
+    if not decision.promote:
+        failed = len(decision.failed)
+        return f"{version} is rejected: {failed} of {len(decision.checks)} checks failed."
+    if facts.champion is None or facts.difference is None:
+        return f"{version} may become the first champion: it passed all {len(decision.checks)} checks."
+    gain = signed(facts.difference.value)
+    return f"{version} may replace version {facts.champion.version}: {gain} mAP@0.5, all checks passed."
+
+
+def difference_figure(samples: NDArray[np.float64], bounds: Bounds, epsilon: float) -> bytes:
+    """PNG: where the difference lies by the bootstrap's draws, its interval, and the two lines it must be right of."""
+    with canvas(WIDTH, 2.9) as figure:
+        axes = figure.subplots()
+        edges = np.histogram_bin_edges(samples, bins=min(40, max(5, len(samples) // 20)))
+        heights, _, _ = axes.hist(samples, bins=[float(edge) for edge in edges], color=GRID, edgecolor="white")
+        top = float(np.max(heights))
+        axes.axvline(0, color=INK, linewidth=1.2)
+        axes.axvline(-epsilon, color=TEACHER, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.plot([bounds.lower, bounds.upper], [top * 0.1] * 2, color=STUDENT, linewidth=4)
+        axes.plot(bounds.value, top * 0.1, "o", color=STUDENT, markersize=9, markeredgecolor="white")
+        axes.text(0, top * 1.06, " equal", fontsize=8.5, color=INK, ha="left")
+        axes.text(-epsilon, top * 1.06, f"−ε = −{epsilon:g} ", fontsize=8.5, color=TEACHER, ha="right")
+        axes.set_title(f"{signed(bounds.value)}  ({signed(bounds.lower)} … {signed(bounds.upper)})", pad=18)
+        axes.set(xlabel="challenger − champion, mAP@0.5", ylabel="draws", ylim=(0, top * 1.04))
+        axes.tick_params(colors=MUTED)
+        axes.margins(x=0.08)
+        return png(figure)
+
+
+def cell(value: Value) -> str:
+    """A value of the table as people read it; a dash for what does not exist."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    return (f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}").replace("-", "−")

@@ -1,0 +1,124 @@
+"""The LightningModule: one student, an optional frozen teacher, the criterion, Adam and its schedule."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mobile_centernet.data.training.loader import Sample
+from mobile_centernet.errors import UserError
+from mobile_centernet.losses.criterion import Criterion
+from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Adam's learning rate: a linear rise over `warmup_steps`, then divided by ten after every milestone epoch."""
+
+    learning_rate: float
+    milestones: Sequence[int] = ()
+    warmup_steps: int = 0
+
+    def factor(self, step: int, steps_per_epoch: int) -> float:
+        """What the learning rate is multiplied with before optimizer step `step` (from 0)."""
+        rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        return rise * float(0.1 ** sum(step >= epoch * steps_per_epoch for epoch in self.milestones))
+
+
+class DetectorTraining(pl.LightningModule):
+    """Trains `student`; with a `teacher`, by structured distillation too in the first `distill_epochs` epochs.
+
+    With an `ema_decay` above 0 a moving average of the student goes along, and is what counts in the end.
+    The teacher is no submodule: its weights stay out of checkpoints and optimizer, its batch norm out of train().
+    """
+
+    def __init__(
+        self,
+        student: CenterNet,
+        criterion: Criterion,
+        schedule: Schedule,
+        *,
+        fingerprint: str,
+        teacher: CenterNet | None = None,
+        distill_epochs: int | None = None,
+        ema_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.average = _moving_average(student, ema_decay) if ema_decay else None
+        self.criterion = criterion
+        self.schedule = schedule
+        self.fingerprint = fingerprint
+        self.distill_epochs = distill_epochs
+        self.measured: frozenset[str] = frozenset()  # names of the losses of the step that ran last
+        self._teacher = (teacher.eval().requires_grad_(False),) if teacher else ()
+
+    @property
+    def scored(self) -> CenterNet:
+        """The weights to score and to keep: the moving average where there is one, else the student's own."""
+        return cast(CenterNet, self.average.module) if self.average else self.student
+
+    def on_fit_start(self) -> None:
+        for teacher in self._teacher:
+            nn.utils.convert_conv2d_weight_memory_format(teacher.to(self.device), torch.channels_last)
+
+    def training_step(self, batch: Sample, batch_index: int) -> Tensor:
+        output = self.student(batch["image"])
+        terms = self.criterion(output, batch, self._taught(batch["image"]))
+        total: Tensor = self.criterion.total(terms)
+        measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
+        self.measured = frozenset(measured)
+        size = len(batch["image"])
+        # sync_dist: with several processes, means are of all their shares of the batch; alone it does nothing.
+        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("loss_now", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
+        return total
+
+    @torch.no_grad()
+    def _taught(self, image: Tensor) -> CenterNetOutput | None:
+        """What the teacher says about the very same pictures, in the epochs in which it takes part."""
+        if not self._teacher or (self.distill_epochs is not None and self.current_epoch >= self.distill_epochs):
+            return None
+        output: CenterNetOutput = self._teacher[0](image)
+        return output
+
+    def on_train_batch_end(self, outputs: Any, batch: Sample, batch_idx: int) -> None:
+        if self.average:
+            self.average.update_parameters(self.student)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate, fused=True)
+        steps_per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule.factor(step, steps_per_epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fingerprint"] = self.fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("fingerprint") != self.fingerprint:
+            raise UserError(
+                f"this checkpoint belongs to another training: expected fingerprint {self.fingerprint} "
+                f"(of the present params and data), found {checkpoint.get('fingerprint')}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Decay:
+    """torch's exponential moving average, as something that training processes can be handed."""
+
+    decay: float
+
+    def __call__(self, averages: Any, values: Any, count: Any) -> None:
+        get_ema_multi_avg_fn(self.decay)(averages, values, count)  # type: ignore[no-untyped-call]  # torch leaves it so
+
+
+def _moving_average(model: CenterNet, decay: float) -> AveragedModel:
+    """Exponential moving average of weights and batch-norm statistics; its first update copies the model."""
+    return AveragedModel(model, multi_avg_fn=_Decay(decay), use_buffers=True).eval().requires_grad_(False)

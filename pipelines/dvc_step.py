@@ -1,0 +1,138 @@
+"""One DVC stage as one ZenML step. DVC owns caching: it decides whether the stage's command has to run at all."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from mobile_centernet.errors import UserError
+from mobile_centernet.mlops.tracking.tracking import EXPERIMENT, connect
+from pipelines.graph import DVC_FILE, load_stages
+
+DVC_LOCK = Path("dvc.lock")
+
+
+class StageReport(BaseModel):
+    """What a step leaves in ZenML: where the stage stands. The outputs themselves stay with DVC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    executed: bool = Field(description="whether the stage's command ran; False: DVC had the outputs already")
+    outputs: dict[str, str] = Field(description="path → digest in dvc.lock, such as md5:0cc1…")
+    metrics: dict[str, float] = Field(default={}, description="numbers of the stage's metrics files, by dotted name")
+    mlflow_run: str | None = Field(default=None, description="page of the MLflow run that it made, if it made one")
+
+
+class StageFailedError(RuntimeError):
+    """DVC could not reproduce a stage; ZenML tries it again as often as the stack's settings say."""
+
+
+def reproduce_stage(stage: str, *, remote: bool = False) -> StageReport:
+    """Reproduce `stage` alone by DVC in the current directory and report it.
+
+    With `remote` the stages before it may have run on another machine: what they left comes through the DVC remote,
+    and what this one leaves goes there.
+
+    Raises StageFailedError where DVC fails; UserError where dvc.lock does not hold the stage afterwards.
+    """
+    before = _newest_run(stage)
+    lines = _reproduce_by_remote(stage) if remote else run_dvc("repro", "--single-item", f"{DVC_FILE}:{stage}")
+    executed = f"Running stage '{stage}':" in lines
+    after = _newest_run(stage) if executed else before
+    return StageReport(
+        stage=stage,
+        executed=executed,
+        outputs=output_digests(stage),
+        metrics=stage_metrics(stage),
+        mlflow_run=after if after != before else None,
+    )
+
+
+def _reproduce_by_remote(stage: str) -> list[str]:
+    """The run-cache says what earlier stages made of the same inputs: restored without dvc.lock, not run again."""
+    run_dvc("fetch", "--run-cache")
+    lines = run_dvc("repro", "--pull", f"{DVC_FILE}:{stage}")
+    again = [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
+    if others := [name for name in again if name != stage]:
+        print(f"warning: {stage}: the DVC remote did not hold {', '.join(others)}, so they ran here", file=sys.stderr)
+    run_dvc("push", "--run-cache", f"{DVC_FILE}:{stage}")
+    return lines
+
+
+def run_dvc(*arguments: str) -> list[str]:
+    """Run DVC, pass on what it prints as it comes, and return its lines.
+
+    Raises StageFailedError with the command and its last words where it ends with another code than 0.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    lines: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line.rstrip("\n"))
+    if process.returncode:
+        last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no output")
+        raise StageFailedError(f"`dvc {' '.join(arguments)}` ended with code {process.returncode}: {last}")
+    return lines
+
+
+def output_digests(stage: str, lock_file: Path = DVC_LOCK) -> dict[str, str]:
+    """Path → digest of every output of `stage` as dvc.lock has them."""
+    document = yaml.safe_load(lock_file.read_text(encoding="utf-8")) if lock_file.is_file() else {}
+    entry = document.get("stages", {}).get(stage)
+    if entry is None:
+        raise UserError(f"{lock_file}: expected stage {stage}, which has just been reproduced, found no such entry")
+    return {out["path"]: f"{out['hash']}:{out[out['hash']]}" for out in entry.get("outs", [])}
+
+
+def stage_metrics(stage: str) -> dict[str, float]:
+    """The finite numbers in the stage's JSON metrics files, by dotted name."""
+    entries: Sequence[Any] = load_stages()[stage].get("metrics", [])
+    paths = [Path(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries]
+    found: dict[str, float] = {}
+    for path in paths:
+        found.update(_numbers(json.loads(path.read_text(encoding="utf-8"))))
+    return found
+
+
+def _numbers(tree: object, name: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _numbers(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(tree, int | float) and not isinstance(tree, bool) and math.isfinite(tree):
+        yield name, float(tree)
+
+
+def _newest_run(stage: str) -> str | None:
+    """Address of the newest MLflow run of `stage`. Best effort, like all tracking: None where MLflow has no answer."""
+    if "MLFLOW_TRACKING_URI" not in os.environ and not Path("mlflow.db").exists():
+        return None
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        mlflow = connect()
+        runs = mlflow.search_runs(
+            experiment_names=[EXPERIMENT],
+            filter_string=f"tags.stage = '{stage}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+            output_format="list",
+        )
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        print(f"warning: {stage}: MLflow was not asked for its run ({type(error).__name__})", file=sys.stderr)
+        return None
+    if not runs:
+        return None
+    server = mlflow.get_tracking_uri()
+    page = f"/#/experiments/{runs[0].info.experiment_id}/runs/{runs[0].info.run_id}"
+    return f"{server.rstrip('/')}{page}" if server.startswith("http") else f"runs:/{runs[0].info.run_id}"

@@ -1,0 +1,193 @@
+"""A synthetic BDD100K: the folders, the three label layouts and the two vocabularies of the real one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sample import files, traffic
+from sample.camera import Floats
+from sample.clip import Clip
+from sample.painter import Seen
+
+Json = dict[str, object]
+_NAMES_2020: Mapping[str, str] = {"person": "pedestrian"}
+_NAMES_2018: Mapping[str, str] = {"bicycle": "bike", "motorcycle": "motor"}
+_SIGNALS_2018 = {"G": "green", "Y": "yellow", "R": "red", "NA": "none"}
+DET_20, DET_20_NULL, DET_20_ABSENT, LIST_2018, SINGLE, NO_ENTRY = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    folder: Path
+    seed: np.random.SeedSequence
+    size: tuple[int, int]
+    quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """What a worker hands back about the picture that it wrote."""
+
+    stem: str
+    attributes: dict[str, str]
+    objects: list[Seen]
+    lanes: list[tuple[str, Floats]]
+
+
+def write_bdd100k(
+    root: Path,
+    *,
+    seed: int,
+    train_frames: int,
+    val_frames: int,
+    size: tuple[int, int] = (720, 1280),
+    jpeg_quality: int = 85,
+    workers: int | None = None,
+    progress: bool = False,
+) -> None:
+    """Write a synthetic set in BDD100K's raw layouts; every frame comes from a clip of its own.
+
+    Most entries are in `labels/det_20` (2020); a tenth of the train frames each is in the 2018 list and in one
+    file per frame (before August 2018). A few train frames have `labels` null or missing, or no entry at all.
+    Same arguments, same bytes, whatever `workers` is. Label files are written last.
+
+    Args:
+        root: a new or empty folder.
+        seed: of everything.
+        train_frames: number of pictures in `images/100k/train`.
+        val_frames: number of pictures in `images/100k/val`.
+        size: (height, width) of the pictures in pixels.
+        jpeg_quality: 1–100.
+        workers: processes; None takes one per core.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: `root` is not empty.
+    """
+    files.claim(root)
+    train, val, plan = np.random.SeedSequence((seed, 100)).spawn(3)
+    shots = {}
+    for split, sequence, count in (("train", train, train_frames), ("val", val, val_frames)):
+        folder = root / "images" / "100k" / split
+        folder.mkdir(parents=True)
+        jobs = [_Job(folder, child, size, jpeg_quality) for child in sequence.spawn(count)]
+        shots[split] = files.work(_shoot, jobs, workers=workers, progress=progress, name=f"bdd100k {split}")
+    layouts = _plan_layouts(np.random.default_rng(plan), train_frames)
+    _write_labels(root, "train", shots["train"], layouts)
+    _write_labels(root, "val", shots["val"], [DET_20] * val_frames)
+
+
+def _shoot(job: _Job) -> _Shot:
+    """Draw a street, take one picture of it, write it."""
+    rng = np.random.default_rng(job.seed)
+    first, second = rng.integers(0, 2**32, 2, dtype=np.uint64).tolist()
+    clip = Clip(traffic.draw_scene(rng, 0.0, traffic.AMERICAN), job.size, rng)
+    image, objects = clip.frame(0)
+    stem = f"{first:08x}-{second:08x}"
+    (job.folder / f"{stem}.jpg").write_bytes(files.jpeg(image, job.quality))
+    light, road = clip.street.light, clip.street.road
+    attributes = {"weather": light.weather, "timeofday": light.time, "scene": road.scene}
+    return _Shot(stem, attributes, objects, clip.lane_lines(0))
+
+
+def _plan_layouts(rng: np.random.Generator, count: int) -> list[int]:
+    """Which layout each train frame's labels come in; each of them at least once if there are enough frames."""
+    layouts = [DET_20] * count
+    few = max(1, round(count * 0.008))
+    shares = ((LIST_2018, max(1, count // 10)), (SINGLE, max(1, count // 10)))
+    wanted = [layout for layout, number in shares for _ in range(number)]
+    wanted += [layout for layout in (DET_20_NULL, DET_20_ABSENT, NO_ENTRY) for _ in range(few)]
+    for index, layout in zip(rng.permutation(count)[: max(0, count - 1)].tolist(), wanted, strict=False):
+        layouts[index] = layout
+    return layouts
+
+
+def _write_labels(root: Path, split: str, shots: Sequence[_Shot], layouts: Sequence[int]) -> None:
+    det_20: list[Json] = []
+    list_2018: list[Json] = []
+    for shot, layout in zip(shots, layouts, strict=True):
+        if layout in (DET_20, DET_20_NULL, DET_20_ABSENT):
+            det_20.append(_entry_2020(shot, layout))
+        elif layout == LIST_2018:
+            list_2018.append(_entry_2018(shot))
+        elif layout == SINGLE:
+            path = root / "labels" / "100k" / split / f"{shot.stem}.json"
+            files.write_whole(path, json.dumps(_single(shot), indent=1))
+    files.write_whole(root / "labels" / "det_20" / f"det_{split}.json", json.dumps(det_20, indent=1))
+    if list_2018:
+        files.write_whole(root / "labels" / f"bdd100k_labels_images_{split}.json", json.dumps(list_2018, indent=1))
+
+
+def _box(seen: Seen) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in zip(("x1", "y1", "x2", "y2"), seen.box, strict=True)}
+
+
+def _label(seen: Seen, names: Mapping[str, str], signal: str) -> Json:
+    return {
+        "attributes": {"occluded": seen.occluded, "truncated": seen.truncated, "trafficLightColor": signal},
+        "category": names.get(seen.kind, seen.kind),
+        "box2d": _box(seen),
+    }
+
+
+def _entry_2020(shot: _Shot, layout: int) -> Json:
+    entry: Json = {"name": f"{shot.stem}.jpg", "attributes": shot.attributes, "timestamp": 10000}
+    if layout == DET_20:
+        entry["labels"] = [{"id": str(i), **_label(o, _NAMES_2020, o.signal)} for i, o in enumerate(shot.objects)]
+    elif layout == DET_20_NULL:
+        entry["labels"] = None
+    return entry
+
+
+def _labels_2018(shot: _Shot) -> list[Json]:
+    return [_label(seen, _NAMES_2018, _SIGNALS_2018[seen.signal]) for seen in shot.objects]
+
+
+def _entry_2018(shot: _Shot) -> Json:
+    """An entry of the 2018 list: boxes, then the lane markings and the drivable area as polygons."""
+    labels: list[Json] = [{**label, "manualShape": True, "manualAttributes": True} for label in _labels_2018(shot)]
+    for style, line in shot.lanes:
+        attributes = {
+            "laneDirection": "parallel",
+            "laneStyle": "dashed" if style == "dashed" else "solid",
+            "laneType": _lane_type(style),
+        }
+        polygon = [{"vertices": np.round(line, 3).tolist(), "types": "L" * len(line), "closed": False}]
+        labels.append(
+            {
+                "attributes": attributes,
+                "category": "lane",
+                "manualShape": True,
+                "manualAttributes": True,
+                "poly2d": polygon,
+            }
+        )
+    if len(shot.lanes) >= 2:
+        around = np.vstack([shot.lanes[0][1], shot.lanes[-1][1][::-1]])
+        area = [{"vertices": np.round(around, 3).tolist(), "types": "L" * len(around), "closed": True}]
+        labels.append({"attributes": {"areaType": "direct"}, "category": "drivable area", "poly2d": area})
+    return {
+        "name": f"{shot.stem}.jpg",
+        "attributes": shot.attributes,
+        "timestamp": 10000,
+        "labels": [{"id": i, **label} for i, label in enumerate(labels)],
+    }
+
+
+def _lane_type(style: str) -> str:
+    return {"kerb": "road curb", "double": "double yellow"}.get(style, "single white")
+
+
+def _single(shot: _Shot) -> Json:
+    """The file of one frame, as before August 2018: its name goes without an extension."""
+    objects: list[Json] = [{"id": i, **label} for i, label in enumerate(_labels_2018(shot))]
+    for style, line in shot.lanes:
+        points = [[x, y, "L"] for x, y in np.round(line, 3).tolist()]
+        attributes = {"direction": "parallel", "style": "dashed" if style == "dashed" else "solid"}
+        objects.append(
+            {"category": f"lane/{_lane_type(style)}", "id": len(objects), "attributes": attributes, "poly2d": points}
+        )
+    return {"name": shot.stem, "attributes": shot.attributes, "frames": [{"timestamp": 10000, "objects": objects}]}

@@ -1,0 +1,70 @@
+"""A clip: one street, and the camera that drives through it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sample import backdrop
+from sample.camera import Camera, Floats
+from sample.finish import Finish
+from sample.painter import Painter, Seen
+from sample.street import Street
+
+FPS = 10.0
+_CANVAS_WIDTH = 960  # frames are drawn at most this wide, then enlarged: a soft lens at a quarter of the price
+
+
+class Clip:
+    """Frames of one drive, a tenth of a second apart. The same `street` and `rng` give the same bytes."""
+
+    def __init__(self, street: Street, size: tuple[int, int], rng: np.random.Generator) -> None:
+        """Draws the camera; `size` is the (height, width) of the frames in pixels."""
+        self.street, self.size = street, size
+        self.scale = min(1.0, _CANVAS_WIDTH / size[1])
+        self.canvas_size = round(size[0] * self.scale), round(size[1] * self.scale)
+        self._focal = float(rng.uniform(0.92, 1.08)) * self.canvas_size[1]
+        self._eye = float(rng.uniform(1.25, 1.6))
+        self._horizon = float(rng.uniform(0.40, 0.50))
+        self._x = float(rng.normal(0, 0.2))
+        self._phases = rng.uniform(0, 2 * np.pi, 6)
+        self._shake = float(rng.uniform(0.3, 1.0)) * min(1.0, 0.2 + street.speed / 8)
+        self._skyline = backdrop.draw_skyline(rng, street.road.scene)
+        self._finish = Finish(street.light, self.canvas_size, size, street.speed, rng)
+        self._noise_seed = int(rng.integers(2**31))
+
+    def frame(self, index: int) -> tuple[NDArray[np.uint8], list[Seen]]:
+        """The picture (BGR uint8 [height, width, 3]) and its objects, boxes in its pixels, for frame `index` from 0."""
+        seconds = index / FPS
+        painter = Painter(self.street, self.camera(seconds), seconds)
+        painter.paint(self._skyline)
+        if self._finish.bonnet:
+            painter.hide(self._finish.bonnet_outline())
+        noise = np.random.default_rng((self._noise_seed, index))
+        return self._finish.apply(painter.canvas, painter.blooms(), noise), painter.objects(self.scale)
+
+    def camera(self, seconds: float) -> Camera:
+        """The camera at that time: driving on, nodding, swaying and looking about a little."""
+        height, width = self.canvas_size
+        wave = np.sin(self._phases + seconds * np.array([9.5, 5.2, 2.1, 3.3, 0.7, 1.1])).tolist()
+        pitch = self._shake * (wave[0] * 0.0025 + wave[1] * 0.004)
+        yaw = self._shake * wave[2] * 0.004 + wave[4] * 0.02
+        return Camera(
+            width=width,
+            height=height,
+            focal=self._focal,
+            centre=(width / 2 + self._focal * yaw, height * self._horizon + self._focal * pitch),
+            x=self._x + 0.12 * wave[5],
+            eye=self._eye + self._shake * 0.015 * wave[3],
+            z=self.street.speed * seconds,
+            bend=self.street.road.bend,
+        )
+
+    def lane_lines(self, index: int) -> list[tuple[str, Floats]]:
+        """Kerbs and lane markings left to right: style, and four points [4,2] in pixels of the frame."""
+        camera, road = self.camera(index / FPS), self.street.road
+        lines = [(road.left, "kerb"), *sorted(road.dividers), (road.right, "kerb")]
+        depth = np.geomspace(camera.nearest_ground() * 1.1, 45.0, 4)
+        found = []
+        for x, style in lines:
+            pixels = camera.pixels(np.stack([np.full(4, x), np.zeros(4), camera.z + depth], axis=1)) / self.scale
+            found.append((style, np.clip(pixels, 0.0, self.size[::-1])))
+        return found

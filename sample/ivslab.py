@@ -1,0 +1,209 @@
+"""A synthetic ivslab: videos frame by frame, Pascal-VOC labels, and the known dirt of the real one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from sample import files, traffic
+from sample.clip import FPS, Clip
+from sample.painter import Seen
+
+_CLASSES = {
+    "car": "vehicle",
+    "bus": "vehicle",
+    "truck": "vehicle",
+    "person": "pedestrian",
+    "motorcycle": "scooter",
+    "bicycle": "bicycle",
+}
+_KEPT_OF = 10  # the paper keeps frames 1, 11, 21 …: dirt planted there survives the subsampling
+_BOX_DIRT = ("nan", "inverted", "negative", "outside")
+_BOX_DIRT_RATE = 0.04  # of the frames: about one box of a hundred and fifty
+Box = tuple[str, list[str]]
+"""Class name and the texts of xmin, ymin, xmax, ymax."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Dirt:
+    """What is wrong with one video, by frame number."""
+
+    boxes: dict[int, str] = field(default_factory=dict)
+    missing: frozenset[int] = frozenset()
+    truncated: frozenset[int] = frozenset()
+    empty_xml: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    root: Path
+    video: str
+    frames: int
+    deserted: bool
+    seed: np.random.SeedSequence
+    size: tuple[int, int]
+    quality: int
+    dirt: _Dirt = _Dirt()
+
+
+def write_ivslab(
+    root: Path,
+    *,
+    seed: int,
+    videos: int,
+    frames_per_video: int,
+    test_frames: int = 12,
+    size: tuple[int, int] = (1080, 1920),
+    jpeg_quality: int = 85,
+    workers: int | None = None,
+    progress: bool = False,
+) -> None:
+    """Write a synthetic set in ivslab's raw layout: `ivslab_train` with labels and dirt, `ivslab_test` flat without.
+
+    Frames of a video are a tenth of a second apart. Every sixteenth video (the eighth first) has no traffic: its
+    frames are verified empty. About 1 % of the boxes have NaN, inverted, negative or outside coordinates; a few
+    listed pictures are missing, one JPEG is truncated, one XML file is empty. Same arguments, same bytes, whatever
+    `workers` is. The list `ImageSets/All.txt` is written last.
+
+    Args:
+        root: a new or empty folder.
+        seed: of everything.
+        videos: number of training videos.
+        frames_per_video: frames of each, numbered from 1.
+        test_frames: number of unlabelled pictures in `ivslab_test`.
+        size: (height, width) of the pictures in pixels.
+        jpeg_quality: 1–100.
+        workers: processes; None takes one per core.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: `root` is not empty.
+    """
+    files.claim(root)
+    clips, tests, plan = np.random.SeedSequence((seed, 200)).spawn(3)
+    train, test = root / "ivslab_train", root / "ivslab_test"
+    names = [f"{1 + i // 6}_{i % 6}0_00.mp4" for i in range(videos)]
+    dirt = _plan_dirt(np.random.default_rng(plan), videos, frames_per_video)
+    jobs = [
+        _Job(train, name, frames_per_video, i % 16 == 7, child, size, jpeg_quality, dirt[i])
+        for i, (name, child) in enumerate(zip(names, clips.spawn(videos), strict=True))
+    ]
+    (test / "JPEGImages" / "All").mkdir(parents=True)
+    (train / "ImageSets").mkdir(parents=True)
+    files.work(_film, jobs, workers=workers, progress=progress, name="ivslab train")
+    shots = [
+        _Job(test, f"{i + 1:05d}.jpg", 1, False, child, size, jpeg_quality)
+        for i, child in enumerate(tests.spawn(test_frames))
+    ]
+    files.work(_shoot, shots, workers=workers, progress=progress, name="ivslab test")
+    lines = [f"All/{name}/{name}_{number:05d}" for name in names for number in range(1, frames_per_video + 1)]
+    # A line for which neither picture nor label exists, as in the real list.
+    lines += [f"All/{name}/{name}_{_after(frames_per_video):05d}" for name in names[2:3]]
+    files.write_whole(train / "ImageSets" / "All.txt", "\n".join(lines) + "\n")
+
+
+def _after(frames: int) -> int:
+    """The first number beyond the frames that subsampling keeps."""
+    return -(-frames // _KEPT_OF) * _KEPT_OF + 1
+
+
+def _plan_dirt(rng: np.random.Generator, videos: int, frames: int) -> list[_Dirt]:
+    """Which frames get which dirt; decided before any work is shared out."""
+    plans = []
+    kept = list(range(1, frames + 1, _KEPT_OF))
+    spots = [(v, f) for v in range(videos) for f in kept]
+    order = [spots[i] for i in rng.permutation(len(spots)).tolist()]
+    missing = max(1, round(videos * frames * 0.002)) if len(spots) > 3 else 0
+    broken, empty, gone = order[:1], order[1:2], order[2 : 2 + missing]
+    if len(spots) <= 3:
+        broken, empty = [], []
+    taken = {*broken, *empty, *gone}
+    for video in range(videos):
+        planted = next((f for f in kept[::-1] if (video, f) not in taken), None)
+        boxes = {f: str(rng.choice(_BOX_DIRT)) for f in range(1, frames + 1) if rng.random() < _BOX_DIRT_RATE}
+        if planted is not None and video % 2 == 0:
+            boxes[planted] = _BOX_DIRT[video // 2 % len(_BOX_DIRT)]
+        plans.append(
+            _Dirt(
+                boxes,
+                frozenset(f for v, f in gone if v == video),
+                frozenset(f for v, f in broken if v == video),
+                frozenset(f for v, f in empty if v == video),
+            )
+        )
+    return plans
+
+
+def _clip(job: _Job, seconds: float) -> Clip:
+    rng = np.random.default_rng(job.seed)
+    mix = traffic.DESERTED if job.deserted else traffic.TAIWANESE
+    return Clip(traffic.draw_scene(rng, seconds, mix), job.size, rng)
+
+
+def _shoot(job: _Job) -> None:
+    """One test picture."""
+    image, _ = _clip(job, 0.0).frame(0)
+    (job.root / "JPEGImages" / "All" / job.video).write_bytes(files.jpeg(image, job.quality))
+
+
+def _film(job: _Job) -> None:
+    """All frames of one video with their labels, dirt included."""
+    clip = _clip(job, job.frames / FPS)
+    pictures, labels = (job.root / kind / "All" / job.video for kind in ("JPEGImages", "Annotations"))
+    pictures.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    rng = np.random.default_rng(job.seed.spawn(1)[0])
+    for number in range(1, job.frames + 1):
+        image, objects = clip.frame(number - 1)
+        name = f"{job.video}_{number:05d}"
+        data = files.jpeg(image, job.quality)
+        if number not in job.dirt.missing:
+            cut = len(data) // 2 if number in job.dirt.truncated else len(data)
+            (pictures / f"{name}.jpg").write_bytes(data[:cut])
+        boxes = _boxes(objects)
+        if number in job.dirt.boxes:
+            boxes = _soil(boxes, job.dirt.boxes[number], job.size, rng)
+        text = "" if number in job.dirt.empty_xml else _xml(f"{name}.jpg", job.size, boxes)
+        (labels / f"{name}.xml").write_text(text, encoding="utf-8")
+
+
+def _boxes(objects: Sequence[Seen]) -> list[Box]:
+    """The objects that ivslab labels, in whole pixels."""
+    return [(_CLASSES[o.kind], [str(round(v)) for v in o.box]) for o in objects if o.kind in _CLASSES]
+
+
+def _soil(boxes: list[Box], dirt: str, size: tuple[int, int], rng: np.random.Generator) -> list[Box]:
+    """Spoil one box. Negative and outside ones are extra boxes beyond the picture, so that no true box is lost."""
+    height, width = size
+    if dirt in ("negative", "outside"):
+        aside = int(rng.integers(20, 90))
+        x1 = -aside if dirt == "negative" else width + 4
+        y1 = int(rng.integers(height // 4, height // 2))
+        return [*boxes, ("vehicle", [str(v) for v in (x1, y1, x1 + aside - 4, y1 + aside)])]
+    if not boxes:
+        return boxes
+    index = int(rng.integers(len(boxes)))
+    name, (x1_, y1_, x2_, y2_) = boxes[index]
+    spoilt = ["nan", y1_, "nan", y2_] if dirt == "nan" else [x2_, y2_, x1_, y1_]
+    return [*boxes[:index], (name, spoilt), *boxes[index + 1 :]]
+
+
+def _xml(filename: str, size: tuple[int, int], boxes: Sequence[Box]) -> str:
+    """A Pascal-VOC annotation."""
+    root = ElementTree.Element("annotation")
+    for tag, text in (("folder", "All"), ("filename", filename)):
+        ElementTree.SubElement(root, tag).text = text
+    shape = ElementTree.SubElement(root, "size")
+    for tag, value in (("width", size[1]), ("height", size[0]), ("depth", 3)):
+        ElementTree.SubElement(shape, tag).text = str(value)
+    for name, corners in boxes:
+        thing = ElementTree.SubElement(root, "object")
+        for tag, text in (("name", name), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
+            ElementTree.SubElement(thing, tag).text = text
+        box = ElementTree.SubElement(thing, "bndbox")
+        for tag, text in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
+            ElementTree.SubElement(box, tag).text = text
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

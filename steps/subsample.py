@@ -1,0 +1,45 @@
+"""subsample_ivslab: which of ivslab's near-copies are kept."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mobile_centernet.data.annotations import Frame
+from mobile_centernet.data.check.inspect import hash_pictures
+from mobile_centernet.data.prepare.subsample import count_near_copies, distinct, subsample
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.files import write_json
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params, Subsample
+from mobile_centernet.mlops.sources import footage_root
+
+
+def subsample_ivslab(params: Params) -> None:
+    """Write the names of the kept training frames; the test set is kept whole."""
+    frames = read_ivslab(footage_root(paths.RAW / "ivslab")).frames
+    videos = [frame for frame in frames if frame.split == "train"]
+    section = params.subsample_ivslab
+    kept, near_copies = _choose(videos, section)
+    write_json(
+        paths.SUBSAMPLE,
+        {
+            **section.model_dump(),
+            "frames_before": len(videos),
+            "frames_kept": len(kept),
+            "near_copies_kept": near_copies,
+            "kept_per_video": dict(sorted(Counter(frame.video for frame in kept).items())),
+            "kept": [frame.name for frame in kept],
+        },
+    )
+    how = f"one of {section.stride} per video" if section.mode == "stride" else "those that show something new"
+    print(f"kept {len(kept)} of {len(videos)} frames, {how}")
+    print(f"{near_copies} of these are nearer than {section.min_distance} bits to an earlier frame of their video")
+
+
+def _choose(videos: Sequence[Frame], section: Subsample) -> tuple[list[Frame], int]:
+    """The kept frames, and how many near-copies are left among them. Only pictures that may stay are read."""
+    by_number = section.mode == "stride"
+    candidates = subsample(videos, section.stride) if by_number else videos
+    pictures = hash_pictures(candidates)
+    hashes = {frame.name: picture for frame, picture in zip(candidates, pictures, strict=True)}
+    kept = candidates if by_number else distinct(candidates, hashes, section.min_distance)
+    return list(kept), count_near_copies(kept, hashes, section.min_distance)

@@ -1,0 +1,195 @@
+"""`mobile-centernet-edge` as a process of its own, with its own self-test process."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mobile_centernet.agent.config import load_config
+from mobile_centernet.agent.store import read_current
+from mobile_centernet.bundle.errors import ConfigError
+from tests.helpers.lab import Lab
+from tests.helpers.mlflow_servers import free_port
+from tests.helpers.offers import Bundle
+
+Releases = dict[int, Bundle]
+ROOT = Path(__file__).parents[2]
+EDGE = (sys.executable, "-m", "mobile_centernet.agent.cli")
+
+
+def call(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*EDGE, "--config", str(lab.settings), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@contextmanager
+def running(lab: Lab) -> Iterator[subprocess.Popen[str]]:
+    command = [*EDGE, "--config", str(lab.settings), "run"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def until(holds: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def test_once_status_and_rollback(lab: Lab, releases: Releases) -> None:
+    lab.configure(proof={"runs": 2})
+    for number in (12, 13):
+        lab.offer(releases[number])
+        with lab.application():
+            done = call(lab, "once")
+        assert done.returncode == 0, done.stderr
+        assert f"release   {number} (version {number}, {releases[number].digest[:12]})" in done.stdout
+    shown = call(lab, "status", "--json")
+    assert json.loads(shown.stdout)["previous"]["release"] == 12
+    assert json.loads(shown.stdout)["proof"]["provider"] == "cpu"
+    with lab.application():
+        back = call(lab, "rollback")
+    assert back.returncode == 0, back.stderr
+    assert lab.running() == releases[12].digest
+    again = call(lab, "once")
+    assert again.returncode == 1 and "refused before: an operator rolled back from it" in again.stdout
+    with lab.application():
+        forgiven = call(lab, "once", "--forget-refusals")
+    assert forgiven.returncode == 0 and lab.running() == releases[13].digest
+
+
+def test_a_second_agent_is_refused_and_a_rollback_goes_to_the_first(lab: Lab, releases: Releases) -> None:
+    lab.install(releases[12])
+    lab.install(releases[13])
+    (lab.root / "status.json").unlink()
+    with running(lab) as agent, lab.application():
+        until((lab.root / "status.json").exists)
+        for command in ("run", "once"):
+            second = call(lab, command)
+            assert second.returncode == 11
+            assert second.stderr.endswith("expected to be the only agent here, found another one running\n")
+        asked = call(lab, "rollback")
+        assert asked.returncode == 0 and asked.stdout.startswith("asked the running agent to roll back")
+        until(lambda: lab.memory.committed and lab.memory.committed.release == 12)
+        assert agent.poll() is None
+    assert lab.running() == releases[12].digest
+
+
+def test_it_ends_on_sigterm_also_inside_a_trial(lab: Lab, releases: Releases) -> None:
+    lab.install(releases[12])
+    lab.offer(releases[13])
+    lab.configure(health={"start_s": 600.0})
+    with running(lab) as agent:
+        until(lambda: read_current(lab.root) == releases[13].digest)
+        agent.send_signal(signal.SIGTERM)
+        _, said = agent.communicate(timeout=30)
+    assert agent.returncode == 0 and "stopped inside a trial" in said and "Traceback" not in said
+    lab.agent().start()
+    assert lab.running() == releases[12].digest
+
+
+def test_its_status_over_http(lab: Lab, releases: Releases) -> None:
+    lab.install(releases[12])
+    port = free_port()
+    lab.configure(status={"port": port})
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            return str(response.read().decode())
+
+    def is_up() -> bool:
+        try:
+            return json.loads(get("/status"))["last_check"] is not None
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    with running(lab):
+        until(is_up)
+        assert json.loads(get("/status"))["release"]["release"] == 12
+        lines = get("/metrics").splitlines()
+        assert "mobile_centernet_edge_release 12" in lines and "mobile_centernet_edge_problem 0" in lines
+        assert any(line.startswith('mobile_centernet_edge_events_total{state="checking"') for line in lines)
+        kinds = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+        assert {line.split("{")[0].split()[0] for line in lines if not line.startswith("#")} == kinds
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get("/../memory.json")
+        taken = call(lab, "--verbose", "run")
+        assert taken.returncode == 11, "the folder's lock comes before the port"
+
+
+def test_killed_for_real_a_few_times(lab: Lab, releases: Releases) -> None:
+    """The command as installed, its self-test process and all; killed after random times."""
+    lab.install(releases[12])
+    lab.offer(releases[13])
+    with lab.application():
+        for wait in (0.6, 1.1, 1.7):
+            with subprocess.Popen(
+                [*EDGE, "--config", str(lab.settings), "once"], cwd=ROOT, stderr=subprocess.DEVNULL
+            ) as process:
+                time.sleep(wait)
+                process.kill()
+            assert read_current(lab.root) in (releases[12].digest, releases[13].digest)
+        assert call(lab, "once").returncode == 0
+    assert lab.running() == releases[13].digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"registry": {"url": "ftp://x"}}, "registry.url: expected http:// or https://"),
+        (
+            {"registry": {"url": "https://me:secret@x"}},
+            "registry.url: expected http:// or https:// and a host",
+        ),
+        ({"registry": {"nonsense": 1}}, "registry: expected url, model, alias, report, timeout_s, found nonsense"),
+        ({"registry": {"report": "yes"}}, "registry.report: expected bool, found str 'yes'"),
+        ({"nonsense": {}}, "expected registry, paths, device, poll, health, proof, store, status, found nonsense"),
+        ({"poll": {"interval_s": 0}}, "poll.interval_s: expected seconds from 0.01, found 0.0"),
+        ({"poll": {"jitter": 2.0}}, "poll.jitter: expected a share 0..1"),
+        ({"health": {"restarts": True}}, "health.restarts: expected int, found bool"),
+        ({"device": {"precision": "fp64"}}, "device.precision: expected fp32, fp16, int8, found 'fp64'"),
+        ({"device": {"name": "a b"}}, "device.name: expected 1 to 64 letters"),
+        ({"paths": {"trusted": []}}, "paths.trusted: expected at least one"),
+        ({"status": {"port": 70_000}}, "status.port: expected a port 0..65535"),
+    ],
+)
+def test_settings_that_are_wrong(lab: Lab, changes: dict[str, dict[str, object]], sentence: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        lab.configure(**changes)
+    assert sentence in str(refused.value) and str(lab.settings) in str(refused.value)
+
+
+def test_settings_that_are_missing(lab: Lab) -> None:
+    lab.settings.write_text("[registry]\n")
+    with pytest.raises(ConfigError, match=r"registry\.url: expected http://.* found nothing"):
+        load_config(lab.settings)
+    lab.settings.write_text("[registry\n")
+    with pytest.raises(ConfigError, match="expected TOML"):
+        load_config(lab.settings)
+    lab.settings.unlink()
+    done = call(lab, "once")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "cannot be read" in done.stderr
+
+
+def test_a_trusted_key_may_lie_beside_the_settings(lab: Lab) -> None:
+    config = lab.configure(paths={"trusted": ["keys"], "root": "device"})
+    assert config.paths.trusted == (lab.folder / "keys",) and config.paths.root == lab.folder / "device"
+
+
+def test_help_is_quick_and_without_what_is_heavy() -> None:
+    code = "import sys; import mobile_centernet.agent.agent, mobile_centernet.agent.cli; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {"numpy", "onnxruntime", "cv2", "PIL", "torch", "mlflow"}
+    assert heavy.isdisjoint(eval(done.stdout)), "the idle agent must stay small"  # noqa: S307

@@ -1,0 +1,101 @@
+"""docs/edge.md: its commands are run as they are printed."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mobile_centernet.agent.config import load_config
+from mobile_centernet.agent.reports import read_reports
+from mobile_centernet.agent.states import table
+
+DOCS = Path(__file__).parents[2] / "docs" / "edge.md"
+
+
+def block(heading: str) -> str:
+    """The first bash block below a heading."""
+    section = DOCS.read_text(encoding="utf-8").split(f"## {heading}\n")[1]
+    found = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def run(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(signed_once: Path, material: Path, tmp_path: Path) -> Path:
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl, which is not installed here")
+    shutil.copy(signed_once, tmp_path / "street-12.tar")
+    shutil.copy(material / "first.pub", tmp_path / "trusted.pub")
+    return tmp_path
+
+
+def test_stock_tools_take_a_good_bundle(folder: Path) -> None:
+    done = run(folder, block("Verifying with stock tools only"))
+    assert done.returncode == 0, done.stderr
+    assert "Signature Verified Successfully" in done.stdout
+    assert done.stdout.count(": OK\n") == 9
+
+
+def test_stock_tools_refuse_another_key(folder: Path, material: Path) -> None:
+    shutil.copy(material / "stranger.pub", folder / "trusted.pub")
+    assert run(folder, block("Verifying with stock tools only")).returncode != 0
+
+
+@pytest.mark.parametrize("what", [b'"release": 12', b"IDAT", b"sha256", b"# street 7", b"mobile-centernet"])
+def test_stock_tools_refuse_a_changed_file(folder: Path, what: bytes) -> None:
+    content = (folder / "street-12.tar").read_bytes()
+    position = content.rindex(what) + len(what) - 1
+    changed = content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+    (folder / "street-12.tar").write_bytes(changed)
+    assert run(folder, block("Verifying with stock tools only")).returncode != 0
+
+
+def test_stock_tools_refuse_one_file_more(folder: Path) -> None:
+    (folder / "more.txt").touch()
+    subprocess.run(["tar", "-rf", "street-12.tar", "more.txt"], cwd=folder, check=True)
+    done = run(folder, block("Verifying with stock tools only"))
+    assert done.returncode != 0 and "> more.txt" in done.stdout
+
+
+def test_the_commands_of_a_bundle(material: Path, tmp_path: Path) -> None:
+    """The commands as printed, with this test's model and picture in the places that the page names."""
+    (tmp_path / "data" / "export").mkdir(parents=True)
+    (tmp_path / "my-photos").mkdir()
+    shutil.copy(material / "student.fp32.onnx", tmp_path / "data" / "export" / "model.fp32.onnx")
+    shutil.copy(material / "street0.jpg", tmp_path / "my-photos" / "crossing.jpg")
+    done = run(tmp_path, block("A bundle").replace("bicycle=", "piéton="))
+    assert done.returncode == 0, done.stderr
+    assert "verified: mobile-centernet 7, release 12" in done.stdout
+
+
+def test_the_table_of_states_is_the_one_in_the_code() -> None:
+    section = DOCS.read_text(encoding="utf-8").split("### States\n\n")[1]
+    assert section.split("\n\n")[0] + "\n" == table()
+
+
+def test_the_printed_settings_are_read(tmp_path: Path) -> None:
+    found = re.search(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    (tmp_path / "edge.toml").write_text(found[1])
+    config = load_config(tmp_path / "edge.toml")
+    assert config.device.profile == "orin" and config.paths.root == Path("/var/lib/mobile-centernet")
+
+
+def test_the_printed_report_is_one() -> None:
+    found = re.search(r"```json\n(.*?)\n```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    reports, unreadable = read_reports({"edge.health.kiosk-07": found[1], "git_commit": "abc"})
+    assert [report.device for report in reports] == ["kiosk-07"] and not unreadable

@@ -1,0 +1,226 @@
+"""A registry that is away, slow or wrong, and downloads that break: the device goes on, and takes the release later."""
+
+import json
+import random
+import time
+
+import pytest
+
+from mobile_centernet.agent.follow import pause
+from mobile_centernet.agent.store import Store
+from tests.helpers.file_server import Fault, Request, cut, hang, redirect, status
+from tests.helpers.lab import Lab
+from tests.helpers.offers import ALIAS, ARTIFACT
+from tests.helpers.outcomes import Releases, recovers, stays
+
+
+def slowly(body: bytes) -> Fault:
+    """A few bytes a second, headers first."""
+
+    def drip(request: Request) -> None:
+        request.head(200, {"Content-Length": str(len(body))})
+        for byte in body:
+            request.wfile.write(bytes([byte]))
+            time.sleep(0.2)
+
+    return drip
+
+
+def slow_head(request: Request) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}":
+        request.wfile.write(bytes([byte]))
+        request.wfile.flush()
+        time.sleep(0.2)
+
+
+def whole(body: bytes, code: int = 200) -> Fault:
+    """That body, whatever was asked for."""
+
+    def send(request: Request) -> None:
+        request.head(code, {"Content-Length": str(len(body))})
+        request.wfile.write(body)
+
+    return send
+
+
+HTML = b"<html><body>Please log in</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (whole(HTML), "expected JSON from MLflow, found b'<html>"),
+        (whole(b"[]"), "expected a JSON object from MLflow, found list"),
+        (whole(b'{"model_version": {"version": "x"}}'), "expected a model version"),
+        (whole(b"{" * 5000), "expected JSON"),
+        (whole(b" " * (2 << 20)), "expected at most 1048576 bytes"),
+        (cut(30), "expected JSON|broke off"),
+        (slowly(b"{" * 30), "expected a whole answer within 0.5 s"),
+        (slow_head, "expected an answer within 0.5 s"),
+        (hang(1.5), "expected an answer within 0.5 s"),
+        (status(500), "status 500"),
+        (status(401), "expected to be let in, found status 401"),
+        (redirect("file:///etc/passwd"), "status 302"),
+    ],
+)
+def test_a_registry_that_answers_badly(device: Lab, releases: Releases, fault: Fault, sentence: str) -> None:
+    device.configure(registry={"timeout_s": 0.5})
+    device.server.faults.append(fault)
+    began = time.monotonic()
+    agent = device.polled()
+    assert time.monotonic() - began < 10
+    assert agent.failures == 1 and agent.problem
+    assert any(part in agent.problem for part in sentence.split("|")), agent.problem
+    assert device.running() == releases[12].digest
+    recovers(device, releases)
+
+
+def test_no_registry_at_all(device: Lab, releases: Releases) -> None:
+    device.configure(registry={"url": "http://127.0.0.1:9"})
+    agent = stays(device, releases, "expected an answer within")
+    pauses = []
+    for _ in range(8):
+        pauses.append(pause(agent.config.poll, agent.failures, random.Random(0)))
+        agent.poll()
+    assert pauses[:3] == [0.1, 0.2, 0.2], "doubled, up to longest_s"
+    assert agent.failures == 9
+    device.configure()
+    recovers(device, releases)
+
+
+def test_pauses_are_spread(device: Lab) -> None:
+    device.configure(poll={"interval_s": 100.0, "jitter": 0.2})
+    poll, chance = device.agent().config.poll, random.Random(0)
+    pauses = [pause(poll, 0, chance) for _ in range(200)]
+    assert 80 <= min(pauses) < 85 and 115 < max(pauses) <= 120
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"])
+def test_the_alias_is_deleted(device: Lab, releases: Releases, code: str) -> None:
+    body = json.dumps({"error_code": code, "message": "alias champion not found"}).encode()
+
+    device.server.faults.append(whole(body, 400))
+    agent = stays(device, releases, "street has no alias champion")
+    assert agent.failures == 0, "nothing is wrong with the registry"
+
+
+@pytest.mark.parametrize(
+    ("tags", "sentence"),
+    [
+        ({}, "expected a bundle, found no tag bundle_sha256"),
+        ({"bundle_sha256": "../../x"}, "expected tags of a bundle"),
+        ({"bundle_bytes": "-1"}, "expected tags of a bundle"),
+        ({"bundle_bytes": str(1 << 40)}, "expected at most 1073741824 bytes"),
+    ],
+)
+def test_a_version_without_a_usable_bundle(
+    device: Lab, releases: Releases, tags: dict[str, str], sentence: str
+) -> None:
+    releases[13].offer(device.server, tags={**releases[13].tags(), **tags} if tags else {})
+    stays(device, releases, sentence)
+
+
+@pytest.mark.parametrize("place", ["user and password", "token", "netrc"])
+def test_credentials(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Of the registry's answers and of the bundle; they may come while the agent runs."""
+    device.server.expects = "Bearer t0ken" if place == "token" else "Basic ZGV2aWNlOmh1c2g="  # device:hush
+    agent = stays(device, releases, "expected to be let in, found status 401")
+    if place == "user and password":
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "device")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hush")
+    elif place == "token":
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
+    else:
+        (device.folder / "netrc").write_text("machine 127.0.0.1 login device password hush\n")
+        monkeypatch.setenv("NETRC", str(device.folder / "netrc"))
+    with device.application():
+        agent.poll()
+    assert device.running() == releases[13].digest
+    assert "hush" not in agent.status().to_json()
+
+
+# The download.
+
+
+def test_a_cut_download_goes_on_where_it_broke_off(device: Lab, releases: Releases) -> None:
+    agent = device.agent()
+    agent.start()
+    size = len(releases[13].content)
+    for part in (1000, 2000):
+        device.server.faults.extend([Request.answer, cut(part)])
+        agent.poll()
+        assert agent.problem and ("goes on later" in agent.problem or "broke off" in agent.problem)
+    assert device.store.partial(releases[13].digest).stat().st_size == 3000
+    with device.application():
+        agent.poll()
+    assert device.running() == releases[13].digest
+    ranges = [row[1] for row in device.server.log if row[0] == ARTIFACT]
+    assert ranges[-3:] == [None, "bytes=1000-", "bytes=3000-"] and size > 3000
+
+
+def test_a_server_without_ranges(device: Lab, releases: Releases) -> None:
+    device.server.ranges = False
+    device.server.faults.extend([Request.answer, cut(1000)])
+    stays(device, releases, "goes on later")
+    recovers(device, releases)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence", "kept"),
+    [
+        (whole(HTML), "found an answer of 39", 1000),
+        (whole(bytes(500)), "found an answer of 500", 1000),
+        (status(404), "status 404", 1000),
+        (status(416), "status 416", 1000),
+        (status(206, Content_Range="bytes 0-5/6"), "expected bytes 1000-", 1000),
+        (slowly(b"x" * 30), "found an answer of 30", 1000),
+    ],
+)
+def test_an_answer_that_is_not_the_bundle(
+    device: Lab, releases: Releases, fault: Fault, sentence: str, kept: int
+) -> None:
+    """Half a file with status 200, a log-in page: what was fetched before stays."""
+    device.server.faults.extend([Request.answer, cut(1000)])
+    agent = device.polled()
+    device.server.faults.extend([Request.answer, fault])
+    agent.poll()
+    assert agent.problem and sentence in agent.problem
+    assert device.store.partial(releases[13].digest).stat().st_size == kept
+    recovers(device, releases)
+
+
+def test_a_page_of_the_right_length_and_half_a_file_padded(device: Lab, releases: Releases) -> None:
+    content = releases[13].content
+    for wrong in (HTML.ljust(len(content)), content[: len(content) // 2].ljust(len(content), b"\0")):
+        device.server.faults.extend([Request.answer, whole(wrong)])
+        stays(device, releases, "expected SHA-256")
+        assert not device.store.partial(releases[13].digest).exists()
+    recovers(device, releases)
+
+
+def test_one_byte_a_second(device: Lab, releases: Releases) -> None:
+    """Given up after the time-out, and what came stays."""
+    device.configure(registry={"timeout_s": 1.2})
+    content = releases[13].content
+
+    def drip(request: Request) -> None:
+        request.head(200, {"Content-Length": str(len(content))})
+        for place in range(10):
+            request.wfile.write(content[place : place + 1])
+            time.sleep(1)
+
+    device.server.faults.extend([Request.answer, drip])
+    began = time.monotonic()
+    stays(device, releases, "too slow: ")
+    assert time.monotonic() - began < 8
+    assert 1 <= device.store.partial(releases[13].digest).stat().st_size < 10
+    recovers(device, releases)
+
+
+def test_no_room(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "free_bytes", lambda _: 1000)
+    before = len(device.server.log)
+    stays(device, releases, "MB of free space for release 13, found 0.0 MB")
+    assert [row[0] for row in device.server.log[before:]] == [ALIAS], "nothing was fetched"
+    monkeypatch.undo()
+    recovers(device, releases)

@@ -1,0 +1,206 @@
+"""`predict` on videos and cameras, its lists for other readers, thresholds by class, and models of every kind."""
+
+import csv
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from pycocotools.coco import COCO
+
+from mobile_centernet.cli.main import main
+from mobile_centernet.images import read_image
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.models.checkpoint import save_model
+from mobile_centernet.models.variants import build_model
+from tests.helpers.tiny import CLASSES, tiny_detector
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_detector(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        picture = cv2.resize(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8), (192, 128))
+        cv2.imwrite(str(folder / name), picture)
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "1_40_00.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (192, 128))
+    for number in range(FRAMES):
+        writer.write(np.full((128, 192, 3), 40 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def predict(source: object, model: object, out: Path, *options: object) -> Result:
+    arguments = ["predict", source, "--model", model, "--out", out, *options]
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(result: Result) -> str:
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def rows(out: Path) -> list[dict]:
+    return json.loads((out / "detections.json").read_text())["detections"]
+
+
+def test_pycocotools_reads_the_results(model: Path, pictures: Path, tmp_path: Path) -> None:
+    assert predict(pictures, model, tmp_path / "out", "--threshold", 0).exit_code == 0
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    truth = COCO()
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
+    truth.dataset = {"images": document["images"], "categories": categories, "annotations": []}
+    with redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        loaded = truth.loadRes(str(tmp_path / "out" / "results.json"))
+    boxes, scores, labels = Detector(model).detect(read_image(pictures / "b.png"))
+    found = loaded.loadAnns(loaded.getAnnIds(imgIds=[2]))
+    assert [row["score"] for row in found] == scores.astype(float).tolist()
+    assert [row["category_id"] for row in found] == (labels + 1).tolist()
+    np.testing.assert_allclose([row["bbox"][:2] for row in found], boxes[:, :2])
+    np.testing.assert_allclose([row["bbox"][2:] for row in found], boxes[:, 2:] - boxes[:, :2])
+
+
+def test_the_competitions_csv(model: Path, pictures: Path, tmp_path: Path) -> None:
+    predict(pictures, model, tmp_path / "out", "--threshold", 0, "--no-drawing")
+    assert not (tmp_path / "out" / "a.png").exists()
+    text = (tmp_path / "out" / "detections.csv").read_text()
+    assert text.splitlines()[0] == "image_filename,label_id,x,y,w,h,confidence"
+    found = list(csv.DictReader(io.StringIO(text)))
+    expected = rows(tmp_path / "out")
+    assert len(found) == len(expected) == 60
+    for line, row in zip(found, expected, strict=True):
+        assert (line["image_filename"], int(line["label_id"])) == (row["file_name"], row["category_id"])
+        assert CLASSES[int(line["label_id"]) - 1] == row["category"]
+        assert [float(line[key]) for key in "xywh"] == row["bbox"]
+        assert float(line["confidence"]) == row["score"]
+
+
+def test_thresholds_by_class(model: Path, pictures: Path, tmp_path: Path) -> None:
+    predict(pictures, model, tmp_path / "all", "--threshold", 0)
+    everything = rows(tmp_path / "all")
+    middle = sorted(row["score"] for row in everything if row["category"] == "piéton")[5]
+    predict(pictures, model, tmp_path / "some", "--threshold", 0, "--threshold", f"piéton={middle}")
+    expected = [row for row in everything if row["category"] == "vehicle" or row["score"] >= middle]
+    assert rows(tmp_path / "some") == expected and 0 < len(expected) < len(everything)
+    document = json.loads((tmp_path / "some" / "detections.json").read_text())
+    assert document["thresholds"] == {"vehicle": 0.0, "piéton": middle}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("1.5", "a score in 0..1"), ("nan", "a score in 0..1"), ("x=", "CLASS=SCORE"), ("tram=0.2", "vehicle, piéton")],
+)
+def test_bad_thresholds(model: Path, pictures: Path, tmp_path: Path, text: str, reason: str) -> None:
+    assert reason in refused(predict(pictures, model, tmp_path / "out", "--threshold", text))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_video_comes_out_as_a_video(model: Path, video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = predict(video, model, out, "--threshold", 0)
+    assert (result.exit_code, result.stderr) == (0, "")
+    document = json.loads((out / "detections.json").read_text())
+    assert [image["file_name"] for image in document["images"]] == [f"1_40_00.avi_{i:05d}.jpg" for i in range(FRAMES)]
+    assert {path.name for path in out.iterdir()} == {"1_40_00.mp4", "detections.csv", "detections.json", "results.json"}
+    capture = cv2.VideoCapture(str(out / "1_40_00.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
+    frames = [capture.read()[1] for _ in range(FRAMES)]
+    assert not capture.read()[0] and frames[0].shape == (426, 640, 3)
+    assert (frames[-1].astype(int) - frames[0]).mean() > 60  # the source grows brighter
+
+
+def test_a_video_may_be_stopped_early(model: Path, video: Path, tmp_path: Path) -> None:
+    assert "in 2 frames" in predict(video, model, tmp_path / "out", "--frames", 2).stdout
+
+
+def test_a_video_that_breaks_off(model: Path, video: Path, tmp_path: Path) -> None:
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 9 // 10])  # its header, which stays, announces all frames
+    result = predict(video, model, tmp_path / "out")
+    assert result.exit_code == 3 and "1 frame could not be read" in result.stderr
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    read = len(document["images"])
+    assert 0 < read < FRAMES
+    assert f"expected {FRAMES} frames, found {read} that decode" in document["errors"][0]["error"]
+    assert document["errors"][0]["file_name"] == f"1_40_00.avi_{read:05d}.jpg"
+
+
+def test_sources_that_do_not_open(model: Path, tmp_path: Path) -> None:
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(bytes(range(256)) * 10)
+    message = refused(predict(noise, model, tmp_path / "out"))
+    assert "noise.mp4: expected a video, found 2560 bytes that do not open as one" in message
+    assert "97: expected a camera" in refused(predict(97, model, tmp_path / "out"))
+
+
+def test_a_folder_that_cannot_be_written(model: Path, video: Path) -> None:
+    assert "expected a folder to write to" in refused(predict(video, model, video / "out"))
+    assert "would be overwritten" in refused(predict(video, model, video.parent))
+
+
+def test_a_checkpoint(pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    save_model(build_model("hrnet_w16_lite", 2), path, classes=CLASSES, input_size=(64, 96))
+    assert predict(pictures, path, tmp_path / "out", "--threshold", 0).exit_code == 0
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert (document["model"], document["classes"]) == ("model.safetensors", list(CLASSES))
+    assert len(document["detections"]) == 200
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "expected a complete safetensors file" in refused(predict(pictures, path, tmp_path / "again"))
+    assert "expected a checkpoint, found nothing" in refused(predict(pictures, "no.safetensors", tmp_path / "again"))
+
+
+def test_an_engine_without_tensorrt(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.engine").write_bytes(b"engine")
+    message = refused(predict(pictures, tmp_path / "model.engine", tmp_path / "out"))
+    assert "expected TensorRT's Python package" in message or "expected a CUDA device" in message
+
+
+def test_an_address_is_resolved_by_whoever_knows_it(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real installed package, as importlib.metadata finds it."""
+    assert "knows addresses of store:/" in refused(predict(pictures, "store:/street@champion", tmp_path / "out"))
+    packages = tmp_path / "packages"
+    (packages / "store_plugin-1.0.dist-info").mkdir(parents=True)
+    (packages / "store_plugin-1.0.dist-info" / "METADATA").write_text("Name: store-plugin\nVersion: 1.0\n")
+    (packages / "store_plugin-1.0.dist-info" / "entry_points.txt").write_text(
+        "[mobile_centernet.models]\nstore = store_plugin:fetch\n"
+    )
+    (packages / "store_plugin.py").write_text(
+        "import shutil\ndef fetch(uri, folder):\n"
+        "    assert uri == 'store:/street@champion'\n"
+        f"    return shutil.copy({str(model)!r}, folder)\n"
+    )
+    monkeypatch.syspath_prepend(packages)
+    assert predict(pictures, "store:/street@champion", tmp_path / "out").exit_code == 0
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert document["model"] == "store:/street@champion"
+
+
+@pytest.mark.real_data
+def test_a_real_clip(model: Path, shared_data: Path, tmp_path: Path) -> None:
+    clip = shared_data / "videos" / "highway_720p.mp4"
+    assert "in 3 frames" in predict(clip, model, tmp_path / "out", "--frames", 3).stdout

@@ -1,0 +1,116 @@
+"""Models, pictures and keys, and bundles of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mobile_centernet.bundle.build import build_bundle
+from mobile_centernet.bundle.bundle import sign_bundle
+from mobile_centernet.bundle.keys import TrustedKeys, generate_keys, read_private_key
+from mobile_centernet.bundle.manifest import Manifest
+from tests.helpers.file_server import file_server
+from tests.helpers.lab import Forks, Lab
+from tests.helpers.offers import Bundle
+from tests.helpers.tiny import tiny_detector
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three precisions of one detector, two pictures and three key pairs."""
+    folder = tmp_path_factory.mktemp("material")
+    for precision in ("fp32", "fp16", "int8"):
+        tiny_detector(folder / f"student.{precision}.onnx", precision)
+    rng = np.random.default_rng(0)
+    for number, size in enumerate([(72, 128), (64, 96)]):
+        smooth = cv2.resize(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8), size[::-1])
+        cv2.imwrite(str(folder / f"street{number}.jpg"), smooth)
+    for name in ("first", "second", "stranger"):
+        generate_keys(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trusted(material: Path) -> TrustedKeys:
+    return TrustedKeys.load([material / "first.pub"])
+
+
+Build = Callable[..., Manifest]
+
+
+@pytest.fixture(scope="session")
+def build(material: Path) -> Build:
+    """build(out, **changes): an unsigned bundle."""
+
+    def make(out: Path, **changes: object) -> Manifest:
+        settings: dict[str, object] = {
+            "name": "street",
+            "version": "7",
+            "release": 12,
+            "pictures": sorted(material.glob("*.jpg")),
+            "thresholds": {"default": 0.3, "piéton": 0.25},
+            "latency_ms": {"default": 100, "orin": 20.5},
+            "lineage": {"git_commit": "abc", "map50": "0.5"},
+        }
+        models = changes.pop("models", sorted(material.glob("*.onnx")))
+        return build_bundle(out, models, **{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def signed_once(build: Build, material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only: signed by `first`, whom the device trusts, and `second`, whom it does not know."""
+    path = tmp_path_factory.mktemp("bundle") / "street-12.tar"
+    build(path)
+    for key in ("first", "second"):
+        sign_bundle(path, read_private_key(material / key))
+    return path
+
+
+@pytest.fixture
+def signed(signed_once: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    path = tmp_path / "street-12.tar"
+    path.write_bytes(signed_once.read_bytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def releases(build: Build, material: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
+    """By number: releases 12, 13 and 14 of one model, signed by `first`, each another detector."""
+    folder = tmp_path_factory.mktemp("releases")
+    made = {}
+    for number in (12, 13, 14):
+        model = tiny_detector(folder / f"{number}.onnx", seed=number)
+        path = folder / f"street-{number}.tar"
+        build(path, release=number, version=str(number), models=[model], latency_ms={"default": 10_000.0})
+        sign_bundle(path, read_private_key(material / "first"))
+        made[number] = Bundle(path, str(number), number)
+    return made
+
+
+@pytest.fixture
+def lab(material: Path, tmp_path: Path) -> Iterator[Lab]:
+    """A device that trusts `first`, and a registry that offers nothing yet."""
+    with file_server() as server:
+        lab = Lab(tmp_path, server, material / "first.pub")
+        lab.configure()
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def device(lab: Lab, releases: dict[int, Bundle]) -> Lab:
+    """It runs release 12 and is offered 13."""
+    lab.install(releases[12])
+    lab.offer(releases[13])
+    return lab

@@ -1,0 +1,199 @@
+"""A live source: the newest frame is looked at, late ones are dropped and counted, nothing is left running."""
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mobile_centernet.errors import DataError
+from mobile_centernet.inference.stream import detect_stream
+from mobile_centernet.inference.video import paced, video_frames
+
+Array = np.ndarray
+
+
+def frame(number: int) -> Array:
+    return np.full((2, 3, 3), number, np.uint8)
+
+
+def detect(image: Array) -> tuple[Array, Array, Array]:
+    """A box at the picture's own number."""
+    number = float(image[0, 0, 0])
+    return np.full((1, 4), number, np.float32), np.array([0.5], np.float32), np.array([0], np.int64)
+
+
+def running() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "frames"]
+
+
+class Camera:
+    """Delivers `count` frames, each when the test lets it."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.go = threading.Semaphore(0)
+        self.released = self.asked = 0
+        self.is_released = False
+
+    def frames(self) -> Iterator[Array]:
+        try:
+            for number in range(self.count):
+                self.asked += 1
+                self.go.acquire()
+                yield frame(number)
+        finally:
+            self.is_released = True
+
+    def let(self, count: int) -> None:
+        self.released += count
+        self.go.release(count)
+
+    def deliver(self, count: int) -> None:
+        """Returns once the stream has taken them: the camera is then asked for the next one, or released."""
+        self.let(count)
+        deadline = time.monotonic() + 30
+        while self.asked <= self.released and not self.is_released and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert self.asked > self.released or self.is_released
+
+
+def test_late_frames_are_dropped_and_the_newest_is_looked_at() -> None:
+    camera = Camera(10)
+    stream = detect_stream(detect, camera.frames())
+    threading.Timer(0.05, camera.let, (1,)).start()  # the stream waits for its first frame
+    first = next(stream)
+    assert (first.index, first.dropped) == (0, 0)
+    camera.deliver(5)  # while the caller is busy with the first
+    second = next(stream)
+    assert (second.index, second.dropped, second.boxes[0, 0]) == (5, 4, 5)
+    np.testing.assert_array_equal(second.image, frame(5))
+    camera.deliver(4)
+    last = next(stream)
+    assert (last.index, last.dropped) == (9, 3)
+    assert list(stream) == [] and camera.is_released and not running()
+
+
+def test_a_slow_detector_sees_the_present() -> None:
+    """50 frames at 100 a second, 60 ms a detection: about ten results, on the newest frame there was."""
+    born = []
+
+    def live() -> Iterator[Array]:
+        for number in range(50):
+            time.sleep(0.01)
+            born.append(number)
+            yield frame(number)
+
+    behind = []
+
+    def slow(image: Array) -> tuple[Array, Array, Array]:
+        behind.append(born[-1] - int(image[0, 0, 0]))
+        time.sleep(0.06)
+        return detect(image)
+
+    results = list(detect_stream(slow, live()))
+    assert results[-1].index == 49, "the last frame is never dropped"
+    assert sum(result.dropped for result in results) + len(results) == 50
+    assert 3 <= len(results) <= 25
+    assert np.median(behind) <= 1
+
+
+def test_every_frame_on_request() -> None:
+    results = list(detect_stream(detect, (frame(n) for n in range(20)), drop_late=False))
+    assert [(result.index, result.dropped, result.boxes[0, 0]) for result in results] == [(n, 0, n) for n in range(20)]
+
+
+def test_the_model_may_change_between_two_frames() -> None:
+    current = {"offset": 0.0}
+
+    def swapping(image: Array) -> tuple[Array, Array, Array]:
+        boxes, scores, labels = detect(image)
+        return boxes + np.float32(current["offset"]), scores, labels
+
+    seen = []
+    for result in detect_stream(swapping, (frame(n) for n in range(6)), drop_late=False):
+        seen.append(float(result.boxes[0, 0]))
+        current["offset"] = 100.0 if result.index >= 2 else 0.0
+    assert seen == [0, 1, 2, 103, 104, 105]
+
+
+@pytest.mark.parametrize("drop_late", [True, False])
+def test_what_the_source_raises_reaches_the_caller_after_its_last_frame(drop_late: bool) -> None:
+    def unplugged() -> Iterator[Array]:
+        yield frame(0)
+        raise DataError("camera: unplugged")
+
+    stream = detect_stream(detect, unplugged(), drop_late=drop_late)
+    assert next(stream).index == 0
+    with pytest.raises(DataError, match="unplugged"):
+        next(stream)
+    assert not running()
+
+
+@pytest.mark.parametrize("drop_late", [True, False])
+def test_what_the_detector_raises_releases_the_camera(drop_late: bool) -> None:
+    camera = Camera(100)
+    camera.let(100)
+
+    def broken(_image: Array) -> tuple[Array, Array, Array]:
+        raise RuntimeError("engine lost")
+
+    with pytest.raises(RuntimeError, match="engine lost"):
+        next(detect_stream(broken, camera.frames(), drop_late=drop_late))
+    assert not running() and camera.is_released
+
+
+@pytest.mark.parametrize("drop_late", [True, False])
+def test_leaving_early_releases_the_camera(drop_late: bool) -> None:
+    camera = Camera(1000)
+    camera.let(1000)
+
+    def slowly() -> Iterator[Array]:
+        for image in camera.frames():
+            time.sleep(0.001)
+            yield image
+
+    stream = detect_stream(detect, slowly(), drop_late=drop_late)
+    next(stream)
+    stream.close()
+    assert not running() and camera.asked < 500
+
+
+def test_an_empty_source() -> None:
+    assert list(detect_stream(detect, [])) == []
+    assert [result.index for result in detect_stream(detect, iter([frame(0)]))] == [0]
+
+
+def test_paced_is_no_faster_than_asked() -> None:
+    start = time.monotonic()
+    assert len(list(paced((frame(n) for n in range(6)), fps=50))) == 6
+    assert time.monotonic() - start >= 5 / 50
+
+
+def test_frames_of_a_video_come_whole_in_order_and_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for number in range(8):
+        writer.write(np.full((48, 64, 3), (0, 30 * number, 255), np.uint8))  # BGR: red, and greener frame by frame
+    writer.release()
+    frames = list(video_frames(path))
+    assert len(frames) == 8 and frames[0].shape == (48, 64, 3)
+    assert [round(float(image[..., 1].mean()) / 30) for image in frames] == list(range(8))
+    assert all(image[..., 0].mean() > 200 > 60 > image[..., 2].mean() for image in frames)
+
+
+def test_a_source_that_does_not_open(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.mp4: expected a camera or a video"):
+        next(iter(video_frames(tmp_path / "missing.mp4")))
+
+
+@pytest.mark.real_data
+def test_a_real_dashcam_clip(shared_data: Path) -> None:
+    clip = islice(video_frames(shared_data / "videos" / "highway_540p.mp4"), 60)
+    results = list(detect_stream(detect, clip))
+    assert results[0].image.shape[2] == 3
+    assert sum(result.dropped for result in results) + len(results) == results[-1].index + 1 == 60

@@ -1,0 +1,315 @@
+"""`mobile-centernet registry` on sqlite, and the same registry behind a real MLflow server with passwords."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+import requests
+from click.testing import CliRunner, Result
+
+from mobile_centernet.agent.registry_client import RegistryClient
+from mobile_centernet.bundle.bundle import verify_bundle
+from mobile_centernet.bundle.errors import TransferError
+from mobile_centernet.bundle.keys import TrustedKeys, generate_keys
+from mobile_centernet.cli import main
+from mobile_centernet.files import file_digest
+from mobile_centernet.mlops.cli import registry as commands
+from mobile_centernet.mlops.promotion.promote import DONE, promote
+from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
+from mobile_centernet.mlops.registry.signed_bundle import KEY_VARIABLE
+from mobile_centernet.mlops.registry.version_files import VersionFiles
+from steps.register import register
+from tests.helpers import registry_project as small
+from tests.helpers.mlflow_servers import RealServer, free_port, hanging_server
+
+ROOT = Path(__file__).resolve().parents[2]
+ADMIN, PIPELINE, DEVICE = ("admin", "correct horse 1"), ("pipeline", "battery staple 2"), ("device", "read it only 3")
+
+
+def run(*arguments: str) -> Result:
+    """The group as `mobile-centernet` runs it: a UserError is one sentence and exit code 2."""
+    group = main.Commands(commands={"registry": commands})
+    return CliRunner().invoke(group, ["registry", *arguments])
+
+
+# --- sqlite ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three_versions(registry_folder: Path) -> str:
+    """Version 1 previous, 2 champion, 3 challenger; nothing in these tests changes them."""
+    name = "three"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(registry_folder)
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        patch.delenv("MLFLOW_TRACKING_URI")
+        for number, boxes in enumerate((small.HALF, small.SLOPPY, small.GOOD), start=1):
+            params = small.write_params(name, min_map50=number / 10)
+            small.export_model(boxes, f"{name} {number}")
+            register(params)
+        registry = Registry(name)
+        registry.set_alias(PREVIOUS, 1)
+        registry.set_alias(CHAMPION, 2)
+    return name
+
+
+@pytest.fixture
+def three(three_versions: str, registry_project: Path) -> Registry:
+    small.write_params(three_versions)
+    return Registry(three_versions)
+
+
+def test_list_is_a_table_newest_first(three: Registry) -> None:
+    lines = run("list").output.splitlines()
+    assert re.split(r" {2,}", lines[0]) == ["version", "aliases", "mAP@0.5", "registered, UTC", "ONNX sha256", "commit"]
+    assert [line.split()[:2] for line in lines[1:]] == [["3", "challenger"], ["2", "champion"], ["1", "previous"]]
+    found = json.loads(run("list", "--json").output)
+    assert [(row["version"], row["aliases"]) for row in found] == [(3, [CHALLENGER]), (2, [CHAMPION]), (1, [PREVIOUS])]
+    assert all(len(row["tags"]["onnx_sha256"]) == 64 for row in found)
+
+
+def test_show_by_number_and_by_alias(three: Registry) -> None:
+    assert run("show", "2").output == run("show", "champion").output
+    output = run("show", "champion").output
+    for part in (
+        "2 of three",
+        "champion",
+        "vehicle, pedestrian",
+        "64x64",
+        "parity fp32",
+        "within limits",
+        "model.fp32.onnx",
+    ):
+        assert part in output
+    document = json.loads(run("show", "champion", "--json").output)
+    assert document["manifest"]["files"].keys() == {
+        "metrics.json", "model.fp32.onnx", "parity.json", "params.yaml", "seen.json"
+    }  # fmt: skip
+
+
+def test_diff_names_what_changed_and_nothing_else(three: Registry) -> None:
+    found = json.loads(run("diff", "previous", "champion", "--json").output)
+    assert found["params promotion.min_map50"] == ["0.1", "0.2"]
+    assert {"onnx_sha256", "params_sha256", "export_sha256", "manifest_sha256"} <= set(found)
+    assert not any(key.startswith("params ") and "min_map50" not in key for key in found)
+    assert "params promotion.min_map50" in run("diff", "1", "2").output
+    assert run("diff", "1", "1").output == "version 1 and version 1 of three do not differ\n"
+
+
+def test_download_writes_checked_files_into_a_new_folder(three: Registry, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "champion"
+    assert run("download", "champion", "--out", str(out)).exit_code == 0
+    assert VersionFiles.checked(out, three.version(2).tags["manifest_sha256"]).model("fp32").is_file()
+    again = run("download", "champion", "--out", str(out))
+    assert (again.exit_code, "expected a new or empty folder" in again.output) == (2, True)
+    assert [path.name for path in out.parent.iterdir()] == ["champion"]
+
+
+@pytest.mark.parametrize(
+    ("which", "sentence"), [("9", "version=9) not found"), ("best", "found 'best'; the registry has ")]
+)
+def test_an_unknown_version_is_one_sentence(three: Registry, which: str, sentence: str) -> None:
+    result = run("show", which)
+    assert result.exit_code == 2
+    assert result.output.startswith("error: ") and sentence in result.output and result.output.count("\n") == 1
+
+
+def test_an_empty_registry(registry_project: Path) -> None:
+    small.write_params("nobody")
+    assert run("list").output == "nobody: no versions yet (python -m steps register makes the first)\n"
+    assert run("rollback").exit_code == 2
+
+
+def test_outside_a_project_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("list")
+    assert (result.exit_code, result.output.startswith("error: params.yaml: expected the pipeline's")) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the plug-in ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the entry points of pyproject.toml are installed, wherever the package itself is."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    folder = tmp_path / "site" / "plug_ins-0.dist-info"
+    folder.mkdir(parents=True)
+    lines = [
+        line for group, table in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in table.items()))
+    ]
+    (folder / "entry_points.txt").write_text("\n".join(lines))
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-ins\nVersion: 0\n")
+    path = os.pathsep.join([str(folder.parent), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def mobile_centernet(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from mobile_centernet.cli.main import main; main(prog_name='mobile-centernet')"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_group_joins_the_command_line_by_its_entry_point(installed: dict[str, str], tmp_path: Path) -> None:
+    help_page = mobile_centernet(installed, "--help").stdout
+    assert re.search(r"^ {2}registry +Versions of the model in MLflow", help_page, re.MULTILINE)
+    group = mobile_centernet(installed, "registry", "--help").stdout
+    assert [
+        command for command in ("list", "show", "diff", "download", "rollback") if f"  {command} " not in group
+    ] == []
+    code = (
+        "import sys; from mobile_centernet import cli; cli.main(['--help'], standalone_mode=False); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=installed, capture_output=True, text=True, check=True)
+    assert "mobile_centernet.mlops.cli" in done.stdout  # loaded for its help, and nothing heavy with it
+    assert not {"mlflow", "torch", "numpy", "pydantic", "yaml"} & set(done.stdout.split())
+
+
+def test_without_plug_ins_an_unknown_command_is_clicks_own_error() -> None:
+    result = CliRunner().invoke(main.main, ["no-such-command"])
+    assert (result.exit_code, "No such command" in result.output) == (2, True)
+
+
+# --- a real server with passwords -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`mlflow server` as docs/operations.md starts it, with a pipeline that may write and a device that may read."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "basic_auth.ini").write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
+        f"admin_username = {ADMIN[0]}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n"
+    )
+    env = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for this test",
+    }
+    real = RealServer(folder, "--app-name", "basic-auth", env=env)
+    try:
+        real.start()
+        for user, password in (PIPELINE, DEVICE):
+            body = {"username": user, "password": password}
+            place = f"{real.url}/api/2.0/mlflow/users/create"
+            requests.post(place, json=body, auth=ADMIN, timeout=60).raise_for_status()
+        yield real.url
+    finally:
+        real.kill()
+
+
+@pytest.fixture
+def at_server(server: str, registry_project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    mlflow.set_tracking_uri(server)  # what MLFLOW_TRACKING_URI does in a process of its own
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # a busy machine is no dead server
+    log_in(monkeypatch, PIPELINE)
+    yield monkeypatch
+    mlflow.set_tracking_uri(None)
+
+
+def log_in(monkeypatch: pytest.MonkeyPatch, user: tuple[str, str]) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user[0])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", user[1])
+
+
+def test_register_promote_and_download_at_a_server_with_passwords(
+    at_server: pytest.MonkeyPatch, server: str, installed: dict[str, str], tmp_path: Path
+) -> None:
+    params = small.write_params("served")
+    small.export_model(small.SLOPPY, "served 1")
+    register(params)
+    register(params)
+    assert promote(params).code == DONE
+    exported = small.export_model(small.GOOD, "served 2").read_bytes()
+    register(params)
+    assert promote(params, approved_by="Ann").code == DONE
+    registry = Registry("served")
+    assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 2, PREVIOUS: 1}
+    assert mlflow.onnx.load_model("models:/served@champion").graph.name == "served 2"
+
+    log_in(at_server, DEVICE)
+    on_device = Registry("served")
+    version = on_device.resolve(CHAMPION)
+    files = VersionFiles.checked(on_device.download(version, tmp_path), version.tags["manifest_sha256"])
+    assert files.model("fp32").read_bytes() == exported
+    with pytest.raises(RegistryError, match=r"setting alias champion of served failed: .*Permission denied"):
+        on_device.set_alias(CHAMPION, 1)
+    with pytest.raises(RegistryError, match=r"tagging version 2 of served failed: .*Permission denied"):
+        on_device.tag(2, map50="1.0")
+    assert on_device.aliases()[CHAMPION] == 2
+
+    env = installed | dict(zip(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), PIPELINE, strict=True))
+    listed = mobile_centernet(env | {"MLFLOW_TRACKING_URI": server}, "registry", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "challenger, champion" in listed.stdout
+
+
+def test_a_device_finds_and_verifies_the_bundle_that_register_attached(
+    at_server: pytest.MonkeyPatch, server: str, tmp_path: Path
+) -> None:
+    """By the device's own client, with a password that may read only."""
+    generate_keys(tmp_path / "key")
+    at_server.setenv(KEY_VARIABLE, str(tmp_path / "key"))
+    params = small.write_params("bundled", require_signed=True, trusted_keys=[str(tmp_path / "key.pub")])
+    small.export_model(small.GOOD, "bundled")
+    register(params)
+    log_in(at_server, DEVICE)
+    client = RegistryClient(server, "bundled", 120)
+    offer = client.offered(CHALLENGER)
+    content = requests.get(offer.url, headers=client.headers(), timeout=120).content
+    (tmp_path / "bundle.tar").write_bytes(content)
+    manifest = verify_bundle(tmp_path / "bundle.tar", TrustedKeys.load([tmp_path / "key.pub"]))
+    assert (offer.bytes, offer.digest) == (len(content), file_digest(tmp_path / "bundle.tar"))
+    assert (manifest.version, manifest.release) == (offer.version, offer.release) == ("1", 1)
+    with pytest.raises(TransferError, match="status 403"):
+        client.report("1", "edge.health.kiosk", "{}")  # a canary's user needs more
+    log_in(at_server, PIPELINE)
+    assert promote(params).code == DONE
+
+
+def test_a_wrong_password_is_one_sentence_without_it(at_server: pytest.MonkeyPatch, server: str) -> None:
+    log_in(at_server, ("pipeline", "hush-hush"))
+    small.write_params("served")
+    result = run("list")
+    assert result.exit_code == 2
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in result.output and result.output.count("\n") == 1
+    mlflow.set_tracking_uri(server.replace("://", "://pipeline:hush-hush@"))
+    assert "hush" not in result.output + run("list").output
+
+
+def test_a_dead_server_is_one_sentence_soon(registry_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    small.write_params("dead")
+    begin = time.monotonic()
+    try:
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+        result = run("list")
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert result.output.startswith("error: MLflow registry: connecting failed: ")
+    assert time.monotonic() - begin < 30
+
+
+def test_a_server_that_never_answers_is_given_up(registry_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    small.write_params("silent")
+    with hanging_server() as url:
+        try:
+            mlflow.set_tracking_uri(url)
+            result = run("list")
+        finally:
+            mlflow.set_tracking_uri(None)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)

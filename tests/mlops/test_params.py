@@ -1,0 +1,99 @@
+"""params.yaml and params.paper.yaml load; what is wrong in one is said in one sentence."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mobile_centernet.errors import UserError
+from mobile_centernet.mlops.params import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "params.paper.yaml"])
+def test_shipped_files_load_and_hold_the_papers_method(name: str) -> None:
+    params = load_params(ROOT / name)
+    assert params.classes == ("vehicle", "pedestrian", "scooter", "bicycle")
+    assert (params.loss.alpha, params.loss.beta) == (2, 4)
+    assert (params.loss.lambda_size, params.loss.lambda_offset) == (0.1, 1)
+    assert (params.loss.lambda_pixelwise, params.loss.lambda_pairwise) == (0.1, 10)
+    assert (params.class_weights.w_max, params.class_weights.gamma) == (10, 0.75)
+    assert params.distill_student.finetune.learning_rate == 1e-3
+    assert params.subsample_ivslab.stride == 10
+    assert (params.train_teacher.model, params.distill_student.model) == ("hrnet_w32", "hrnet_w16")
+    assert (params.train_teacher.init, params.distill_student.init) == (None, None)
+
+
+def test_the_papers_recipe() -> None:
+    params = load_params(ROOT / "params.paper.yaml")
+    assert params.input_size.hw == (320, 576)
+    for phase in (params.train_teacher.pretrain, params.distill_student.finetune):
+        assert phase.epochs == 60
+        assert phase.milestones == (45, 55)
+
+
+def test_the_street_photos_ablation_is_the_papers_method_on_seven_classes() -> None:
+    params, paper = load_params(ROOT / "params.street.yaml"), load_params(ROOT / "params.paper.yaml")
+    assert len(params.classes) == 7
+    for section in ("input_size", "augment", "loss", "class_weights"):
+        assert getattr(params, section) == getattr(paper, section)
+    assert (params.ablation.training.epochs, len(params.ablation.seeds)) == (60, 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("jpeg_quality:", "jpeg_qualty:", "store.jpeg_qualty: unknown key"),
+        ("seed: 2020", "seed: soon", "seed: Input should be a valid integer"),
+        ("{width: 192, height: 96}", "{width: 190, height: 96}", "multiples of 32, found 190x96"),
+        ("source: sample\n", "source: /data/bdd100k\n", "source: Input should be 'sample', 'folder' or 'urls'"),
+        ("init: null", "init: 5", "train_teacher.init: Input is not a valid path"),
+        ("seed: 2020", "seed: [", "expected YAML"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError) as raised:
+        load_params(path)
+    assert sentence in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+README_EXAMPLES = re.findall(r"^```yaml\n(fetch_.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("example", README_EXAMPLES, ids=["folder", "urls", "videos"])
+def test_a_source_needs_what_the_readme_shows_and_no_more(tmp_path: Path, example: str) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree | yaml.safe_load(example.replace("<64 hexadecimal digits>", "a" * 64))))
+    load_params(path)
+
+
+@pytest.mark.parametrize("stage", ["fetch_bdd100k", "fetch_ivslab"])
+def test_a_sample_without_its_size_is_named(tmp_path: Path, stage: str) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del tree[stage]["sample"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(UserError, match=f"{stage}: .*source: sample needs the section `sample`"):
+        load_params(path)
+
+
+def test_initial_weights_are_a_path_or_null_and_null_where_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    path.write_text(text.replace("init: null", "init: weights/pose_hrnet_w32.pth", 1))
+    assert load_params(path).train_teacher.init == Path("weights/pose_hrnet_w32.pth")
+    path.write_text("".join(line for line in text.splitlines(keepends=True) if "init: null" not in line))
+    assert load_params(path).distill_student.init is None
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="found no such file"):
+        load_params(tmp_path / "params.yaml")

@@ -82,7 +82,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def golden(picture: Path) -> np.ndarray:
-    return opencv.to_input(opencv.read_image(picture), (HEIGHT, WIDTH))
+    return images.to_input(opencv.read_image(picture), (HEIGHT, WIDTH))
 
 
 def values(boxes: np.ndarray) -> np.ndarray:

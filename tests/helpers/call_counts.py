@@ -1,4 +1,4 @@
-"""How often each function of the product is used: `python -m tests.helpers.call_counts [ROOM ...]` lists those used once.
+"""How often each function is used: `python -m tests.helpers.call_counts [ROOM ...]` lists those used once.
 
 A use is a place in the product's code that names the function, imports apart; tests do not count. A private function is
 looked for in its own file, any other one everywhere, by its name alone: where several share a name, each counts the

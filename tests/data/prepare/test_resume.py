@@ -26,7 +26,7 @@ FRAMES, PER_SHARD, BROKEN = 48, 4, 9
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.data.test_prepare_resume import raw_set, write
+from tests.data.prepare.test_resume import raw_set, write
 write(raw_set(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 """
 
@@ -69,7 +69,7 @@ def short_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def killed(raw: RawSet, out: Path, work: Path, finished: int, workers: int = 1) -> None:
     """Prepare in a process of its own, which dies by kill -9 as soon as so many shards are finished."""
     arguments = [sys.executable, "-c", SCRIPT, *map(str, (raw.root, out, work, workers))]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     victim = subprocess.Popen(arguments, cwd=root, start_new_session=True, env={**os.environ, "PYTHONPATH": str(root)})
     try:
         while len(list(work.glob("shards/*.jsonl"))) < finished:

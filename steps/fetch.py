@@ -9,8 +9,8 @@ from tqdm import tqdm
 from mobile_centernet.data.download.archives import unpack
 from mobile_centernet.data.download.download import download_all
 from mobile_centernet.data.download.remote import Archive
-from mobile_centernet.data.readers.common import PICTURES, find_files
-from mobile_centernet.data.readers.video import VIDEOS, FrameStep, cut_videos
+from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_files
+from mobile_centernet.data.readers.video import FrameStep, cut_videos
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import file_digest, write_json
 from mobile_centernet.mlops import paths
@@ -60,7 +60,7 @@ def fetch_ivslab(params: Params) -> None:
         )
 
     if section.source == "videos":
-        footage = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEOS))
+        footage = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEO_SUFFIXES))
     elif section.source == "urls":
         footage = _unpack_ivslab(section, out)
     else:
@@ -73,7 +73,11 @@ def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Pat
     if section.source == "sample":
         render(out / FOOTAGE)
         return Footage("sample", FOOTAGE, {})
-    if section.path.is_dir() and not any(find_files(section.path, PICTURES)) and any(find_files(section.path, VIDEOS)):
+    if (
+        section.path.is_dir()
+        and not any(find_files(section.path, IMAGE_SUFFIXES))
+        and any(find_files(section.path, VIDEO_SUFFIXES))
+    ):
         raise DataError(f"{section.path}: expected pictures, found videos (fetch_ivslab reads them as source: videos)")
     return Footage("folder", str(section.path.resolve()), _take_stock(section.path))
 
@@ -108,7 +112,7 @@ def _unpack_ivslab(section: FetchIvslab, out: Path) -> Footage:
     """ivslab's folders, or videos to cut, from archives; either may lie below a folder of the archive's own name."""
     unpacked = out / FOOTAGE
     _unpack(section, unpacked)
-    if not any(find_files(unpacked, PICTURES)) and any(find_files(unpacked, VIDEOS)):
+    if not any(find_files(unpacked, IMAGE_SUFFIXES)) and any(find_files(unpacked, VIDEO_SUFFIXES)):
         videos = unpacked.rename(out / "videos")
         footage = _cut("urls", videos, out, section.frame_step, _digests(section))
         shutil.rmtree(videos)

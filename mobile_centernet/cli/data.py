@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import FrameState
-from mobile_centernet.data.check.checks import NOTES, PROBLEMS, SIZES, CheckReport, Problem
+from mobile_centernet.data.check.checks import BOX_SIZES, NOTES, PROBLEMS, CheckReport, Problem
 from mobile_centernet.data.check.checks import check as check_source
 from mobile_centernet.data.readers.layouts import Layout, read_source
 from mobile_centernet.data.store.formats import ExportFormat, export_set
@@ -39,7 +39,7 @@ def check(
     if page is not None and not page.resolve().parent.is_dir():
         raise UserError(f"{page}: expected a page in an existing folder, found no {page.parent}")
     report = check_source(read_source(source, Layout(layout) if layout else None), expected, closer_than=closer_than)
-    text = json.dumps(report.document(), indent=2) if as_json else "\n".join(_summary(report))
+    text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(_summary(report))
     click.echo(text.encode(errors="backslashreplace").decode())  # file names need not be UTF-8
     if page is not None:
         write_check_page(page, report)
@@ -54,7 +54,7 @@ def _summary(report: CheckReport) -> list[str]:
     columns = ("frames", "videos", *map(str, FrameState))
     splits = {name or "(none)": [str(row[key]) for key in columns] for name, row in report.splits().items()}
     rows += _table("split", columns, splits)
-    columns = ("boxes", *SIZES, "ignored")
+    columns = ("boxes", *BOX_SIZES, "ignored")
     categories = {
         name if row["known"] else f"{name} (unknown)": [str(row[key]) for key in columns]
         for name, row in report.categories().items()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mobile_centernet.cli.drawn import VideoFile, save_picture
 from mobile_centernet.cli.outputs import Document, Failure, add_image, new_document, save_document
+from mobile_centernet.data.readers.common import DECODED_IMAGE_SUFFIXES, DECODED_VIDEO_SUFFIXES
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.load import Found, OpenModel, open_model
@@ -22,8 +23,6 @@ from mobile_centernet.inference.stream import detect_stream
 from mobile_centernet.inference.video import video_frames
 from mobile_centernet.reports.drawing import draw_boxes
 
-PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
-VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 SOME_FAILED = 3
 
 # Smaller pictures are drawn enlarged: names would not fit into their boxes.
@@ -120,7 +119,7 @@ def _source(source: str, out: Path, limit: int | None) -> Pictures | Video:
     path = Path(source)
     if source.isdecimal() and not path.exists():
         return Video(int(source), 0, CAMERA_FPS, limit)
-    if path.is_file() and path.suffix.lower() in VIDEOS:
+    if path.is_file() and path.suffix.lower() in DECODED_VIDEO_SUFFIXES:
         _refuse_overwriting(out, path.parent)
         return _video(path, limit)
     return _pictures(path, out)
@@ -142,7 +141,7 @@ def _pictures(source: Path, out: Path) -> Pictures:
     if source.is_file():
         root, pictures = source.parent, [source]
     elif source.is_dir():
-        inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in PICTURES)
+        inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in DECODED_IMAGE_SUFFIXES)
         root, pictures = source, [path for path in inside if out.resolve() not in path.resolve().parents]
     else:
         raise UserError(
@@ -150,7 +149,7 @@ def _pictures(source: Path, out: Path) -> Pictures:
         )
     _refuse_overwriting(out, root)
     if not pictures:
-        raise UserError(f"{source}: expected pictures ({', '.join(sorted(PICTURES))}), found none")
+        raise UserError(f"{source}: expected pictures ({', '.join(sorted(DECODED_IMAGE_SUFFIXES))}), found none")
     return Pictures(root, pictures)
 
 

@@ -114,7 +114,7 @@ class Action(StrEnum):
 class Finding:
     """One dirty item: nothing is dropped or changed without one.
 
-    `kind` is one of the words in `KINDS`; `item` is a path relative to the source's root, or, for a box, the
+    `kind` is one of the words in `FINDING_KINDS`; `item` is a path relative to the source's root, or, for a box, the
     frame's name with `#3` behind it for its fourth box.
     """
 
@@ -125,7 +125,7 @@ class Finding:
     found: str
 
 
-KINDS: Mapping[str, str] = {
+FINDING_KINDS: Mapping[str, str] = {
     "unreadable_label": "the label file is empty, truncated or not of a known layout",
     "missing_image": "a label or list names a picture that is not there",
     "unreadable_image": "the picture does not decode completely",

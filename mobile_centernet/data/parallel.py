@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import cv2
 
-CHUNK = 16  # items per task: small enough for flat memory, large enough to hide the pool's overhead
+ITEMS_PER_TASK = 16  # small enough for flat memory, large enough to hide the pool's overhead
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,15 +20,15 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int
 
     By default there is one per core, and none for a single chunk, which would be done before they had started.
     """
-    workers = workers or (len(os.sched_getaffinity(0)) if len(items) > CHUNK else 1)
+    workers = workers or (len(os.sched_getaffinity(0)) if len(items) > ITEMS_PER_TASK else 1)
     if workers == 1:
         yield from map(work, items)
         return
     waiting: deque[Future[list[Result]]] = deque()
     # Not fork: OpenCV's and other threads do not survive it.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up_worker) as pool:
-        for start in range(0, len(items), CHUNK):
-            waiting.append(pool.submit(_each, work, items[start : start + CHUNK]))
+        for start in range(0, len(items), ITEMS_PER_TASK):
+            waiting.append(pool.submit(_each, work, items[start : start + ITEMS_PER_TASK]))
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
         while waiting:

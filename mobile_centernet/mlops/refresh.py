@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mobile_centernet.data.download.download import look
+from mobile_centernet.data.download.download import remote_version
 from mobile_centernet.data.download.remote import Archive
 from mobile_centernet.errors import UserError
 from mobile_centernet.files import write_json
@@ -26,7 +26,7 @@ def refresh(params: Params) -> list[str]:
     now: dict[Path, dict[str, object]] = {}
     for section in (params.fetch_bdd100k, params.fetch_ivslab):
         for entry in section.archives:
-            now.setdefault(section.path, {})[entry.url] = asdict(look(Archive(**entry.model_dump())))
+            now.setdefault(section.path, {})[entry.url] = asdict(remote_version(Archive(**entry.model_dump())))
     before = {path: _read(path) for path in now}
     for path, document in now.items():
         if document != before[path]:

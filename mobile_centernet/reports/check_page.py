@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import Box, Frame
 from mobile_centernet.data.check.checks import NOTES, PROBLEMS, CheckReport, Problem
-from mobile_centernet.data.readers.layouts import Entry
+from mobile_centernet.data.readers.layouts import SourceFrame
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.images.opencv import decode_image, encode_jpeg
 from mobile_centernet.reports.drawing import draw_boxes
@@ -82,7 +82,7 @@ def _example(report: CheckReport, problem: Problem) -> Example:
     return Example(finding.item, finding.expected, finding.found, tuple(filter(None, pictures)))
 
 
-def _picture(entry: Entry, at_fault: int | None) -> Picture | None:
+def _picture(entry: SourceFrame, at_fault: int | None) -> Picture | None:
     """A frame with its boxes, the one at fault in its own colour; None where the picture cannot be decoded."""
     frame = entry.frame
     try:

@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from mobile_centernet.data.annotations import KINDS
+from mobile_centernet.data.annotations import FINDING_KINDS
 from mobile_centernet.evaluation.error_analysis import Agreement, OperatingPoint
 from mobile_centernet.evaluation.slices import Slice
 from mobile_centernet.reports.page import Picture, score, write_page
@@ -244,7 +244,7 @@ def group_findings(findings: Iterable[Mapping[str, str]], examples: int = 3) -> 
     rows = [
         FindingGroup(
             kind,
-            KINDS.get(kind, ""),
+            FINDING_KINDS.get(kind, ""),
             action,
             len(group),
             tuple(f"{item['item']}: {item['found']}" for item in group[:examples]),

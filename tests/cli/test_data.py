@@ -16,7 +16,7 @@ from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.data.readers.layouts import Layout
-from mobile_centernet.data.similarity.perceptual import NEAR
+from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.data.store.formats import ExportFormat
 
 
@@ -157,7 +157,7 @@ def test_usage_errors(raw: Path, tmp_path: Path) -> None:
 
 def test_options_of_the_command_are_those_of_the_library() -> None:
     options = {option.name: option for option in check_command.params}
-    assert options["near"].default == NEAR
+    assert options["near"].default == NEAR_BITS
     assert list(options["layout"].type.choices) == list(Layout)
     assert list(main.commands["data"].commands["export"].params[1].type.choices) == list(ExportFormat)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mobile_centernet.data.parallel import CHUNK, in_order
+from mobile_centernet.data.parallel import ITEMS_PER_TASK, in_order
 
 PROGRAM = """
 import os, sys, time
@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 
 def test_results_come_in_order_whatever_the_workers() -> None:
-    items = range(3 * CHUNK + 1)
+    items = range(3 * ITEMS_PER_TASK + 1)
     assert list(in_order(abs, items, workers=2)) == list(in_order(abs, items, workers=1)) == list(items)
 
 

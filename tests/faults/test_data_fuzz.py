@@ -158,7 +158,7 @@ def test_each_of_a_thousand_ends_in_a_finding_or_a_clean_read(tmp_path: Path, la
     missing = {name for name in broken_pictures if name not in stored}
     unreadable = {each.finding.item for each in checked.problems if each.finding.kind == "unreadable_image"}
     assert unreadable == missing
-    json.dumps(checked.document()).encode()
+    json.dumps(checked.to_dict()).encode()
 
 
 def assert_consistent(report: CheckReport, frames: int) -> None:

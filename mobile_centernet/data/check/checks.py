@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from mobile_centernet.data.annotations import KINDS, Action, Finding, Frame, FrameState, normalise
-from mobile_centernet.data.check.inspect import Seen, look_at_all
+from mobile_centernet.data.annotations import FINDING_KINDS, Action, Finding, Frame, FrameState, normalise
+from mobile_centernet.data.check.inspect import FrameInspection, inspect_all
 from mobile_centernet.data.convert import ClassMap
-from mobile_centernet.data.readers.layouts import Source
+from mobile_centernet.data.readers.layouts import LabelledSource
 from mobile_centernet.data.similarity import duplicates
-from mobile_centernet.data.similarity.duplicates import Copy
-from mobile_centernet.data.similarity.perceptual import NEAR
+from mobile_centernet.data.similarity.duplicates import Duplicate
+from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.errors import DataError
 
 PROBLEMS: Mapping[str, str] = {
-    **KINDS,
+    **FINDING_KINDS,
     "unknown_category": "the category is none of the expected ones",
     "duplicate_image": "the same bytes as another picture of its split",
     "near_duplicate": "nearly the same view as a frame of another video of its split",
@@ -32,7 +32,7 @@ NOTES: Mapping[str, str] = {
     "converted_image": "the picture is not 8-bit RGB and is converted when it is read",
 }
 """What is worth knowing, but harmless."""
-SIZES = ("small", "medium", "large")
+BOX_SIZES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Problem:
 class CheckReport:
     """The result. `problems` decide the verdict, `notes` do not."""
 
-    source: Source
+    source: LabelledSource
     frames: tuple[Frame, ...]
     sizes: Mapping[tuple[str, str], int]
     problems: tuple[Problem, ...]
@@ -78,14 +78,14 @@ class CheckReport:
         return {
             category: {
                 "boxes": count,
-                **{size: self.sizes.get((category, size), 0) for size in SIZES},
+                **{size: self.sizes.get((category, size), 0) for size in BOX_SIZES},
                 "ignored": ignored[category],
                 "known": category in self.source.categories,
             }
             for category, count in sorted(boxes.items(), key=lambda item: (-item[1], item[0]))
         }
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything as JSON."""
         return {
             "source": str(self.source.root),
@@ -110,10 +110,10 @@ def count_kinds(problems: Iterable[Problem]) -> dict[str, int]:
 
 
 def check(
-    source: Source,
+    source: LabelledSource,
     categories: Iterable[str] | None = None,
     *,
-    closer_than: int = NEAR,
+    closer_than: int = NEAR_BITS,
     workers: int | None = None,
     progress: bool = True,
 ) -> CheckReport:
@@ -126,11 +126,11 @@ def check(
     known = source.categories if categories is None else frozenset(map(normalise, categories))
     if not known:
         raise DataError(f"{source.root}: expected at least one category to compare with, found none")
-    source = Source(source.root, source.layout, source.entries, source.findings, known)
+    source = LabelledSource(source.root, source.layout, source.entries, source.findings, known)
     frames = [entry.frame for entry in source.entries]
     every = sorted(known | {box.category for frame in frames for box in frame.boxes})
     class_map = ClassMap(tuple(every), {category: category for category in every})
-    seen = look_at_all(source.entries, class_map, workers=workers, progress=progress)
+    seen = inspect_all(source.entries, class_map, workers=workers, progress=progress)
 
     problems = [Problem(finding) for finding in source.findings]
     notes: list[Problem] = []
@@ -148,7 +148,7 @@ def check(
 
 
 def _problem(finding: Finding, frame: int) -> Problem:
-    """A finding of `look`: its item is the frame's name, with `#n` behind it for a box."""
+    """A finding of `inspect`: its item is the frame's name, with `#n` behind it for a box."""
     _, _, box = finding.item.rpartition("#")
     return Problem(finding, (frame,), int(box) if finding.kind.endswith("_box") else None)
 
@@ -172,12 +172,12 @@ def _unknown_categories(frames: Sequence[Frame], known: frozenset[str]) -> list[
     ]
 
 
-def _copied(frames: Sequence[Frame], seen: Sequence[Seen], closer_than: int) -> list[Problem]:
+def _copied(frames: Sequence[Frame], seen: Sequence[FrameInspection], closer_than: int) -> list[Problem]:
     hashes, digests = [each.hash for each in seen], [each.digest for each in seen]
-    exact = duplicates.exact_copies(frames, digests)
+    exact = duplicates.exact_duplicates(frames, digests)
     counted = {copy.frame for copy in exact}
-    near = duplicates.near_copies_of_other_videos(frames, hashes, closer_than)
-    leaked = duplicates.leaked_frames(frames, hashes, digests, closer_than)
+    near = duplicates.near_duplicates_of_other_videos(frames, hashes, closer_than)
+    leaked = duplicates.leakage(frames, hashes, digests, closer_than)
     return [
         *(_copy("duplicate_image", "bytes of its own", copy, frames) for copy in exact),
         *(_copy("near_duplicate", "a view of its own", copy, frames) for copy in near if copy.frame not in counted),
@@ -185,15 +185,15 @@ def _copied(frames: Sequence[Frame], seen: Sequence[Seen], closer_than: int) -> 
     ]
 
 
-def _near_copies(frames: Sequence[Frame], seen: Sequence[Seen], closer_than: int) -> list[Problem]:
+def _near_copies(frames: Sequence[Frame], seen: Sequence[FrameInspection], closer_than: int) -> list[Problem]:
     """Near-copies within one video, without exact ones, which are problems."""
     videos = duplicates.by_key((frame.split, frame.video) for frame in frames).values()
-    exact = {copy.frame for copy in duplicates.exact_copies(frames, [each.digest for each in seen])}
-    copies = duplicates.near_copies(videos, [each.hash for each in seen], closer_than)
+    exact = {copy.frame for copy in duplicates.exact_duplicates(frames, [each.digest for each in seen])}
+    copies = duplicates.near_duplicates(videos, [each.hash for each in seen], closer_than)
     return [_copy("near_copy", "a new view", copy, frames) for copy in copies if copy.frame not in exact]
 
 
-def _copy(kind: str, expected: str, copy: Copy, frames: Sequence[Frame]) -> Problem:
+def _copy(kind: str, expected: str, copy: Duplicate, frames: Sequence[Frame]) -> Problem:
     own, other = frames[copy.frame], frames[copy.of]
     where = other.name if own.split == other.split else f"{other.split}: {other.name}"
     found = f"same bytes as {where}" if copy.distance is None else f"{copy.distance} bits from {where}"

@@ -17,9 +17,9 @@ from mobile_centernet.data.annotations import Action, Finding, Frame
 from mobile_centernet.data.convert import ClassMap, convert
 from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.readers.common import quarantined
-from mobile_centernet.data.readers.layouts import Entry
-from mobile_centernet.data.similarity.decoder_warnings import decoder_complaints
-from mobile_centernet.data.similarity.perceptual import PictureHash, perceptual_hash
+from mobile_centernet.data.readers.layouts import SourceFrame
+from mobile_centernet.data.similarity.decoder_warnings import decoder_warnings
+from mobile_centernet.data.similarity.perceptual import ImageHash, perceptual_hash
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.opencv import decode_image, jpeg_size
 
@@ -34,7 +34,7 @@ USUAL_MODES = ("RGB",)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FrameInspection:
     """What one look found. `digest` is of the file's bytes, `hash` of the picture: None where there is none.
 
     `sizes` counts usable boxes by category and "small", "medium" or "large". `findings` are problems; `notes` are
@@ -42,13 +42,13 @@ class Seen:
     """
 
     digest: bytes | None
-    hash: PictureHash | None
+    hash: ImageHash | None
     sizes: Counter[tuple[str, str]]
     findings: tuple[Finding, ...]
     notes: tuple[Finding, ...] = ()
 
 
-def look(entry: Entry, class_map: ClassMap) -> Seen:
+def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
     """Decode and hash one picture and check its frame's boxes; `class_map` must know every category.
 
     Findings about the picture and about the frame as a whole name the frame, those about a box `<frame>#<n>`.
@@ -60,7 +60,7 @@ def look(entry: Entry, class_map: ClassMap) -> Seen:
         return _unusable(frame, "missing_image", "a picture", error.strerror or "an unreadable file")
     digest = hashlib.sha256(data).digest()
     try:
-        with decoder_complaints() as complaints:
+        with decoder_warnings() as warnings:
             image, size = _decode(data, frame.name)
     except DataError as error:
         found = str(error).removeprefix(f"{frame.name}: ")
@@ -68,32 +68,32 @@ def look(entry: Entry, class_map: ClassMap) -> Seen:
 
     converted = convert(frame, class_map, size)
     findings = list(converted.findings)
-    if complaints:
+    if warnings:
         expected = "a picture that decodes without errors"
-        findings.insert(0, Finding("damaged_image", Action.IGNORED, frame.name, expected, complaints[0]))
+        findings.insert(0, Finding("damaged_image", Action.IGNORED, frame.name, expected, warnings[0]))
     widths, heights = converted.boxes[:, 2] - converted.boxes[:, 0], converted.boxes[:, 3] - converted.boxes[:, 1]
     names = (class_map.classes[label] for label in converted.labels)
     sizes = Counter(zip(names, map(_size_name, (widths * heights).tolist()), strict=True))
-    return Seen(digest, perceptual_hash(image), sizes, tuple(findings), tuple(_notes(frame, data)))
+    return FrameInspection(digest, perceptual_hash(image), sizes, tuple(findings), tuple(_notes(frame, data)))
 
 
-def hash_pictures(
+def hash_images(
     frames: Sequence[Frame], *, workers: int | None = None, progress: bool = True
-) -> list[PictureHash | None]:
+) -> list[ImageHash | None]:
     """The perceptual hash of each frame's picture, None where it cannot be read or decoded."""
     shown = tqdm(in_order(_hash, frames, workers), "compare", len(frames), disable=None if progress else True)
     return list(shown)
 
 
-def look_at_all(
-    entries: Sequence[Entry], class_map: ClassMap, *, workers: int | None = None, progress: bool = True
-) -> list[Seen]:
-    """`look` at every entry, over processes."""
-    work = partial(look, class_map=class_map)
+def inspect_all(
+    entries: Sequence[SourceFrame], class_map: ClassMap, *, workers: int | None = None, progress: bool = True
+) -> list[FrameInspection]:
+    """`inspect` at every entry, over processes."""
+    work = partial(inspect, class_map=class_map)
     return list(tqdm(in_order(work, entries, workers), "check", len(entries), disable=None if progress else True))
 
 
-def _hash(frame: Frame) -> PictureHash | None:
+def _hash(frame: Frame) -> ImageHash | None:
     try:
         return perceptual_hash(_decode(frame.image.read_bytes(), frame.name)[0])
     except (OSError, DataError):  # no hash is the answer; `prepare` reports such a picture
@@ -108,8 +108,8 @@ def _decode(data: bytes, name: str) -> tuple[NDArray[np.uint8], tuple[int, int]]
     return image, size or (image.shape[0], image.shape[1])
 
 
-def _unusable(frame: Frame, kind: str, expected: str, found: str, digest: bytes | None = None) -> Seen:
-    return Seen(digest, None, Counter(), (quarantined(kind, frame.name, expected, found),))
+def _unusable(frame: Frame, kind: str, expected: str, found: str, digest: bytes | None = None) -> FrameInspection:
+    return FrameInspection(digest, None, Counter(), (quarantined(kind, frame.name, expected, found),))
 
 
 def _size_name(area: float) -> str:

@@ -33,7 +33,7 @@ DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, E
 
 
 @dataclass(frozen=True)
-class Limits:
+class UnpackLimits:
     """How much an archive may unpack to: `ratio` times its own size, but `floor` bytes in any case."""
 
     ratio: int = 100
@@ -41,7 +41,7 @@ class Limits:
     members: int = 2_000_000
 
 
-LIMITS = Limits()
+UNPACK_LIMITS = UnpackLimits()
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Budget:
     """Counts what comes out, whatever the archive claims about its sizes."""
 
     archive: Path
-    limits: Limits
+    limits: UnpackLimits
     unpacked: int = 0
     members: int = 0
     allowed: int = field(init=False)
@@ -80,7 +80,7 @@ class Budget:
             raise DataError(f"{self.archive}: expected at most {self.limits.members} files in it, found more")
 
 
-def unpack(archives: Sequence[Path], out: Path, *, limits: Limits = LIMITS, progress: bool = True) -> None:
+def unpack(archives: Sequence[Path], out: Path, *, limits: UnpackLimits = UNPACK_LIMITS, progress: bool = True) -> None:
     """Unpack all archives into the new folder `out`, which appears only when everything is in it.
 
     Their kind is told by their content. Two archives may hold the same file if it is the same, byte for byte. Modes,

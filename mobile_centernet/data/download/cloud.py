@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from mobile_centernet.data.download.remote import CHUNK, Reading, TransientError, Version
+from mobile_centernet.data.download.remote import CHUNK, Reading, RemoteVersion, TransientError
 from mobile_centernet.errors import DataError, UserError
 
 LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
@@ -36,16 +36,16 @@ class FsspecFile:
         except ValueError as error:
             raise UserError(f"{shown}: expected a protocol that fsspec knows, found {protocol}://") from error
 
-    def look(self) -> Version:
+    def version(self) -> RemoteVersion:
         with self._named_errors():
             info = self._files.info(self._path)
         etag = next((str(info[key]) for key in ("ETag", "etag", "md5Hash") if info.get(key)), "")
         modified = next((str(info[key]) for key in ("LastModified", "updated", "mtime") if info.get(key)), "")
-        return Version(info.get("size"), etag, modified)
+        return RemoteVersion(info.get("size"), etag, modified)
 
     @contextmanager
-    def read(self, start: int, seen: Version) -> Iterator[Reading]:
-        version = self.look()
+    def read(self, start: int, seen: RemoteVersion) -> Iterator[Reading]:
+        version = self.version()
         start = 0 if version.differs(seen) else start
         with self._named_errors():
             file = self._files.open(self._path, "rb")

@@ -23,13 +23,13 @@ from urllib3.util import Retry
 
 from mobile_centernet.data.download.cloud import FsspecFile
 from mobile_centernet.data.download.http import HttpFile
-from mobile_centernet.data.download.remote import Archive, Reading, Remote, TransientError, Version
+from mobile_centernet.data.download.remote import Archive, Reading, Remote, RemoteVersion, TransientError
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.files import write_json
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a server may keep us waiting. Times in seconds."""
 
     retries: int = 8  # in a row, without a byte more than before
@@ -48,11 +48,11 @@ class Patience:
         )
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 def download_all(
-    archives: Sequence[Archive], folder: Path, *, patience: Patience = PATIENCE, progress: bool = True
+    archives: Sequence[Archive], folder: Path, *, policy: RetryPolicy = RETRY_POLICY, progress: bool = True
 ) -> list[Path]:
     """Fetch every archive into `folder`, once it is clear that the disk holds them and what they unpack to.
 
@@ -64,18 +64,18 @@ def download_all(
     missing, packed = 0, 0
     for archive in archives:
         place = _place(archive, folder)
-        size = place.stat().st_size if place.exists() else look(archive, patience=patience).size or 0
+        size = place.stat().st_size if place.exists() else remote_version(archive, policy=policy).size or 0
         packed += size
         missing += 0 if place.exists() else max(0, size - _size(_partial(archive, folder)))
     require_room(folder, missing + packed, f"{len(archives)} archives and what they hold")
-    return [download(archive, folder, patience=patience, progress=progress) for archive in archives]
+    return [download(archive, folder, policy=policy, progress=progress) for archive in archives]
 
 
-def download(archive: Archive, folder: Path, *, patience: Patience = PATIENCE, progress: bool = True) -> Path:
+def download(archive: Archive, folder: Path, *, policy: RetryPolicy = RETRY_POLICY, progress: bool = True) -> Path:
     """Fetch one archive into `folder` and return the verified file's path.
 
     Goes on with what an earlier run left; a file that has changed on the server meanwhile is begun anew.
-    Raises DataError where the server refuses, `patience` is used up, the disk is full, or the digest is another one
+    Raises DataError where the server refuses, `policy` is used up, the disk is full, or the digest is another one
     (then nothing is kept); UserError where another process is at it.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +83,9 @@ def download(archive: Archive, folder: Path, *, patience: Patience = PATIENCE, p
     with _alone(folder / f"{place.stem}.lock", archive):
         if place.exists() and _sha256(place) == archive.sha256:
             return place
-        remote = _open_remote(archive, (patience.connect, patience.silence))
+        remote = _open_remote(archive, (policy.connect, policy.silence))
         for is_last in (False, True):
-            doubtful = _complete(remote, archive, partial, patience, progress)
+            doubtful = _complete(remote, archive, partial, policy, progress)
             found = _sha256(partial)
             if found == archive.sha256:
                 partial.replace(place)
@@ -99,12 +99,12 @@ def download(archive: Archive, folder: Path, *, patience: Patience = PATIENCE, p
         raise DataError(f"{archive.url}: expected sha256 {archive.sha256}, found {found} in {size} bytes ({hint})")
 
 
-def look(archive: Archive, *, patience: Patience = PATIENCE) -> Version:
+def remote_version(archive: Archive, *, policy: RetryPolicy = RETRY_POLICY) -> RemoteVersion:
     """What the server says about an archive now. Raises what `download` raises."""
-    remote, attempts = _open_remote(archive, (patience.connect, patience.silence)), patience.attempts()
+    remote, attempts = _open_remote(archive, (policy.connect, policy.silence)), policy.attempts()
     while True:
         try:
-            return remote.look()
+            return remote.version()
         except TransientError as problem:
             attempts = _wait(attempts, problem, archive, "an answer")
 
@@ -116,9 +116,9 @@ def require_room(folder: Path, needed: int, what: str) -> None:
         raise DataError(f"{folder}: expected {needed / 1e9:.1f} GB free for {what}, found {free / 1e9:.1f} GB")
 
 
-def _complete(remote: Remote, archive: Archive, partial: Path, patience: Patience, progress: bool) -> bool:
+def _complete(remote: Remote, archive: Archive, partial: Path, policy: RetryPolicy, progress: bool) -> bool:
     """Fetch what `partial` lacks. True where it was continued without a way to tell that the file is still the same."""
-    attempts, furthest, doubtful = patience.attempts(), _size(partial), False
+    attempts, furthest, doubtful = policy.attempts(), _size(partial), False
     name = archive.url.partition("?")[0].rpartition("/")[2]
     with tqdm(desc=name, unit="B", unit_scale=True, initial=furthest, disable=not progress) as bar:
         while True:
@@ -134,7 +134,7 @@ def _complete(remote: Remote, archive: Archive, partial: Path, patience: Patienc
                 if problem.start_over:
                     _forget(partial)
                 if _size(partial) > furthest:
-                    attempts, furthest = patience.attempts(), _size(partial)
+                    attempts, furthest = policy.attempts(), _size(partial)
                 kept = f"the whole file ({_size(partial)} bytes are kept, the next run goes on from there)"
                 attempts = _wait(attempts, problem, archive, kept)
 
@@ -198,12 +198,12 @@ def _seen_file(partial: Path) -> Path:
     return partial.with_suffix(".partial.json")
 
 
-def _seen(partial: Path) -> Version:
+def _seen(partial: Path) -> RemoteVersion:
     """What the server said when `partial` was begun; nothing where a crash took that."""
     try:
-        return Version(**json.loads(_seen_file(partial).read_text(encoding="utf-8")))
+        return RemoteVersion(**json.loads(_seen_file(partial).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
-        return Version()
+        return RemoteVersion()
 
 
 def _forget(partial: Path) -> None:

@@ -8,7 +8,7 @@ import requests
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from mobile_centernet.data.download.remote import CHUNK, Reading, TransientError, Version
+from mobile_centernet.data.download.remote import CHUNK, Reading, RemoteVersion, TransientError
 from mobile_centernet.errors import DataError
 
 REDIRECTS = 10
@@ -37,13 +37,13 @@ class HttpFile:
         self._session = requests.Session()
         self._session.max_redirects = REDIRECTS
 
-    def look(self) -> Version:
+    def version(self) -> RemoteVersion:
         """GET of one byte instead of HEAD: addresses that are signed for GET refuse HEAD."""
         with self._get({"Range": "bytes=0-0"}) as response:
             return _version(response)
 
     @contextmanager
-    def read(self, start: int, seen: Version) -> Iterator[Reading]:
+    def read(self, start: int, seen: RemoteVersion) -> Iterator[Reading]:
         headers = {"Range": f"bytes={start}-"} if start else {}
         if start and seen.validator:
             headers["If-Range"] = seen.validator
@@ -95,14 +95,14 @@ class HttpFile:
         raise DataError(f"{self._shown}: expected a file, found {found}")
 
 
-def _version(response: requests.Response) -> Version:
+def _version(response: requests.Response) -> RemoteVersion:
     headers = response.headers
     match = CONTENT_RANGE.match(headers.get("Content-Range", ""))
     total = (
         match[2] if match else headers.get("Content-Length", "") if response.status_code == requests.codes.ok else ""
     )
     size = int(total) if total.isdecimal() else None
-    return Version(size, headers.get("ETag", ""), headers.get("Last-Modified", ""))
+    return RemoteVersion(size, headers.get("ETag", ""), headers.get("Last-Modified", ""))
 
 
 def _continues(response: requests.Response, start: int) -> bool:

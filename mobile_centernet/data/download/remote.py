@@ -38,7 +38,7 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class Version:
+class RemoteVersion:
     """What a server says about a file without sending it. `size` is in bytes; empty text: it does not say."""
 
     size: int | None = None
@@ -50,7 +50,7 @@ class Version:
         """What If-Range takes: a strong ETag, otherwise the date of the last change (RFC 9110, 13.1.5)."""
         return self.modified if not self.etag or self.etag.startswith("W/") else self.etag
 
-    def differs(self, other: "Version") -> bool:
+    def differs(self, other: "RemoteVersion") -> bool:
         """Whether two answers name different sizes or ETags, or, where one has no ETag, different dates."""
         tags = (self.etag, other.etag) if self.etag and other.etag else (self.modified, other.modified)
         return any(mine and theirs and mine != theirs for mine, theirs in ((self.size, other.size), tags))
@@ -70,18 +70,18 @@ class Reading:
     """An answer under way: `chunks` begin at byte `start`, which is 0 where the server would not go on."""
 
     start: int
-    version: Version
+    version: RemoteVersion
     chunks: Iterator[bytes]
 
 
 class Remote(Protocol):
     """One file at an address."""
 
-    def look(self) -> Version:
+    def version(self) -> RemoteVersion:
         """Ask for the file's version only. Raises DataError, or TransientError where asking again may help."""
 
-    def read(self, start: int, seen: Version) -> AbstractContextManager[Reading]:
-        """Read from byte `start` on, if the file still is the version `seen`; raises what `look` raises."""
+    def read(self, start: int, seen: RemoteVersion) -> AbstractContextManager[Reading]:
+        """Read from byte `start` on, if the file still is the version `seen`; raises what `version` raises."""
 
 
 def check_address(url: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mobile_centernet.data.annotations import Action, Finding, FrameState
 from mobile_centernet.data.convert import Converted
-from mobile_centernet.data.similarity.perceptual import PictureHash
+from mobile_centernet.data.similarity.perceptual import ImageHash
 from mobile_centernet.data.store.shards import Place, shard_name
 from mobile_centernet.files import write_atomically
 
@@ -30,7 +30,7 @@ class Placed:
     place: Place
     size: tuple[int, int]
     converted: Converted
-    hash: PictureHash
+    hash: ImageHash
 
 
 Entry = Placed | Finding

@@ -31,9 +31,9 @@ from mobile_centernet.data.convert import ClassMap, Converted, convert
 from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.prepare.journal import Entry, Journal, Placed
 from mobile_centernet.data.readers.common import quarantined
-from mobile_centernet.data.similarity.decoder_warnings import decoder_complaints
-from mobile_centernet.data.similarity.duplicates import by_key, leaked_frames, near_copies, videos_in_two_splits
-from mobile_centernet.data.similarity.perceptual import NEAR, PictureHash, perceptual_hash
+from mobile_centernet.data.similarity.decoder_warnings import decoder_warnings
+from mobile_centernet.data.similarity.duplicates import by_key, leakage, near_duplicates, videos_in_two_splits
+from mobile_centernet.data.similarity.perceptual import NEAR_BITS, ImageHash, perceptual_hash
 from mobile_centernet.data.store.coco import CocoWriter, Document, annotations_name
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.data.store.shards import ShardWriter
@@ -52,7 +52,7 @@ class Stored:
     jpeg: bytes
     size: Size
     converted: Converted
-    hash: PictureHash
+    hash: ImageHash
 
 
 @dataclass
@@ -116,7 +116,7 @@ def prepare(
     store = partial(_store, root=raw.root, class_map=class_map, max_size=max_size, quality=quality)
     classes, findings = class_map.classes, list(raw.findings)
     counts = {split: SplitCounts() for split in splits}
-    stored: list[tuple[Frame, PictureHash]] = []
+    stored: list[tuple[Frame, ImageHash]] = []
     mark = _fingerprint(ordered, raw.root, class_map, max_size, quality)
     with _new_folder(out, mark, work) as journal, ShardWriter(journal.set, journal.shards) as shards:
         folder = journal.set
@@ -168,7 +168,7 @@ def _check(frames: Sequence[Frame]) -> None:
 def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
     """sha256 of everything that the bytes of the shards and their journal depend on."""
     digest = hashlib.sha256(repr((class_map, max_size, quality, cv2.__version__, np.__version__)).encode())
-    for code in (prepare, decode_image, decoder_complaints, perceptual_hash, convert, ShardWriter, Journal):
+    for code in (prepare, decode_image, decoder_warnings, perceptual_hash, convert, ShardWriter, Journal):
         digest.update(Path(inspect.getfile(code)).read_bytes())
     for frame in frames:
         try:
@@ -208,7 +208,7 @@ def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, qua
         return quarantined("missing_image", item, "a picture", found)
     original = jpeg_size(data)
     try:
-        with decoder_complaints() as complaints:
+        with decoder_warnings() as warnings:
             image = decode_image(data, item, _reduction(original, max_size))
     except DataError as error:
         found = str(error).removeprefix(f"{item}: ")
@@ -218,7 +218,7 @@ def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, qua
     factor = np.array([size[1] / width, size[0] / height] * 2)
     converted = convert(frame, class_map, (height, width))
     expected = "a picture that decodes without errors"
-    damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in complaints[:1]]
+    damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in warnings[:1]]
     scaled = replace(
         converted,
         boxes=converted.boxes * factor,
@@ -238,14 +238,14 @@ def _reduction(original: Size | None, max_size: Size) -> int:
     return 4 if factor >= 4 else 2 if factor >= 2 else 1
 
 
-def _alike(stored: Sequence[tuple[Frame, PictureHash]], splits: Sequence[str]) -> Document:
+def _alike(stored: Sequence[tuple[Frame, ImageHash]], splits: Sequence[str]) -> Document:
     """How many frames of each split are near-copies of another of their video, or leaked from another split."""
     frames, hashes = [frame for frame, _ in stored], [own for _, own in stored]
     videos = by_key((frame.split, frame.video) for frame in frames).values()
-    copies = Counter(frames[copy.frame].split for copy in near_copies(videos, hashes, NEAR))
-    leaks = Counter(frames[copy.frame].split for copy in leaked_frames(frames, hashes, [None] * len(frames), NEAR))
+    copies = Counter(frames[copy.frame].split for copy in near_duplicates(videos, hashes, NEAR_BITS))
+    leaks = Counter(frames[copy.frame].split for copy in leakage(frames, hashes, [None] * len(frames), NEAR_BITS))
     return {
-        "closer_than": NEAR,
+        "closer_than": NEAR_BITS,
         "near_copies": {split: copies[split] for split in splits},
         "leaked_frames": {split: leaks[split] for split in splits},
         "leaked_videos": [video for video, _ in videos_in_two_splits(frames)],

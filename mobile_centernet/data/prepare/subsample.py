@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from mobile_centernet.data.annotations import Frame
-from mobile_centernet.data.similarity.duplicates import by_key, near_copies
-from mobile_centernet.data.similarity.perceptual import BITS, PictureHash, distance
+from mobile_centernet.data.similarity.duplicates import by_key, near_duplicates
+from mobile_centernet.data.similarity.perceptual import BITS, ImageHash, distance
 from mobile_centernet.errors import DataError
 
 
@@ -21,7 +21,7 @@ def subsample(frames: Iterable[Frame], stride: int) -> list[Frame]:
     return [frame for video in _videos(frames) for frame in video[::stride]]
 
 
-def distinct(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], min_distance: int) -> list[Frame]:
+def distinct(frames: Iterable[Frame], hashes: Mapping[str, ImageHash | None], min_distance: int) -> list[Frame]:
     """Keep the frames of each video that differ by `min_distance` bits or more from the last one kept before them.
 
     `hashes` are the perceptual hashes by frame name. A frame without one (its picture cannot be read) is kept, so
@@ -32,7 +32,7 @@ def distinct(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], 
         raise DataError(f"subsample: expected a least distance of 0 to {BITS} bits, found {min_distance}")
     kept = []
     for video in _videos(frames):
-        last: PictureHash | None = None
+        last: ImageHash | None = None
         for frame in video:
             own = hashes[frame.name]
             if own is None or last is None or distance(own, last) >= min_distance:
@@ -41,11 +41,11 @@ def distinct(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], 
     return kept
 
 
-def count_near_copies(frames: Iterable[Frame], hashes: Mapping[str, PictureHash | None], closer_than: int) -> int:
+def count_near_copies(frames: Iterable[Frame], hashes: Mapping[str, ImageHash | None], closer_than: int) -> int:
     """How many frames are closer than `closer_than` bits to an earlier frame of their video, be it kept long before."""
     ordered = [frame for video in _videos(frames) for frame in video]
     videos = by_key((frame.split, frame.video) for frame in ordered).values()
-    return len(near_copies(videos, [hashes[frame.name] for frame in ordered], closer_than))
+    return len(near_duplicates(videos, [hashes[frame.name] for frame in ordered], closer_than))
 
 
 def _videos(frames: Iterable[Frame]) -> list[list[Frame]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet, normalise
-from mobile_centernet.data.readers.common import PICTURES, find_files, number, quarantined, reason, require_folder
+from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, find_files, number, quarantined, reason, require_folder
 from mobile_centernet.errors import DataError
 
 IGNORED_CATEGORIES = frozenset({"other person", "other vehicle", "trailer"})
@@ -31,11 +31,11 @@ CONTAINERS = frozenset({"images", "labels", "100k", "10k"})
 CHUNK, LONGEST_ENTRY = 1 << 20, 1 << 26  # characters: of a label file that are read at once; no frame's entry has more
 CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}")
 
-Entry = Mapping[str, Any]  # one frame of a label file, as JSON has it
+JsonObject = Mapping[str, Any]  # of a label file
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class ImageLabels:
     """What one label entry says about the picture called `name` (without suffix)."""
 
     name: str
@@ -56,7 +56,7 @@ def read_bdd100k(root: Path) -> RawSet:
     root = Path(root)
     require_folder(root, "BDD100K pictures (images/100k/train/*.jpg)")
     pictures, findings = _pictures(root)
-    labels: dict[str, Label] = {}
+    labels: dict[str, ImageLabels] = {}
     for path in _label_files(root):
         for item, entry in _entries(path, root, findings):
             label = _label(entry, path)
@@ -71,12 +71,12 @@ def read_bdd100k(root: Path) -> RawSet:
                 labels[label.name] = label
 
     for name in pictures.keys() - labels.keys():
-        labels[name] = Label(name, FrameState.UNLABELLED, Boxes(), {})
+        labels[name] = ImageLabels(name, FrameState.UNLABELLED, Boxes(), {})
     frames = (_frame(root, image, labels[name]) for name, image in pictures.items())
     return RawSet(root, tuple(frames), tuple(findings))
 
 
-def _frame(root: Path, image: Path, label: Label) -> Frame:
+def _frame(root: Path, image: Path, label: ImageLabels) -> Frame:
     clip = CLIP_AND_FRAME.fullmatch(label.name)
     return Frame(
         image=image,
@@ -91,7 +91,7 @@ def _frame(root: Path, image: Path, label: Label) -> Frame:
 
 def _pictures(root: Path) -> tuple[dict[str, Path], list[Finding]]:
     """The pictures by name; of several with one name, the first by path."""
-    found = list(find_files(root, PICTURES, OTHER_TASKS | {"labels"}))
+    found = list(find_files(root, IMAGE_SUFFIXES, OTHER_TASKS | {"labels"}))
     if any("100k" in path.relative_to(root).parts for path in found):
         found = [path for path in found if "10k" not in path.relative_to(root).parts]
     if not found:
@@ -121,7 +121,7 @@ def _label_files(root: Path) -> list[Path]:
     return sorted(find_files(root, (".json",), OTHER_TASKS), key=layout)
 
 
-def _entries(path: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[str, Entry]]:
+def _entries(path: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[str, JsonObject]]:
     """The entries of one label file, each with its item for findings.
 
     Where the file is damaged, that is one finding, and the entries before the damage are still good.
@@ -139,7 +139,7 @@ def _entries(path: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[
         findings.append(quarantined("unreadable_label", item, "BDD100K labels (JSON)", reason(path, error)))
 
 
-def _parse_list(text: str, file: TextIO) -> Iterator[Entry]:
+def _parse_list(text: str, file: TextIO) -> Iterator[JsonObject]:
     """Parse a JSON list, of which `text` has been read, entry by entry: the 2018 file is over 1 GB."""
     decoder, separator = json.JSONDecoder(), re.compile(r"[\s,]*")
     text, position, entries = text.lstrip(), 1, 0
@@ -163,7 +163,7 @@ def _parse_list(text: str, file: TextIO) -> Iterator[Entry]:
         yield entry
 
 
-def _objects(entry: Entry) -> object:
+def _objects(entry: JsonObject) -> object:
     """The list of objects of one entry, None where it says nothing about them."""
     frames = entry.get("frames")
     if isinstance(frames, list) and frames and isinstance(frames[0], dict):
@@ -174,10 +174,10 @@ def _objects(entry: Entry) -> object:
 def _stem(name: str) -> str:
     """The picture's name without folders and suffix; the oldest layout has no suffix."""
     path = Path(name)
-    return path.stem if path.suffix.lower() in PICTURES else path.name
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
-def _label(entry: Entry, path: Path) -> Label | None:
+def _label(entry: JsonObject, path: Path) -> ImageLabels | None:
     """What one entry says, None where it is of no known layout. Files for one picture may leave its name to theirs."""
     if not isinstance(entry, dict) or not {"name", "labels", "frames"} & entry.keys():
         return None
@@ -187,12 +187,12 @@ def _label(entry: Entry, path: Path) -> Label | None:
     given = given if isinstance(given, dict) else {}
     attributes = _attributes(*((key, given[key]) for key in ATTRIBUTES if isinstance(given.get(key), str)))
     if objects is None:
-        return Label(name, FrameState.UNLABELLED, Boxes(), attributes)
+        return ImageLabels(name, FrameState.UNLABELLED, Boxes(), attributes)
     if not isinstance(objects, list) or not all(isinstance(each, dict) for each in objects):
         return None
     # Lanes and drivable areas are polygons; whatever else has no box is an object whose box is missing.
     boxes = Boxes(_box(each) for each in objects if each.get("box2d") is not None or not each.get("poly2d"))
-    return Label(name, FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, attributes)
+    return ImageLabels(name, FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, attributes)
 
 
 @cache
@@ -201,7 +201,7 @@ def _attributes(*items: tuple[str, str]) -> Mapping[str, str]:
     return dict(items)
 
 
-def _box(entry: Entry) -> Box:
+def _box(entry: JsonObject) -> Box:
     spelling = str(entry.get("category"))
     category = normalise(spelling)
     attributes = entry.get("attributes")

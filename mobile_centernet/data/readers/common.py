@@ -7,7 +7,12 @@ from pathlib import Path
 from mobile_centernet.data.annotations import Action, Finding
 from mobile_centernet.errors import DataError
 
-PICTURES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+VIDEO_SUFFIXES = (".mp4",)
+"""What data sets hold, in lower case."""
+DECODED_IMAGE_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".webp")
+DECODED_VIDEO_SUFFIXES = (*VIDEO_SUFFIXES, ".avi", ".m4v", ".mkv", ".mov", ".mpeg", ".mpg", ".webm")
+"""What OpenCV opens, in lower case."""
 
 
 def number(value: object) -> float:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import ElementTree
 
 from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet, normalise
-from mobile_centernet.data.readers.common import PICTURES, find_files, number, quarantined, reason, require_folder
+from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, find_files, number, quarantined, reason, require_folder
 from mobile_centernet.errors import DataError
 
 SPLITS = {"ivslab_train": "train", "ivslab_test": "test"}
@@ -17,7 +17,7 @@ EXPECTED = "ivslab frames (ivslab_train/JPEGImages/All/<video>.mp4/*.jpg)"
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class VocLabels:
     """What one XML file says about its frame."""
 
     state: FrameState
@@ -25,7 +25,7 @@ class Label:
     declared_size: tuple[int, int] | None
 
 
-UNLABELLED = Label(FrameState.UNLABELLED, Boxes(), None)
+UNLABELLED = VocLabels(FrameState.UNLABELLED, Boxes(), None)
 
 
 def read_ivslab(root: Path) -> RawSet:
@@ -57,7 +57,7 @@ def read_ivslab(root: Path) -> RawSet:
 
 def _frames(folder: Path, root: Path, split: str, findings: list[Finding]) -> Iterator[Frame]:
     """The frames of one split, in the order of their paths."""
-    pictures = _by_key(folder / "JPEGImages", PICTURES)
+    pictures = _by_key(folder / "JPEGImages", IMAGE_SUFFIXES)
     present = {key for key, _ in pictures}
     labels = dict(_by_key(folder / "Annotations", (".xml",)))
     listed = _listed(folder / "ImageSets" / "All.txt")
@@ -99,7 +99,7 @@ def _video(name: str) -> str:
     return folder or clip + ending
 
 
-def _label(path: Path, root: Path, findings: list[Finding]) -> Label:
+def _label(path: Path, root: Path, findings: list[Finding]) -> VocLabels:
     """What one XML file says; where it cannot be read, that is a finding, and the frame is unlabelled."""
     try:
         annotation = ElementTree.parse(path).getroot()
@@ -111,7 +111,7 @@ def _label(path: Path, root: Path, findings: list[Finding]) -> Label:
         findings.append(quarantined("unreadable_label", item, expected, reason(path, error)))
         return UNLABELLED
     boxes = Boxes(_box(element) for element in annotation.iter("object"))
-    return Label(FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, _declared_size(annotation))
+    return VocLabels(FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, _declared_size(annotation))
 
 
 def _box(element: Element) -> Box:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mobile_centernet.data.annotations import Finding, FrameState, normalise
 from mobile_centernet.data.convert import ClassMap, Converted, convert
 from mobile_centernet.data.readers.common import quarantined
-from mobile_centernet.data.readers.layouts import VOCABULARIES, Entry, Layout, Source, read_source
+from mobile_centernet.data.readers.layouts import VOCABULARIES, LabelledSource, Layout, SourceFrame, read_source
 from mobile_centernet.data.store.coco import Document, annotations_name
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
@@ -121,7 +121,7 @@ def _prepared_set(root: Path, split: str, classes: Sequence[str]) -> EvaluationS
 
 
 def _raw_set(
-    source: Source, split: str | None, classes: Sequence[str], mappings: Mappings, unmapped: Unmapped
+    source: LabelledSource, split: str | None, classes: Sequence[str], mappings: Mappings, unmapped: Unmapped
 ) -> EvaluationSet:
     splits = {entry.frame.split for entry in source.entries}
     entries = [entry for entry in source.entries if split is None or entry.frame.split == split]
@@ -136,7 +136,7 @@ def _raw_set(
     return result
 
 
-def _raw_frame(entry: Entry, class_map: ClassMap, findings: list[Finding]) -> EvaluationFrame:
+def _raw_frame(entry: SourceFrame, class_map: ClassMap, findings: list[Finding]) -> EvaluationFrame:
     def read() -> NDArray[np.uint8]:
         try:
             return decode_image(entry.read(), str(entry.frame.image))

@@ -8,9 +8,15 @@ from pathlib import Path
 
 from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
 from mobile_centernet.data.readers.bdd100k import read_bdd100k
-from mobile_centernet.data.readers.common import PICTURES, find_files, number, quarantined, require_folder
+from mobile_centernet.data.readers.common import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    find_files,
+    number,
+    quarantined,
+    require_folder,
+)
 from mobile_centernet.data.readers.ivslab import SPLITS, read_ivslab
-from mobile_centernet.data.readers.video import VIDEOS
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.data.store.shards import Place
@@ -40,7 +46,7 @@ VOCABULARIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SourceFrame:
     """One frame and where the bytes of its picture lie: in a file of its own, or at a place in a shard."""
 
     frame: Frame
@@ -55,17 +61,17 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class LabelledSource:
     """A set as its reader understood it: its frames, what it could not place, the categories it should have."""
 
     root: Path
     layout: Layout
-    entries: tuple[Entry, ...]
+    entries: tuple[SourceFrame, ...]
     findings: tuple[Finding, ...]
     categories: frozenset[str]
 
 
-def read_source(root: Path, layout: Layout | None = None) -> Source:
+def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
     """Read the set in `root`, or the only one up to two folders down. Without `layout`, the folders tell which it is.
 
     Raises DataError where there is none, or more than one.
@@ -77,7 +83,7 @@ def read_source(root: Path, layout: Layout | None = None) -> Source:
     if layout is Layout.PREPARED:
         return _read_prepared(root)
     raw = read_bdd100k(root) if layout is Layout.BDD100K else read_ivslab(root)
-    return Source(root, layout, tuple(map(Entry, raw.frames)), raw.findings, VOCABULARIES[layout])
+    return LabelledSource(root, layout, tuple(map(SourceFrame, raw.frames)), raw.findings, VOCABULARIES[layout])
 
 
 def _detect(root: Path) -> tuple[Path, Layout]:
@@ -93,7 +99,7 @@ def _detect(root: Path) -> tuple[Path, Layout]:
     if deeper := next(root.glob(f"**/{FRAMES_FOLDER}"), None):
         folder = deeper.parent.parent if deeper.parent.name in SPLITS else deeper.parent
         raise DataError(f"{root}: expected one data set, found ivslab's layout in {folder}: name that folder")
-    if not any(find_files(root, PICTURES)) and any(find_files(root, VIDEOS)):
+    if not any(find_files(root, IMAGE_SUFFIXES)) and any(find_files(root, VIDEO_SUFFIXES)):
         raise DataError(f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)")
     return root, Layout.BDD100K
 
@@ -116,10 +122,10 @@ def _layout(folder: Path) -> Layout | None:
     return Layout.BDD100K if (folder / "images").is_dir() else None
 
 
-def _read_prepared(root: Path) -> Source:
+def _read_prepared(root: Path) -> LabelledSource:
     """All splits of a prepared set; a split whose annotations cannot be read is a finding."""
     splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob("annotations_*.json"))
-    entries: list[Entry] = []
+    entries: list[SourceFrame] = []
     findings: list[Finding] = []
     categories = {IGNORE_REGION}
     for split in splits:
@@ -132,10 +138,10 @@ def _read_prepared(root: Path) -> Source:
             findings.append(quarantined("unreadable_label", annotations_name(split), "a COCO document", found))
     if not entries:
         raise DataError(f"{root}: expected a prepared set (annotations_<split>.json and shards), found no frame")
-    return Source(root, Layout.PREPARED, tuple(entries), tuple(findings), frozenset(categories))
+    return LabelledSource(root, Layout.PREPARED, tuple(entries), tuple(findings), frozenset(categories))
 
 
-def _entries(root: Path, split: str, document: Document, findings: list[Finding]) -> Iterator[Entry]:
+def _entries(root: Path, split: str, document: Document, findings: list[Finding]) -> Iterator[SourceFrame]:
     names = {category.get("id"): normalise(str(category.get("name"))) for category in document["categories"]}
     boxes: dict[int, list[Box]] = {image["id"]: [] for image in document["images"]}
     regions = set()
@@ -163,7 +169,7 @@ def _entries(root: Path, split: str, document: Document, findings: list[Finding]
             declared_size=(image["height"], image["width"]),
             attributes=image["attributes"],
         )
-        yield Entry(frame, place)
+        yield SourceFrame(frame, place)
 
 
 def _xyxy(annotation: Document) -> tuple[float, float, float, float]:

@@ -11,11 +11,9 @@ from tqdm import tqdm
 
 from mobile_centernet.data.annotations import Finding
 from mobile_centernet.data.download.archives import new_folder
-from mobile_centernet.data.readers.common import find_files, quarantined, require_folder
+from mobile_centernet.data.readers.common import VIDEO_SUFFIXES, find_files, quarantined, require_folder
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.opencv import encode_jpeg
-
-VIDEOS = (".mp4",)
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def cut_videos(
     Raises DataError, and leaves nothing, where there is no video, or no frame in any, or the disk is full.
     """
     require_folder(videos, "mp4 files")
-    found = list(find_files(videos, VIDEOS))
+    found = list(find_files(videos, VIDEO_SUFFIXES))
     if not found:
         raise DataError(f"{videos}: expected mp4 files, found none")
     frames, findings, used = 0, [], set()

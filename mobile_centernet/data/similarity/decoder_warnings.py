@@ -9,24 +9,24 @@ from typing import IO
 
 
 @contextmanager
-def decoder_complaints() -> Iterator[list[str]]:
+def decoder_warnings() -> Iterator[list[str]]:
     """Collect the lines that decoders print on stderr inside the block.
 
     They fill what they cannot decode with grey, return success and say so nowhere else. For the few milliseconds of
     one decoding, everything that is written to file descriptor 2 is taken for theirs.
     """
-    complaints: list[str] = []
+    warnings: list[str] = []
     caught = _caught()
     stderr = os.dup(2)
     os.dup2(caught.fileno(), 2)
     try:
-        yield complaints
+        yield warnings
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
         if os.fstat(caught.fileno()).st_size:
             caught.seek(0)
-            complaints += caught.read().decode(errors="replace").splitlines()
+            warnings += caught.read().decode(errors="replace").splitlines()
             caught.seek(0)
             caught.truncate()
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import Frame
-from mobile_centernet.data.similarity.perceptual import BITS, Hashes, PictureHash, earlier, nearest, nearest_earlier
+from mobile_centernet.data.similarity.perceptual import BITS, Hashes, ImageHash, earlier, nearest, nearest_earlier
 
 SPLIT_ORDER = ("train", "val", "test")
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class Duplicate:
     """Frame number `frame` repeats frame number `of`; `distance` in bits of the perceptual hash, None: same bytes."""
 
     frame: int
@@ -39,19 +39,19 @@ def ordered_splits(splits: Iterable[str]) -> list[str]:
     return [split for split in SPLIT_ORDER if split in names] + sorted(names.difference(SPLIT_ORDER))
 
 
-def exact_copies(frames: Sequence[Frame], digests: Sequence[bytes | None]) -> list[Copy]:
+def exact_duplicates(frames: Sequence[Frame], digests: Sequence[bytes | None]) -> list[Duplicate]:
     """Frames whose file is, byte for byte, that of an earlier frame of the same split."""
     keys = [digest and (frame.split, digest) for frame, digest in zip(frames, digests, strict=True)]
     groups = (group for key, group in by_key(keys).items() if key is not None)
-    return [Copy(each, group[0], None) for group in groups for each in group[1:]]
+    return [Duplicate(each, group[0], None) for group in groups for each in group[1:]]
 
 
-def leaked_frames(
-    frames: Sequence[Frame], hashes: Sequence[PictureHash | None], digests: Sequence[bytes | None], closer_than: int
-) -> list[Copy]:
+def leakage(
+    frames: Sequence[Frame], hashes: Sequence[ImageHash | None], digests: Sequence[bytes | None], closer_than: int
+) -> list[Duplicate]:
     """Frames that an earlier split has too, as the same bytes or closer than `closer_than` bits."""
     splits = by_key(frame.split for frame in frames)
-    leaks: dict[int, Copy] = {}
+    leaks: dict[int, Duplicate] = {}
     before: list[int] = []
     for split in ordered_splits(splits):
         own, own_hashes = _hashed(splits[split], hashes)
@@ -60,14 +60,16 @@ def leaked_frames(
         leaks |= {copy.frame: copy for copy in _closer(own, others, distances, rows, closer_than)}
         same = {digests[position]: position for position in reversed(before)}
         exact = [(each, same[digests[each]]) for each in splits[split] if digests[each] and digests[each] in same]
-        leaks |= {each: Copy(each, of, None) for each, of in exact}
+        leaks |= {each: Duplicate(each, of, None) for each, of in exact}
         before += splits[split]
     return list(leaks.values())
 
 
-def near_copies(groups: Iterable[Sequence[int]], hashes: Sequence[PictureHash | None], closer_than: int) -> list[Copy]:
+def near_duplicates(
+    groups: Iterable[Sequence[int]], hashes: Sequence[ImageHash | None], closer_than: int
+) -> list[Duplicate]:
     """Frames closer than `closer_than` bits to an earlier frame of their group, as a rule a video."""
-    copies: list[Copy] = []
+    copies: list[Duplicate] = []
     for group in groups:
         if len(group) > 1:
             members, own = _hashed(group, hashes)
@@ -75,11 +77,11 @@ def near_copies(groups: Iterable[Sequence[int]], hashes: Sequence[PictureHash | 
     return copies
 
 
-def near_copies_of_other_videos(
-    frames: Sequence[Frame], hashes: Sequence[PictureHash | None], closer_than: int
-) -> list[Copy]:
+def near_duplicates_of_other_videos(
+    frames: Sequence[Frame], hashes: Sequence[ImageHash | None], closer_than: int
+) -> list[Duplicate]:
     """Frames closer than `closer_than` bits to an earlier frame of another video of the same split."""
-    copies: list[Copy] = []
+    copies: list[Duplicate] = []
     for group in by_key(frame.split for frame in frames).values():
         members, own = _hashed(group, hashes)
         names = [frames[each].video for each in members]
@@ -113,7 +115,7 @@ def _repeated(
     return [(each, list(kinds.values())) for each, kinds in first.items() if len(kinds) > 1]
 
 
-def _hashed(positions: Sequence[int], hashes: Sequence[PictureHash | None]) -> tuple[list[int], Hashes]:
+def _hashed(positions: Sequence[int], hashes: Sequence[ImageHash | None]) -> tuple[list[int], Hashes]:
     """The positions that have a hash, and these hashes [N, BITS / 8]."""
     found = [(position, own) for position in positions if (own := hashes[position]) is not None]
     packed = np.array([own for _, own in found], np.uint8).reshape(-1, BITS // 8)
@@ -126,6 +128,6 @@ def _closer(
     distances: NDArray[np.int64],
     rows: NDArray[np.int64],
     closer_than: int,
-) -> Iterator[Copy]:
+) -> Iterator[Duplicate]:
     for at in np.flatnonzero(distances < closer_than).tolist():
-        yield Copy(own[at], others[rows[at]], int(distances[at]))
+        yield Duplicate(own[at], others[rows[at]], int(distances[at]))

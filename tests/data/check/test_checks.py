@@ -18,7 +18,14 @@ from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.data.readers.layouts import Layout, read_source
 from mobile_centernet.data.similarity import perceptual
-from mobile_centernet.data.similarity.perceptual import BITS, NEAR, distance, nearest, nearest_earlier, perceptual_hash
+from mobile_centernet.data.similarity.perceptual import (
+    BITS,
+    NEAR_BITS,
+    distance,
+    nearest,
+    nearest_earlier,
+    perceptual_hash,
+)
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.opencv import decode_image
@@ -46,7 +53,7 @@ def run(root: Path, *categories: str, **options: object) -> CheckReport:
 
 
 def counts(report: CheckReport) -> dict[str, int]:
-    document = report.document()
+    document = report.to_dict()
     return document["problems"]
 
 
@@ -292,7 +299,7 @@ def test_what_others_write_to_stderr_gets_through(ivslab: Path, capfd: pytest.Ca
 def test_processes_find_the_same(ivslab: Path) -> None:
     image(ivslab, "a.mp4_00003").write_bytes(b"no picture")
     source = read_source(ivslab)
-    alone, shared = (check(source, workers=workers, progress=False).document() for workers in (1, 2))
+    alone, shared = (check(source, workers=workers, progress=False).to_dict() for workers in (1, 2))
     assert alone == shared
 
 
@@ -347,7 +354,7 @@ def test_the_prepare_stage_counts_the_same_copies(ivslab: Path) -> None:
     classes = ClassMap(("vehicle",), {"vehicle": "vehicle"})
     alike = prepare(raw, raw.frames, classes, ivslab.parent / "out", workers=1, progress=False)["alike"]
     assert alike == {
-        "closer_than": NEAR,
+        "closer_than": NEAR_BITS,
         "near_copies": {"train": 1, "test": 0},
         "leaked_frames": {"train": 0, "test": 1},
         "leaked_videos": ["a.mp4"],
@@ -412,9 +419,9 @@ def test_copies_are_near_and_others_are_far() -> None:
     small = cv2.resize(original, (160, 90), interpolation=cv2.INTER_AREA)
     recompressed = cv2.imdecode(cv2.imencode(".jpg", original, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_COLOR)
     for copy in (small, recompressed, (original * 0.6).astype(np.uint8)):
-        assert distance(own, perceptual_hash(copy)) < NEAR
+        assert distance(own, perceptual_hash(copy)) < NEAR_BITS
     for other in (view(2), original[:, ::-1], cv2.rotate(original, cv2.ROTATE_180)):
-        assert distance(own, perceptual_hash(np.ascontiguousarray(other))) > 2 * NEAR
+        assert distance(own, perceptual_hash(np.ascontiguousarray(other))) > 2 * NEAR_BITS
 
 
 def test_the_nearest_of_many_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:

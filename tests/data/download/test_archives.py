@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mobile_centernet.data.download.archives import Limits, new_folder, unpack
+from mobile_centernet.data.download.archives import UnpackLimits, new_folder, unpack
 from mobile_centernet.errors import DataError
 
 FILES = {"set/images/a.jpg": b"a" * 5000, "set/images/b/c.jpg": random.Random(4).randbytes(3_000_000), "set/empty": b""}
@@ -50,7 +50,7 @@ def read_all(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_refused(archive: Path, sentence: str, limits: Limits | None = None) -> None:
+def assert_refused(archive: Path, sentence: str, limits: UnpackLimits | None = None) -> None:
     """Refused with one sentence, nothing left, and nothing written beside the folder."""
     before = sorted(archive.parent.rglob("*"))
     with pytest.raises(DataError, match=sentence) as raised:
@@ -172,14 +172,14 @@ def test_devices(kind: bytes, tmp_path: Path) -> None:
 def test_bombs(make: Make, tmp_path: Path) -> None:
     bomb = make(tmp_path / "bomb", {"zeros": bytes(3_000_000)})
     if make is make_tar:  # not packed: three times its own size does not come out of it
-        unpack([bomb], tmp_path / "out", limits=Limits(ratio=2, floor=10), progress=False)
+        unpack([bomb], tmp_path / "out", limits=UnpackLimits(ratio=2, floor=10), progress=False)
     else:
-        assert_refused(bomb, r"expected at most \d+ bytes in it, found more \(a zip bomb", Limits(100, 10_000))
+        assert_refused(bomb, r"expected at most \d+ bytes in it, found more \(a zip bomb", UnpackLimits(100, 10_000))
 
 
 def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:
     bomb = make_zip(tmp_path / "bomb.zip", {"zeros": bytes(20_000_000)})
-    shipped_ratio = Limits(floor=1_000_000)
+    shipped_ratio = UnpackLimits(floor=1_000_000)
     assert_refused(bomb, "a zip bomb", shipped_ratio)
     data = bytearray(bomb.read_bytes())
     entry = data.rindex(b"PK\x01\x02")
@@ -190,7 +190,7 @@ def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:
 
 def test_a_bomb_of_empty_files(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "many.zip", {f"{number}": b"" for number in range(50)})
-    assert_refused(archive, "expected at most 49 files in it, found more", Limits(members=49))
+    assert_refused(archive, "expected at most 49 files in it, found more", UnpackLimits(members=49))
 
 
 @MAKERS

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from mobile_centernet.data.download.download import Patience, download, download_all, look, require_room
+from mobile_centernet.data.download.download import RetryPolicy, download, download_all, remote_version, require_room
 from mobile_centernet.data.download.remote import Archive, check_address
 from mobile_centernet.errors import DataError, UserError
 from tests.helpers.file_server import FileServer, Request, cut, file_server, hang, redirect, status
 
 CONTENT = np.random.default_rng(4).bytes(3_000_000)
 OTHER = np.random.default_rng(5).bytes(3_000_000)
-QUICK = Patience(retries=3, backoff=0.01, longest_wait=2, connect=20, silence=20)
+QUICK = RetryPolicy(retries=3, backoff=0.01, longest_wait=2, connect=20, silence=20)
 IMPATIENT = replace(QUICK, retries=0)
 
 
@@ -54,17 +54,17 @@ def ranges(server: FileServer) -> list[str | None]:
 def test_a_whole_file_is_fetched_once_and_verified_when_it_is_there(
     archive: Archive, server: FileServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    place = download(archive, tmp_path, patience=QUICK)
+    place = download(archive, tmp_path, policy=QUICK)
     assert place.read_bytes() == CONTENT
     assert names(tmp_path) == [f"{sha256(CONTENT)[:16]}.archive"]
     shown = capfd.readouterr().err
     assert "set.zip" in shown
     assert "B/s" in shown
-    assert download(archive, tmp_path, patience=QUICK) == place
+    assert download(archive, tmp_path, policy=QUICK) == place
     assert len(server.log) == 1
 
     place.write_bytes(CONTENT[:-1] + b"?")  # a damaged disk
-    assert download(archive, tmp_path, patience=QUICK, progress=False).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK, progress=False).read_bytes() == CONTENT
     assert len(server.log) == 2
 
 
@@ -72,7 +72,7 @@ def test_a_whole_file_is_fetched_once_and_verified_when_it_is_there(
 def test_a_cut_connection_goes_on_by_range(archive: Archive, server: FileServer, tmp_path: Path, etags: bool) -> None:
     server.etags = etags
     server.faults += [cut(1_000_000), cut(500_000)]
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=1000000-", "bytes=1500000-"]
     assert server.sent == len(CONTENT)
 
@@ -80,9 +80,9 @@ def test_a_cut_connection_goes_on_by_range(archive: Archive, server: FileServer,
 def test_the_next_run_goes_on_where_one_gave_up(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     server.faults += [cut(1_200_000)]
     with pytest.raises(DataError, match=r"set.zip: expected the whole file \(1200000 bytes are kept"):
-        download(archive, tmp_path, patience=IMPATIENT)
+        download(archive, tmp_path, policy=IMPATIENT)
     assert partial(archive, tmp_path).read_bytes() == CONTENT[:1_200_000]
-    assert download(archive, tmp_path, patience=IMPATIENT).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=IMPATIENT).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=1200000-"]
     assert server.sent == len(CONTENT)
 
@@ -91,7 +91,7 @@ def test_many_cuts_do_not_use_up_the_patience_while_bytes_arrive(
     archive: Archive, server: FileServer, tmp_path: Path
 ) -> None:
     server.faults += [cut(200_000)] * 12
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     assert server.sent == len(CONTENT)
 
 
@@ -99,9 +99,9 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(archive: Archive, server: F
     server.add("/set.zip", OTHER)
     server.faults += [cut(1_000_000)]
     with pytest.raises(DataError):
-        download(archive, tmp_path, patience=IMPATIENT)
+        download(archive, tmp_path, policy=IMPATIENT)
     server.add("/set.zip", CONTENT)
-    assert download(archive, tmp_path, patience=IMPATIENT).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=IMPATIENT).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=1000000-"]  # If-Range made the server answer with the whole file
 
 
@@ -112,19 +112,19 @@ def test_a_changed_file_without_etag_is_found_by_its_digest_and_begun_anew(
     server.add("/set.zip", OTHER)
     server.faults += [cut(1_000_000)]
     with pytest.raises(DataError):
-        download(archive, tmp_path, patience=IMPATIENT)
+        download(archive, tmp_path, policy=IMPATIENT)
     server.add("/set.zip", CONTENT)
-    assert download(archive, tmp_path, patience=IMPATIENT).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=IMPATIENT).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=1000000-", None]
 
 
 def test_a_server_without_ranges_sends_everything_again(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     server.ranges = False
     server.faults += [cut(1_000_000)]
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     server.faults += [cut(1_000_000)] * 9  # ever the same first bytes are no progress
     with pytest.raises(DataError, match="4 times in a row"):
-        download(replace(archive, sha256=sha256(OTHER)), tmp_path, patience=QUICK)
+        download(replace(archive, sha256=sha256(OTHER)), tmp_path, policy=QUICK)
 
 
 def wrong_range(request: Request) -> None:
@@ -151,36 +151,36 @@ def test_an_answer_that_does_not_fit_what_is_here_is_not_appended(
     archive: Archive, server: FileServer, tmp_path: Path, fault: object
 ) -> None:
     server.faults += [cut(1_000_000), fault]
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     assert ranges(server) == [None, "bytes=1000000-", None]
 
 
 def test_416_for_a_file_that_is_already_whole(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     tmp_path.joinpath(partial(archive, tmp_path)).write_bytes(CONTENT)  # and what the server had said is lost
-    assert download(archive, tmp_path, patience=IMPATIENT).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=IMPATIENT).read_bytes() == CONTENT
     assert ranges(server) == ["bytes=3000000-"]
     assert server.sent == 0
 
 
 def test_a_server_that_does_not_tell_the_length(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     server.lengths = False
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
 
 
 def test_a_server_that_announces_too_much_or_too_little(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     server.faults += [lambda request: request.answer(length=len(CONTENT) + 10)]
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     server.faults += [lambda request: request.answer(CONTENT, length=100)]
     missing = replace(archive, sha256=sha256(OTHER))
     with pytest.raises(DataError, match="in 100 bytes"):
-        download(missing, tmp_path, patience=QUICK)
+        download(missing, tmp_path, policy=QUICK)
     assert not partial(missing, tmp_path).exists()
 
 
 def test_another_digest_is_named_and_nothing_is_kept(server: FileServer, tmp_path: Path) -> None:
     archive = Archive(server.add("/set.zip", OTHER), sha256(CONTENT))
     with pytest.raises(DataError) as raised:
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     assert sha256(CONTENT) in str(raised.value)
     assert sha256(OTHER) in str(raised.value)
     assert names(tmp_path) == []
@@ -190,21 +190,21 @@ def test_another_digest_is_named_and_nothing_is_kept(server: FileServer, tmp_pat
 @pytest.mark.parametrize("code", [429, 503, 500, 408])
 def test_a_busy_server_is_asked_again(archive: Archive, server: FileServer, tmp_path: Path, code: int) -> None:
     server.faults += [status(code), cut(1_000_000), status(code, Retry_After="soon"), status(code)]
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     assert server.sent == len(CONTENT)
 
 
 def test_a_server_is_obeyed_when_it_says_how_long_to_wait(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     server.faults += [status(429, Retry_After="1")]
     begin = time.monotonic()
-    download(archive, tmp_path, patience=QUICK)
+    download(archive, tmp_path, policy=QUICK)
     assert time.monotonic() - begin >= 1
 
 
 def test_patience_ends(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     server.faults += [status(503)] * 9
     with pytest.raises(DataError, match=r"set.zip: expected the whole file .* found 503 Service Unavailable, 4 times"):
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     assert len(server.log) == 4
 
 
@@ -212,27 +212,27 @@ def test_a_server_that_hangs_is_bounded(archive: Archive, server: FileServer, tm
     server.faults += [hang(30)] * 2
     begin = time.monotonic()
     with pytest.raises(DataError, match="timed out, 2 times in a row"):
-        download(archive, tmp_path, patience=replace(QUICK, retries=1, silence=0.3))
+        download(archive, tmp_path, policy=replace(QUICK, retries=1, silence=0.3))
     assert time.monotonic() - begin < 20
 
 
 def test_redirects_are_followed_but_not_for_ever(archive: Archive, server: FileServer, tmp_path: Path) -> None:
     server.faults += [redirect("/set.zip")] * 2
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     server.faults += [redirect("/set.zip")] * 30
     with pytest.raises(DataError, match="more than 10 redirects"):
-        download(replace(archive, sha256=sha256(OTHER)), tmp_path, patience=QUICK)
+        download(replace(archive, sha256=sha256(OTHER)), tmp_path, policy=QUICK)
     server.faults.clear()
     server.faults += [redirect("file:///etc/passwd")]
     with pytest.raises(DataError, match="expected a file over http"):
-        download(replace(archive, sha256=sha256(OTHER)), tmp_path, patience=QUICK)
+        download(replace(archive, sha256=sha256(OTHER)), tmp_path, policy=QUICK)
 
 
 @pytest.mark.parametrize("code", [400, 404, 410, 501])
 def test_a_refusal_is_not_repeated(archive: Archive, server: FileServer, tmp_path: Path, code: int) -> None:
     server.faults += [status(code)]
     with pytest.raises(DataError, match=f"set.zip: expected a file, found {code}"):
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     assert len(server.log) == 1
 
 
@@ -240,7 +240,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     archive = Archive("http://127.0.0.1:9/set.zip?token=$DATA_TOKEN", sha256(CONTENT))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(DataError, match="Connection refused") as raised:
         patch.setenv("DATA_TOKEN", "hush")
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     assert "hush" not in str(raised.value)
 
 
@@ -249,10 +249,10 @@ def test_credentials_from_netrc(
 ) -> None:
     server.expects = "Basic bWU6aHVzaA=="  # me:hush
     with pytest.raises(DataError, match=r"expected access, found 401 Unauthorized; the credentials .* expired"):
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hush\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
 
 
 def test_a_token_that_expires_midway_is_renewed_and_the_download_goes_on(
@@ -260,16 +260,16 @@ def test_a_token_that_expires_midway_is_renewed_and_the_download_goes_on(
 ) -> None:
     archive = replace(archive, token_env="DATA_TOKEN")  # noqa: S106
     with pytest.raises(UserError, match="token in the variable DATA_TOKEN, which is not set"):
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     server.expects = "Bearer first"
     monkeypatch.setenv("DATA_TOKEN", "first")
     server.faults += [cut(1_000_000), status(401)]
     with pytest.raises(DataError, match="401") as raised:
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     assert "first" not in str(raised.value)
     server.expects = "Bearer second"
     monkeypatch.setenv("DATA_TOKEN", "second")
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
     assert server.sent == len(CONTENT)
 
 
@@ -280,7 +280,7 @@ def test_a_token_does_not_follow_a_redirect_to_another_host(
     server.add("/set.zip", CONTENT)
     address = f"http://localhost:{server.server_port}/set.zip"
     server.faults += [redirect(f"http://127.0.0.1:{server.server_port}/set.zip")]
-    download(Archive(address, sha256(CONTENT), "DATA_TOKEN"), tmp_path, patience=QUICK)
+    download(Archive(address, sha256(CONTENT), "DATA_TOKEN"), tmp_path, policy=QUICK)
     assert [sent for _, _, sent in server.log] == ["Bearer hush", None]
 
 
@@ -312,9 +312,9 @@ def test_variables_in_an_address(server: FileServer, tmp_path: Path, monkeypatch
     server.add("/set.zip", CONTENT)
     archive = Archive(f"http://127.0.0.1:{server.server_port}/$NAME", sha256(CONTENT))
     with pytest.raises(UserError, match="expected the environment variable NAME, which is not set"):
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)
     monkeypatch.setenv("NAME", "set.zip")
-    assert download(archive, tmp_path, patience=QUICK).read_bytes() == CONTENT
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
 
 
 def test_the_disk_is_asked_before_anything_is_fetched(archive: Archive, server: FileServer, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_the_disk_is_asked_before_anything_is_fetched(archive: Archive, server: 
 
     server.faults += [huge]
     with pytest.raises(DataError, match=r"expected 20000000.0 GB free for 1 archives and what they hold, found"):
-        download_all([archive], tmp_path, patience=QUICK)
+        download_all([archive], tmp_path, policy=QUICK)
     assert names(tmp_path) == []
     assert ranges(server) == ["bytes=0-0"]
     assert server.sent == 0
@@ -333,19 +333,19 @@ def test_the_disk_is_asked_before_anything_is_fetched(archive: Archive, server: 
 def test_several_archives(server: FileServer, tmp_path: Path) -> None:
     archives = [Archive(server.add(f"/{name}", name.encode() * 9), sha256(name.encode() * 9)) for name in ("a", "b")]
     for _ in range(2):
-        places = download_all(archives, tmp_path, patience=QUICK)
+        places = download_all(archives, tmp_path, policy=QUICK)
         assert [place.read_bytes() for place in places] == [b"a" * 9, b"b" * 9]
     assert len(server.log) == 4  # two looks, two downloads, and nothing the second time
 
 
 def test_a_look_tells_a_changed_file(archive: Archive, server: FileServer) -> None:
-    first = look(archive, patience=QUICK)
+    first = remote_version(archive, policy=QUICK)
     assert first.size == len(CONTENT)
-    assert look(archive, patience=QUICK) == first
+    assert remote_version(archive, policy=QUICK) == first
     server.ranges = False
-    assert look(archive, patience=QUICK) == first
+    assert remote_version(archive, policy=QUICK) == first
     server.add("/set.zip", OTHER)
-    assert look(archive, patience=QUICK) != first
+    assert remote_version(archive, policy=QUICK) != first
     assert server.sent < len(CONTENT)
 
 
@@ -354,30 +354,30 @@ def test_fsspec_addresses_go_on_too(tmp_path: Path) -> None:
     source.write_bytes(CONTENT)
     archive = Archive(source.as_uri(), sha256(CONTENT))
     folder = tmp_path / "downloads"
-    assert look(archive).size == len(CONTENT)
-    assert download(archive, folder, patience=QUICK).read_bytes() == CONTENT
+    assert remote_version(archive).size == len(CONTENT)
+    assert download(archive, folder, policy=QUICK).read_bytes() == CONTENT
 
     memory = Archive("memory://set.tar", sha256(CONTENT))
     fsspec.filesystem("memory").pipe("/set.tar", CONTENT)
     (folder / f"{archive.sha256[:16]}.archive").unlink()
     partial(archive, folder).write_bytes(CONTENT[:1_000_000])
-    assert download(memory, folder, patience=QUICK).read_bytes() == CONTENT
+    assert download(memory, folder, policy=QUICK).read_bytes() == CONTENT
     with pytest.raises(DataError, match=r"memory://none.tar: expected a file, found none"):
-        look(Archive("memory://none.tar", sha256(CONTENT)))
+        remote_version(Archive("memory://none.tar", sha256(CONTENT)))
 
 
 @pytest.mark.parametrize(("protocol", "library"), [("s3", "s3fs"), ("gs", "gcsfs")])
 def test_a_missing_extra_is_named(protocol: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
     with pytest.raises(UserError, match=f"library for {protocol}://, which is not there: pip install {library}"):
-        look(Archive(f"{protocol}://bucket/set.tar", sha256(CONTENT)))
+        remote_version(Archive(f"{protocol}://bucket/set.tar", sha256(CONTENT)))
 
 
 def test_an_unknown_protocol_is_named() -> None:
     with pytest.raises(UserError, match="expected a protocol that fsspec knows, found pigeon://"):
-        look(Archive("pigeon://coop/set.tar", sha256(CONTENT)))
+        remote_version(Archive("pigeon://coop/set.tar", sha256(CONTENT)))
 
 
 def test_two_downloads_of_one_archive_do_not_mix(archive: Archive, tmp_path: Path) -> None:
     with FileLock(tmp_path / f"{archive.sha256[:16]}.lock"), pytest.raises(UserError, match="another process at it"):
-        download(archive, tmp_path, patience=QUICK)
+        download(archive, tmp_path, policy=QUICK)

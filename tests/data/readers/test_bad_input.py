@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mobile_centernet.data.annotations import KINDS
+from mobile_centernet.data.annotations import FINDING_KINDS
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.readers.bdd100k import read_bdd100k
@@ -78,7 +78,7 @@ def test_a_bad_box_is_one_row_and_its_neighbours_stay(root, tmp_path, write_xml,
     assert report["findings"][0]["item"] == f"{VICTIM}#1"
     kept = 1 if action == "repaired" else 0
     assert report["splits"]["train"]["boxes"]["vehicle"] == 5 + kept
-    assert kind in KINDS
+    assert kind in FINDING_KINDS
 
 
 @pytest.mark.parametrize("content", ["", "<annotation>", "garbage"])

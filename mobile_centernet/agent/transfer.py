@@ -1,6 +1,5 @@
 """Fetching a bundle of known size and SHA-256, in as many attempts as the network needs."""
 
-import hashlib
 import http.client
 import re
 import time
@@ -11,6 +10,7 @@ from typing import IO
 from mobile_centernet.agent.registry_client import Offer
 from mobile_centernet.agent.web import read_piece, request
 from mobile_centernet.bundle.errors import StorageError, TransferError
+from mobile_centernet.files import file_digest
 
 LEAST_RATE = 1024
 """Bytes a second, over the time-out, that a download must bring; a slower one is left for later, not lost."""
@@ -32,7 +32,7 @@ def download(offer: Offer, partial: Path, headers: Mapping[str, str], timeout_s:
             have = 0
         if have < offer.bytes:
             _fetch(offer, partial, have, headers, timeout_s)
-        found = _digest(partial)
+        found = file_digest(partial)
         if found != offer.digest:
             partial.unlink()
             raise TransferError(f"{_place(offer)}: expected SHA-256 {offer.digest}, found {found}; begins anew")
@@ -81,14 +81,6 @@ def _copy(response: http.client.HTTPResponse, file: IO[bytes], offer: Offer, sta
             if size - marked < LEAST_RATE * elapsed:
                 raise TransferError(f"{_place(offer)}: too slow: {size - marked} bytes in {elapsed:.0f} s")
             mark, marked = time.monotonic(), size
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _place(offer: Offer) -> str:

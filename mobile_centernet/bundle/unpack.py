@@ -1,7 +1,6 @@
 """A release on a device: a verified bundle's files in a folder."""
 
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from mobile_centernet.bundle.errors import BundleError, StorageError
 from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
 from mobile_centernet.bundle.signatures import Signatures, check_signatures, signature_files
-from mobile_centernet.files import sync_folder
+from mobile_centernet.files import new_folder, sync_folder
 
 _CHUNK = 1 << 20
 
@@ -19,27 +18,18 @@ _CHUNK = 1 << 20
 def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
     """Verify a bundle and unpack it into the new `folder`, which appears whole or not at all, also after a crash.
 
-    It is filled beside its place under the name `.NAME.partial`; what a crash left there is removed first, so only
-    one process may unpack to a place. What is written is what was verified: the file is read once.
+    What is written is what was verified: the file is read once. Only one process may unpack to a place.
     Raises BundleError when verification fails or `folder` exists, StorageError when the disk refuses.
     """
     if os.path.lexists(folder):
         raise BundleError(f"{folder}: expected a folder that is not there yet")
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir()
-        with open_bundle(path) as file:
-            manifest, _ = walk(file, path, trusted, _saver(partial))
-        for inside in (*(entry for entry in partial.iterdir() if entry.is_dir()), partial):
+    with (
+        new_folder(folder, "the bundle cannot be unpacked there", StorageError, parents=False) as partial,
+        open_bundle(path) as file,
+    ):
+        manifest, _ = walk(file, path, trusted, _saver(partial))
+        for inside in (entry for entry in partial.iterdir() if entry.is_dir()):
             sync_folder(inside)
-        partial.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise StorageError(f"{folder}: the bundle cannot be unpacked there ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 

@@ -8,13 +8,11 @@ import gzip
 import os
 import posixpath
 import re
-import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -23,6 +21,7 @@ from typing import IO, Literal
 from tqdm import tqdm
 
 from mobile_centernet.errors import DataError
+from mobile_centernet.files import new_folder
 
 CHUNK = 1 << 20
 LONGEST_LINK = 4096
@@ -89,30 +88,9 @@ def unpack(archives: Sequence[Path], out: Path, *, limits: UnpackLimits = UNPACK
     `..`, is a device or a link that leads out or nowhere, where it holds more than `limits`, or the disk is full.
     """
     packed = ", ".join(archive.name for archive in archives)
-    with new_folder(out, f"to unpack {packed} there") as folder:
+    with new_folder(out, f"{packed} cannot be unpacked there", DataError) as folder:
         for archive in archives:
             _unpack(archive, folder, Budget(archive, limits), progress)
-
-
-@contextmanager
-def new_folder(out: Path, expected: str) -> Iterator[Path]:
-    """A folder beside `out` to write in, which becomes `out` when everything went well and is removed otherwise.
-
-    Raises DataError where `out` is there already, and, saying what was `expected`, where the disk is full.
-    """
-    if out.exists():
-        raise DataError(f"{out}: expected a new folder, found something there")
-    written = out.with_name(f".{out.name}.partial")
-    try:
-        if written.exists():
-            shutil.rmtree(written)
-        written.mkdir(parents=True)
-        yield written
-        written.rename(out)
-    except OSError as error:
-        raise DataError(f"{out}: expected {expected}, found: {error.strerror} (nothing was kept)") from error
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
 
 
 def _unpack(archive: Path, root: Path, budget: Budget, progress: bool) -> None:

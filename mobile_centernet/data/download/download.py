@@ -11,7 +11,6 @@ import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -25,7 +24,7 @@ from mobile_centernet.data.download.cloud import FsspecFile
 from mobile_centernet.data.download.http import HttpFile
 from mobile_centernet.data.download.remote import Archive, Reading, Remote, RemoteVersion, TransientError
 from mobile_centernet.errors import DataError, UserError
-from mobile_centernet.files import write_json
+from mobile_centernet.files import file_digest, write_json
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,12 @@ def download(archive: Archive, folder: Path, *, policy: RetryPolicy = RETRY_POLI
     folder.mkdir(parents=True, exist_ok=True)
     place, partial = _place(archive, folder), _partial(archive, folder)
     with _alone(folder / f"{place.stem}.lock", archive):
-        if place.exists() and _sha256(place) == archive.sha256:
+        if place.exists() and file_digest(place) == archive.sha256:
             return place
         remote = _open_remote(archive, (policy.connect, policy.silence))
         for is_last in (False, True):
             doubtful = _complete(remote, archive, partial, policy, progress)
-            found = _sha256(partial)
+            found = file_digest(partial)
             if found == archive.sha256:
                 partial.replace(place)
                 _seen_file(partial).unlink(missing_ok=True)
@@ -213,11 +212,6 @@ def _forget(partial: Path) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _open_remote(archive: Archive, timeout: tuple[float, float]) -> Remote:

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from mobile_centernet.data.annotations import Finding
-from mobile_centernet.data.download.archives import new_folder
 from mobile_centernet.data.readers.common import VIDEO_SUFFIXES, find_files, quarantined, require_folder
 from mobile_centernet.errors import DataError
+from mobile_centernet.files import new_folder
 from mobile_centernet.images.opencv import encode_jpeg
 
 
@@ -39,7 +39,7 @@ def cut_videos(
     if not found:
         raise DataError(f"{videos}: expected mp4 files, found none")
     frames, findings, used = 0, [], set()
-    with new_folder(out, "to cut videos into frames there") as folder:
+    with new_folder(out, "videos cannot be cut into frames there", DataError) as folder:
         for path in tqdm(found, "cut", unit="video", disable=not progress):
             item = path.relative_to(videos).as_posix()
             name = item[: -len(path.suffix)].replace("/", "_") + ".mp4"

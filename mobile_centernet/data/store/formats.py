@@ -9,9 +9,7 @@ a frame's name become `__`. Ignore regions stay in COCO as `iscrowd`, once per c
 """
 
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +22,7 @@ from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
 from mobile_centernet.data.store.shards import Place, ShardReader
 from mobile_centernet.errors import DataError
-from mobile_centernet.files import write_atomically
+from mobile_centernet.files import new_folder, write_atomically
 from mobile_centernet.images.opencv import decode_image
 
 
@@ -78,7 +76,7 @@ def export_set(root: Path, format: ExportFormat, out: Path) -> Exported:
     if not splits:
         raise DataError(f"{root}: expected a prepared set ({annotations_name('<split>')}), found none")
     names: tuple[str, ...] = ()
-    with _new_folder(Path(out)) as folder:
+    with new_folder(Path(out), "cannot be written", DataError) as folder:
         for split in splits:
             document = read_document(root, split)
             names = tuple(category["name"] for category in document["categories"])
@@ -157,20 +155,3 @@ def _write_yolo(folder: Path, images: list[Document], annotations: dict[int, lis
             shares = np.array([x + width / 2, y + height / 2, width, height]) / sides
             lines.append(f"{annotation['category_id'] - 1} " + " ".join(f"{share:.8f}" for share in shares))
         (folder / image["file_name"]).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines))
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write in, which takes its place only when everything went well."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out}: expected a new or empty folder, found something in it")
-    written = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(written, ignore_errors=True)
-        written.mkdir(parents=True)
-        yield written
-        written.replace(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(written, ignore_errors=True)

@@ -26,7 +26,7 @@ from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.complexity import count
 from mobile_centernet.models.variants import MODELS, build_model
 from mobile_centernet.reports.ablation import ablation_figure, ablation_markdown, ablation_table
-from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import Schedule
 from steps.train import criterion_for
 
@@ -116,13 +116,13 @@ def table(params: Params) -> None:
     print(ablation_markdown(lines, measured_on))
 
 
-def _fit(row: Row, student: CenterNet, params: Params, work: Path, chain: str, tracker: tracking.Tracker) -> Fitted:
+def _fit(row: Row, student: CenterNet, params: Params, work: Path, chain: str, tracker: tracking.Tracker) -> FitResult:
     section, phase = params.ablation, params.ablation.training
     folder = paths.PREPARED / section.data_set
     return fit(
         student,
         criterion_for(section.data_set, params.loss, balanced=row.balanced),
-        Plan(
+        TrainConfig(
             epochs=phase.epochs,
             batch_size=phase.batch_size,
             schedule=Schedule(phase.learning_rate, phase.milestones, phase.warmup_steps),
@@ -132,10 +132,12 @@ def _fit(row: Row, student: CenterNet, params: Params, work: Path, chain: str, t
             ema_decay=phase.ema_decay,
             distill_epochs=phase.distill_epochs,
         ),
-        train_set=PreparedSet(folder, "train"),
-        validation_set=PreparedSet(folder, "val"),
-        input_size=params.input_size.hw,
-        augmentation=Augmentation(**params.augment.model_dump()),
+        TrainingData(
+            PreparedSet(folder, "train"),
+            PreparedSet(folder, "val"),
+            params.input_size.hw,
+            Augmentation(**params.augment.model_dump()),
+        ),
         work=work,
         fingerprint=chain,
         teacher=load_model(row.teacher_file).model if row.teacher_file else None,

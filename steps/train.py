@@ -24,7 +24,7 @@ from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.pretrained import load_pretrained
 from mobile_centernet.models.variants import build_model
-from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import Schedule
 from steps.pseudo_label import pseudo_labels_file
 
@@ -152,12 +152,12 @@ def _fit_phase(
     *,
     distill_unlabelled: bool,
     pseudo_labels: PseudoLabels | None,
-) -> Fitted:
+) -> FitResult:
     folder = paths.PREPARED / DATA_SETS[name]
     return fit(
         student,
         criterion_for(DATA_SETS[name], params.loss),
-        Plan(
+        TrainConfig(
             epochs=phase.epochs,
             batch_size=phase.batch_size,
             schedule=Schedule(phase.learning_rate, phase.milestones, phase.warmup_steps),
@@ -170,14 +170,16 @@ def _fit_phase(
             distill_unlabelled=distill_unlabelled,
             rare_classes=params.sampling.rare_classes,
         ),
-        train_set=PreparedSet(folder, "train"),
-        validation_set=PreparedSet(folder, "val"),
-        input_size=params.input_size.hw,
-        augmentation=Augmentation(**params.augment.model_dump()),
+        TrainingData(
+            PreparedSet(folder, "train"),
+            PreparedSet(folder, "val"),
+            params.input_size.hw,
+            Augmentation(**params.augment.model_dump()),
+            pseudo_labels.frames if pseudo_labels else None,
+        ),
         work=work,
         fingerprint=chain,
         teacher=load_model(teacher_file).model if teacher_file else None,
-        pseudo_labels=pseudo_labels.frames if pseudo_labels else None,
         on_epoch=log_epoch,
     )
 

@@ -75,32 +75,25 @@ class Criterion(nn.Module):
         optional ignore [B, 1, H, W] bool (no background here) and labelled [B] bool (False: nothing is known
         about the frame, so that it only counts for distillation).
         """
-        terms = self._detection(output, targets)
-        if teacher_output is not None:
-            terms |= self._distillation(output, teacher_output)
-        return terms
-
-    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum, what training minimises."""
-        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-
-    def _detection(self, output: DetectorOutput, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         heatmap_logits, size, offset = output.heatmap_logits, output.size, output.offset
         if "labelled" in targets:
             labelled = targets["labelled"]
             heatmap_logits, size, offset = heatmap_logits[labelled], size[labelled], offset[labelled]
             targets = {name: targets[name][labelled] for name in TARGETS if name in targets}
         index, mask = targets["index"], targets["mask"]
-        return {
+        terms = {
             "heatmap": category_balanced_focal_loss(
                 heatmap_logits, targets["heatmap"], self.class_weights, targets.get("ignore"), self.alpha, self.beta
             ),
             "size": centre_l1_loss(size, targets["size"], index, mask),
             "offset": centre_l1_loss(offset, targets["offset"], index, mask),
         }
+        if teacher_output is not None:
+            student_logits, teacher_logits = output.heatmap_logits, teacher_output.heatmap_logits
+            terms["pixelwise"] = pixelwise_loss(student_logits, teacher_logits, self.kl_direction)
+            terms["pairwise"] = pairwise_loss(output.features, teacher_output.features)
+        return terms
 
-    def _distillation(self, student: DetectorOutput, teacher: DetectorOutput) -> dict[str, Tensor]:
-        return {
-            "pixelwise": pixelwise_loss(student.heatmap_logits, teacher.heatmap_logits, self.kl_direction),
-            "pairwise": pairwise_loss(student.features, teacher.features),
-        }
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum, what training minimises."""
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()

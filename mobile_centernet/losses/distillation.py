@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mobile_centernet.losses.precision import at_least_float32
+from mobile_centernet.losses.focal import at_least_float32
 
 Direction = Literal["student_teacher", "teacher_student"]
 

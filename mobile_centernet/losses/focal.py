@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from mobile_centernet.losses.precision import at_least_float32
-
 SATURATION = 1e-4
 """Scores are kept this far from 0 and 1, as in CenterNet's code: their logarithms stay finite."""
 
@@ -37,3 +35,11 @@ def category_balanced_focal_loss(
         if class_weights is not None:
             per_class = per_class * class_weights
         return per_class.sum() / centre.sum().clamp(min=1)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """What losses are computed in, whatever autocast gave the model: fp16, bf16 and integers become float32.
+
+    float64 stays, so that gradients can be checked numerically.
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))

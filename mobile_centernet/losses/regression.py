@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mobile_centernet.codec import gather_cells
-from mobile_centernet.losses.precision import at_least_float32
+from mobile_centernet.losses.focal import at_least_float32
 
 
 def centre_l1_loss(prediction: Tensor, target: Tensor, index: Tensor, mask: Tensor) -> Tensor:

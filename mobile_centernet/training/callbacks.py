@@ -1,19 +1,29 @@
-"""What happens at the end of every epoch: the score first, then the record of the epoch."""
+"""What happens at the end of every epoch: the score, its record, and a checkpoint that is whole or not there."""
 
 import json
+import logging
+import multiprocessing
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.logs import setup_logging
 from mobile_centernet.training.module import DetectorTraining
 
+logger = logging.getLogger(__name__)
 Record = dict[str, float]
+"""One epoch: epoch (from 0), seconds, learning_rate, map50, loss and loss/<term>."""
 
 
 class ScoreEpoch(pl.Callback):
@@ -29,25 +39,33 @@ class ScoreEpoch(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
-        map50 = self._score(pl_module) if trainer.is_global_zero else 0.0
+        map50 = 0.0
+        if trainer.is_global_zero:
+            was_training = pl_module.scored.training
+            results = results_for(self.validation_set, torch_detector(pl_module.scored.eval()), self.input_size)
+            pl_module.scored.train(was_training)
+            map50 = evaluate_map50(self.ground_truth, results, self.validation_set.classes).map50
         pl_module.log("map50", trainer.strategy.broadcast(map50), prog_bar=True)
-
-    def _score(self, module: DetectorTraining) -> float:
-        was_training = module.scored.training
-        results = results_for(self.validation_set, torch_detector(module.scored.eval()), self.input_size)
-        module.scored.train(was_training)
-        return evaluate_map50(self.ground_truth, results, self.validation_set.classes).map50
 
 
 class History(pl.Callback):
-    """Every epoch's means, appended to a file of JSON lines and handed on, by the first of several processes."""
+    """Every epoch's means, appended to a file of JSON lines, logged and handed on, by the first of several processes.
 
-    def __init__(self, path: Path, on_epoch: Callable[[Record], None]) -> None:
+    Args:
+        path: the file, which may hold the epochs before a resumed one.
+        on_epoch: is handed every record; None: nobody is.
+    """
+
+    def __init__(self, path: Path, on_epoch: Callable[[Record], None] | None = None) -> None:
         self.path = path
         self.on_epoch = on_epoch
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.records: list[Record] = [json.loads(line) for line in lines]
         self._started = 0.0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if multiprocessing.parent_process() is not None:  # a spawned process starts without the program's logging
+            setup_logging()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -76,4 +94,34 @@ class History(pl.Callback):
         self.records.append(record)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        self.on_epoch(record)
+        logger.info(
+            "epoch %d/%d: loss %.4f, validation mAP@0.5 %.3f, %.1f s",
+            record["epoch"],
+            (trainer.max_epochs or 0) - 1,
+            record["loss"],
+            record["map50"],
+            record["seconds"],
+        )
+        if self.on_epoch is not None:
+            self.on_epoch(record)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoint files, written so that a kill or a full disk leaves the last good one in place.
+
+    Temporary file, fsync, rename; read without pickle's code execution.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise

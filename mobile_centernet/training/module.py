@@ -49,7 +49,10 @@ class DetectorTraining(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.student = student
-        self.average = _moving_average(student, ema_decay) if ema_decay else None
+        self.average: AveragedModel | None = None
+        if ema_decay:  # of weights and batch-norm statistics; its first update copies the student
+            average = AveragedModel(student, multi_avg_fn=_Decay(ema_decay), use_buffers=True)
+            self.average = average.eval().requires_grad_(False)
         self.criterion = criterion
         self.schedule = schedule
         self.fingerprint = fingerprint
@@ -68,7 +71,11 @@ class DetectorTraining(pl.LightningModule):
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         output = self.student(batch["image"])
-        terms = self.criterion(output, batch, self._taught(batch["image"]))
+        teacher_output: CenterNetOutput | None = None
+        if self._teacher and (self.distill_epochs is None or self.current_epoch < self.distill_epochs):
+            with torch.no_grad():
+                teacher_output = self._teacher[0](batch["image"])
+        terms = self.criterion(output, batch, teacher_output)
         total: Tensor = self.criterion.total(terms)
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
         self.measured = frozenset(measured)
@@ -77,14 +84,6 @@ class DetectorTraining(pl.LightningModule):
         self.log_dict(measured, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log("loss_now", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
         return total
-
-    @torch.no_grad()
-    def _taught(self, image: Tensor) -> CenterNetOutput | None:
-        """What the teacher says about the very same pictures, in the epochs in which it takes part."""
-        if not self._teacher or (self.distill_epochs is not None and self.current_epoch >= self.distill_epochs):
-            return None
-        output: CenterNetOutput = self._teacher[0](image)
-        return output
 
     def on_train_batch_end(self, outputs: Any, batch: Sample, batch_idx: int) -> None:
         if self.average:
@@ -117,8 +116,3 @@ class _Decay:
 
     def __call__(self, averages: Any, values: Any, count: Any) -> None:
         get_ema_multi_avg_fn(self.decay)(averages, values, count)  # type: ignore[no-untyped-call]  # torch leaves it so
-
-
-def _moving_average(model: CenterNet, decay: float) -> AveragedModel:
-    """Exponential moving average of weights and batch-norm statistics; its first update copies the model."""
-    return AveragedModel(model, multi_avg_fn=_Decay(decay), use_buffers=True).eval().requires_grad_(False)

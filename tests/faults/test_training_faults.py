@@ -11,7 +11,7 @@ import torch
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.training.fit import Fitted
+from mobile_centernet.training.fit import FitResult
 from steps.train import _refuse_others
 from tests.training.small_run import EPOCHS, draw_set, train_and_die, train_fully, train_on_a_full_disk
 
@@ -25,7 +25,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CenterNet, Fitted]:
+def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CenterNet, FitResult]:
     return train_fully(prepared, tmp_path_factory.mktemp("work") / "whole")
 
 
@@ -37,7 +37,7 @@ def in_a_process(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     return process
 
 
-def assert_the_same(found: tuple[CenterNet, Fitted], expected: tuple[CenterNet, Fitted]) -> None:
+def assert_the_same(found: tuple[CenterNet, FitResult], expected: tuple[CenterNet, FitResult]) -> None:
     for name, value in expected[0].state_dict().items():
         assert torch.equal(value, found[0].state_dict()[name]), name
     assert (found[1].best_epoch, found[1].best_map50) == (expected[1].best_epoch, expected[1].best_map50)
@@ -59,7 +59,7 @@ def assert_the_same(found: tuple[CenterNet, Fitted], expected: tuple[CenterNet, 
     ],
 )
 def test_killed_anywhere_and_run_again_it_ends_with_the_same_weights(
-    point: str, left: int, prepared: Path, undisturbed: tuple[CenterNet, Fitted], tmp_path: Path
+    point: str, left: int, prepared: Path, undisturbed: tuple[CenterNet, FitResult], tmp_path: Path
 ) -> None:
     assert in_a_process(train_and_die, prepared, tmp_path / "work", point).exitcode == -9
     trained: list[float] = []
@@ -69,7 +69,7 @@ def test_killed_anywhere_and_run_again_it_ends_with_the_same_weights(
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(
-    prepared: Path, undisturbed: tuple[CenterNet, Fitted], tmp_path: Path
+    prepared: Path, undisturbed: tuple[CenterNet, FitResult], tmp_path: Path
 ) -> None:
     assert in_a_process(train_on_a_full_disk, prepared, tmp_path / "work").exitcode == 1
     kept = torch.load(tmp_path / "work" / "last.ckpt", weights_only=True)

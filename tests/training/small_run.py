@@ -19,8 +19,8 @@ from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.variants import build_model
-from mobile_centernet.training.checkpoints import AtomicCheckpoints
-from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.callbacks import AtomicCheckpoints
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import DetectorTraining, Schedule
 
 INPUT = (64, 96)
@@ -46,7 +46,7 @@ def draw_set(root: Path) -> Path:
 
 def train_fully(
     prepared: Path, work: Path, fingerprint: str = "a", on_epoch: Callable[[dict[str, float]], None] = lambda _: None
-) -> tuple[CenterNet, Fitted]:
+) -> tuple[CenterNet, FitResult]:
     """Augmentation, moving average, warm-up over an epoch's end, a milestone, a teacher in the first two epochs."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def train_fully(
     fitted = fit(
         student,
         Criterion([1.0]),
-        Plan(
+        TrainConfig(
             EPOCHS,
             2,
             Schedule(1e-3, milestones=(2,), warmup_steps=4),
@@ -64,10 +64,12 @@ def train_fully(
             ema_decay=0.9,
             distill_epochs=2,
         ),
-        train_set=PreparedSet(prepared, "train"),
-        validation_set=PreparedSet(prepared, "val"),
-        input_size=INPUT,
-        augmentation=Augmentation(scale=(0.8, 1.3), shift=0.1, flip=0.5, colour=0.4, lighting=0.1),
+        TrainingData(
+            PreparedSet(prepared, "train"),
+            PreparedSet(prepared, "val"),
+            INPUT,
+            Augmentation(scale=(0.8, 1.3), shift=0.1, flip=0.5, colour=0.4, lighting=0.1),
+        ),
         work=work,
         fingerprint=fingerprint,
         teacher=teacher,

@@ -12,22 +12,19 @@ from mobile_centernet.errors import UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.variants import build_model
 from mobile_centernet.training.callbacks import Record
-from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import Schedule
 from tests.training.small_run import INPUT, draw_set
 
 
-def train(folder: Path, epochs: int, batch_size: int, fingerprint: str = "a") -> tuple[Fitted, list[Record]]:
+def train(folder: Path, epochs: int, batch_size: int, fingerprint: str = "a") -> tuple[FitResult, list[Record]]:
     torch.manual_seed(0)
     prepared, told = folder / "set", list[Record]()
     fitted = fit(
         build_model("hrnet_w16_lite", 1),
         Criterion([1.0]),
-        Plan(epochs, batch_size, Schedule(1e-3), seed=0, workers=0, precision="fp32", ema_decay=0.5, devices=2),
-        train_set=PreparedSet(prepared, "train"),
-        validation_set=PreparedSet(prepared, "val"),
-        input_size=INPUT,
-        augmentation=None,
+        TrainConfig(epochs, batch_size, Schedule(1e-3), seed=0, workers=0, precision="fp32", ema_decay=0.5, devices=2),
+        TrainingData(PreparedSet(prepared, "train"), PreparedSet(prepared, "val"), INPUT, None),
         work=folder / "work",
         fingerprint=fingerprint,
         on_epoch=told.append,

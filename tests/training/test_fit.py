@@ -15,7 +15,7 @@ from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.variants import build_model
-from mobile_centernet.training.fit import Fitted, Plan, fit, resolve_precision
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit, resolve_precision
 from mobile_centernet.training.module import Schedule
 from tests.training.small_run import INPUT, draw_set
 
@@ -34,18 +34,15 @@ def train(
     fingerprint: str = "a",
     student: CenterNet | None = None,
     distill_epochs: int | None = None,
-) -> tuple[CenterNet, Fitted]:
+) -> tuple[CenterNet, FitResult]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     student = student or build_model("hrnet_w16", 1)
     fitted = fit(
         student,
         Criterion([1.0]),
-        Plan(epochs, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32", distill_epochs=distill_epochs),
-        train_set=PreparedSet(prepared, "train"),
-        validation_set=PreparedSet(prepared, "val"),
-        input_size=INPUT,
-        augmentation=None,
+        TrainConfig(epochs, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32", distill_epochs=distill_epochs),
+        TrainingData(PreparedSet(prepared, "train"), PreparedSet(prepared, "val"), INPUT, None),
         work=work,
         fingerprint=fingerprint,
         teacher=teacher,

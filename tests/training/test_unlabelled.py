@@ -23,13 +23,13 @@ from mobile_centernet.files import write_json
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
 from mobile_centernet.models.variants import build_model
-from mobile_centernet.training.fit import Fitted, Plan, fit
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import DetectorTraining, Schedule
 
 INPUT = (64, 96)
 CLASS_MAP = ClassMap(("car", "bus"), {"car": "car", "bus": "bus"})
 TRAIN, UNLABELLED = 9, (6, 7, 8)
-PLAN = Plan(1, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32", distill_epochs=0)
+CONFIG = TrainConfig(1, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32", distill_epochs=0)
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +67,22 @@ def partly(pictures: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def train(
-    folder: Path, work: Path, plan: Plan = PLAN, *, student: CenterNet | None = None, **options: Any
-) -> tuple[dict[str, Tensor], Fitted]:
+    folder: Path,
+    work: Path,
+    config: TrainConfig = CONFIG,
+    *,
+    student: CenterNet | None = None,
+    pseudo_labels: Any = None,
+    **options: Any,
+) -> tuple[dict[str, Tensor], FitResult]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     student = student or build_model("hrnet_w16_lite", 2)
     fitted = fit(
         student,
         Criterion([1.0, 1.0]),
-        plan,
-        train_set=PreparedSet(folder, "train"),
-        validation_set=PreparedSet(folder, "val"),
-        input_size=INPUT,
-        augmentation=None,
+        config,
+        TrainingData(PreparedSet(folder, "train"), PreparedSet(folder, "val"), INPUT, None, pseudo_labels),
         work=work,
         fingerprint="a",
         **options,
@@ -141,7 +144,7 @@ def test_distilled_frames_join_while_the_teacher_takes_part_and_not_after(partly
     student.register_forward_hook(count)
     guide = teacher()
     before = {name: value.clone() for name, value in guide.state_dict().items()}
-    plan = replace(PLAN, epochs=2, distill_epochs=1, distill_unlabelled=True)
+    plan = replace(CONFIG, epochs=2, distill_epochs=1, distill_unlabelled=True)
     weights, fitted = train(partly, tmp_path / "distill", plan, student=student, teacher=guide)
     assert sorted(batches[:2]) == [4, 5]
     assert batches[2:] == [3, 3]
@@ -149,13 +152,13 @@ def test_distilled_frames_join_while_the_teacher_takes_part_and_not_after(partly
     assert all(np.isfinite(value) for record in fitted.history for value in record.values())
     assert fitted.history[0]["loss/pixelwise"] > 0
 
-    skipped, _ = train(partly, tmp_path / "skip", replace(PLAN, epochs=2, distill_epochs=1), teacher=teacher())
+    skipped, _ = train(partly, tmp_path / "skip", replace(CONFIG, epochs=2, distill_epochs=1), teacher=teacher())
     assert not same(weights, skipped)
 
 
 def test_a_set_without_labels_trains_by_distillation_alone(partly: Path, pictures: list[Frame], tmp_path: Path) -> None:
     folder = prepared(pictures, tmp_path / "set", unlabelled=range(TRAIN))
-    plan = replace(PLAN, distill_epochs=1, distill_unlabelled=True)
+    plan = replace(CONFIG, distill_epochs=1, distill_unlabelled=True)
     _, fitted = train(folder, tmp_path / "work", plan, teacher=teacher())
     record = fitted.history[0]
     assert record["loss/heatmap"] == record["loss/size"] == record["loss/offset"] == 0
@@ -169,7 +172,7 @@ def test_a_set_without_labels_trains_by_distillation_alone(partly: Path, picture
 def test_to_distill_unlabelled_frames_takes_a_teacher(
     partly: Path, tmp_path: Path, epochs: int | None, taught: bool
 ) -> None:
-    plan = replace(PLAN, distill_epochs=epochs, distill_unlabelled=True)
+    plan = replace(CONFIG, distill_epochs=epochs, distill_unlabelled=True)
     with pytest.raises(UserError, match="unlabelled frames learn from a teacher alone: expected epochs with one"):
         train(partly, tmp_path, plan, teacher=teacher() if taught else None)
 
@@ -186,7 +189,7 @@ def gradients(batch: Mapping[str, Tensor], guide: CenterNet | None) -> tuple[Cen
         maps.append(output)
 
     student.register_forward_hook(keep)
-    module = DetectorTraining(student, Criterion([1.0, 1.0]), PLAN.schedule, fingerprint="a", teacher=guide)
+    module = DetectorTraining(student, Criterion([1.0, 1.0]), CONFIG.schedule, fingerprint="a", teacher=guide)
     module.training_step(dict(batch), 0).backward()
     return CenterNetOutput(*(torch.zeros(1) if value.grad is None else value.grad for value in maps[0])), module
 

@@ -28,7 +28,7 @@ from mobile_centernet.data.training.loader import (
     unlabelled_frames,
 )
 from mobile_centernet.images.opencv import decode_image
-from mobile_centernet.training.fit import Plan
+from mobile_centernet.training.fit import TrainConfig
 from mobile_centernet.training.module import Schedule
 
 INPUT = (96, 160)
@@ -176,7 +176,7 @@ def test_without_labelled_frames_the_unlabelled_ones_are_the_batches() -> None:
 def test_without_rare_class_sampling_the_order_is_the_one_it_always_was() -> None:
     assert epochs(EpochBatches(7, batch_size=3, seed=5), 2) == GOLDEN
     assert epochs(EpochBatches(7, batch_size=3, seed=5, factors=None), 2) == GOLDEN
-    assert Plan(1, 1, Schedule(1e-3), seed=0).rare_classes == 0
+    assert TrainConfig(1, 1, Schedule(1e-3), seed=0).rare_classes == 0
 
 
 def test_rare_classes_come_more_often_and_each_copy_is_augmented_anew(prepared: PreparedSet) -> None:

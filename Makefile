@@ -32,8 +32,8 @@ ablation: install ## train every row of the ablation with every seed; its table 
 	dvc repro class_weights
 	dvc repro ablation/dvc.yaml
 
-browser: ## install Chromium, in which tests look at the HTML pages (Debian); without it they skip
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+browser: ## install Chromium, in which tests look at the HTML pages (Debian; Chrome will do); without it they skip
+	@command -v chromium google-chrome >/dev/null && command -v chromedriver >/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && as_root= || as_root=sudo; \
 	  $$as_root apt-get -qq -o Acquire::Retries=3 update && \
 	  $$as_root apt-get -qq -o Acquire::Retries=3 install --yes --no-install-recommends chromium chromium-driver; }

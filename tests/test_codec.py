@@ -32,11 +32,11 @@ class TestReference:
     """What the reference implementation computes."""
 
     @pytest.fixture(scope="class")
-    def vectors(self, shared_oracles: Path) -> dict[str, np.ndarray]:
-        return dict(np.load(shared_oracles / "centernet.npz"))
+    def vectors(self, oracles: Path) -> dict[str, np.ndarray]:
+        return dict(np.load(oracles / "centernet.npz"))
 
-    def test_radius(self, shared_oracles: Path) -> None:
-        for case in json.loads((shared_oracles / "centernet.json").read_text())["radius"]:
+    def test_radius(self, oracles: Path) -> None:
+        for case in json.loads((oracles / "centernet.json").read_text())["radius"]:
             assert codec.gaussian_radius(case["height"], case["width"]) == pytest.approx(case["radius"], 1e-12)
 
     @pytest.mark.parametrize("stride", [1, 4])

@@ -1,4 +1,4 @@
-"""Preparing, reading and versioning frames at scale: ratios in one run (docs/performance.md has the table)."""
+"""Preparing, reading and versioning frames at scale: ratios in one run (docs/dev/performance.md has the table)."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def test_prepare(memory, least, originals, tmp_path, row) -> None:
         f"prepare {ours:.0f}",
         f"{ours / opencv:.2f}× (target 2×)",
     )
-    assert ours / opencv >= least  # 2× is missed: docs/performance.md says why
+    assert ours / opencv >= least  # 2× is missed: docs/dev/performance.md says why
 
 
 def measure_in_process(code: str, *folders: Path, **environment: str) -> list[float]:
@@ -222,7 +222,7 @@ def test_loader(originals, tmp_path, side_by_side, row) -> None:
         f"{rates['ours'] / rates['centernet']:.1f}× of like for like (target 3×), "
         f"{rates['ours'] / rates['read and warp']:.2f}× of reading and warping alone",
     )
-    assert rates["ours"] / rates["centernet"] >= 2  # measured 2.9 on a busy machine: docs/performance.md
+    assert rates["ours"] / rates["centernet"] >= 2  # measured 2.9 on a busy machine: docs/dev/performance.md
 
 
 def recolour_as_centernet(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -29,8 +29,8 @@ FLAGS = (
 
 @contextmanager
 def open_browser(profile: Path) -> Iterator["Browser"]:
-    """Chromium with a fresh profile in `profile`; skips with the reason where there is none."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    """Chromium or Chrome with a fresh profile in `profile`; skips with the reason where there is none."""
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements.lock)")
     if chromium is None or driver is None:
         pytest.skip("needs chromium and chromedriver on the PATH: `make browser` installs them on Debian")

@@ -23,9 +23,9 @@ def heatmap(values: list[list[float]]) -> Tensor:
     return torch.tensor(values).view(1, 2, 1, -1)
 
 
-def test_reference(shared_oracles: Path) -> None:
-    vectors = np.load(shared_oracles / "centernet.npz")
-    expected = json.loads((shared_oracles / "centernet.json").read_text())
+def test_reference(oracles: Path) -> None:
+    vectors = np.load(oracles / "centernet.npz")
+    expected = json.loads((oracles / "centernet.json").read_text())
     prediction = torch.logit(torch.from_numpy(vectors["focal_pred"]).double()).float()
     target = torch.from_numpy(vectors["heatmap"])[None]
     loss = category_balanced_focal_loss(prediction, target)

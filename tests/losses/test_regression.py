@@ -11,9 +11,9 @@ from torch import Tensor
 from mobile_centernet.losses.regression import centre_l1_loss
 
 
-def test_reference(shared_oracles: Path) -> None:
-    vectors = np.load(shared_oracles / "centernet.npz")
-    expected = json.loads((shared_oracles / "centernet.json").read_text())["size_l1_mean_over_2N"]
+def test_reference(oracles: Path) -> None:
+    vectors = np.load(oracles / "centernet.npz")
+    expected = json.loads((oracles / "centernet.json").read_text())["size_l1_mean_over_2N"]
     prediction, target = torch.from_numpy(vectors["l1_size_map"]), torch.from_numpy(vectors["size"])[None]
     index = torch.from_numpy(vectors["index"]).long()[None]
     loss = centre_l1_loss(prediction, target, index, torch.ones_like(index, dtype=torch.bool))

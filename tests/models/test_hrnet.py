@@ -24,8 +24,8 @@ def body(name: str) -> HRNet:
     return HRNet(spec)
 
 
-def test_names_and_shapes_are_the_official_ones(name: str, body: HRNet, shared_oracles: Path) -> None:
-    official = json.loads((shared_oracles / "hrnet_state_dicts.json").read_text())[OFFICIAL[name]]
+def test_names_and_shapes_are_the_official_ones(name: str, body: HRNet, oracles: Path) -> None:
+    official = json.loads((oracles / "hrnet_state_dicts.json").read_text())[OFFICIAL[name]]
     ours = {key: list(tensor.shape) for key, tensor in body.state_dict().items()}
     assert ours == official
     assert list(ours) == list(official)
@@ -34,9 +34,9 @@ def test_names_and_shapes_are_the_official_ones(name: str, body: HRNet, shared_o
 @pytest.mark.parametrize(
     ("name", "checkpoint"), [("hrnet_w16_lite", "imagenet_hrnet_w18_small_v1"), ("hrnet_w32", "imagenet_hrnet_w32")]
 )
-def test_imagenet_checkpoints_hold_the_whole_body(name: str, checkpoint: str, shared_oracles: Path) -> None:
+def test_imagenet_checkpoints_hold_the_whole_body(name: str, checkpoint: str, oracles: Path) -> None:
     """They hold more: a classifier, and what the last module would give the lower resolutions."""
-    official = json.loads((shared_oracles / "hrnet_state_dicts.json").read_text())[checkpoint]
+    official = json.loads((oracles / "hrnet_state_dicts.json").read_text())[checkpoint]
     spec = MODELS[name].backbone
     assert isinstance(spec, HRNetSpec)
     with torch.device("meta"):

@@ -285,9 +285,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
 # --- The official checkpoints, by their published names and shapes ---------------------------------------------------
 
 
-def official(name: str, shared_oracles: Path) -> dict[str, Tensor]:
+def official(name: str, oracles: Path) -> dict[str, Tensor]:
     """Random values under the official names and shapes."""
-    shapes = json.loads((shared_oracles / "hrnet_state_dicts.json").read_text())[name]
+    shapes = json.loads((oracles / "hrnet_state_dicts.json").read_text())[name]
     generator = torch.Generator().manual_seed(0)
     return {
         key: torch.tensor(7) if key.endswith("num_batches_tracked") else torch.rand(shape, generator=generator)
@@ -305,11 +305,11 @@ def official(name: str, shared_oracles: Path) -> dict[str, Tensor]:
     ],
 )
 def test_official_checkpoints_fill_the_whole_body(
-    row: str, checkpoint: str, body: int | None, skipped_modules: set[str], shared_oracles: Path, tmp_path: Path
+    row: str, checkpoint: str, body: int | None, skipped_modules: set[str], oracles: Path, tmp_path: Path
 ) -> None:
     if row not in MODELS:
         pytest.skip(f"the table of models has no {row}")
-    source = official(checkpoint, shared_oracles)
+    source = official(checkpoint, oracles)
     if checkpoint.startswith("pose"):  # what the published pose files hold beside the body
         source |= {"final_layer.weight": torch.rand(17, 32, 1, 1), "final_layer.bias": torch.rand(17)}
     torch.save(source, tmp_path / "official.pth", _use_new_zipfile_serialization=False)
@@ -325,9 +325,9 @@ def test_official_checkpoints_fill_the_whole_body(
     assert len(report.new) == HEADS
 
 
-def test_small_imagenet_weights_in_the_student_leave_stage_1_new(shared_oracles: Path, tmp_path: Path) -> None:
+def test_small_imagenet_weights_in_the_student_leave_stage_1_new(oracles: Path, tmp_path: Path) -> None:
     """W18-small-v1 has the student's branches, and one narrower bottleneck where the student has four."""
-    torch.save(official("imagenet_hrnet_w18_small_v1", shared_oracles), tmp_path / "official.pth")
+    torch.save(official("imagenet_hrnet_w18_small_v1", oracles), tmp_path / "official.pth")
     report = load_pretrained(build_model("hrnet_w16", 4), tmp_path / "official.pth")
     new = {name.split(".")[1] for name in report.new if name.startswith(BODY)}
     assert new == {"layer1", "transition1"}

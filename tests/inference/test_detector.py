@@ -74,11 +74,8 @@ def test_evaluation_and_device_give_the_same_to_the_last_bit(
         np.testing.assert_array_equal([row["bbox"] for row in rows], expected)
 
 
-@pytest.mark.real_data
-def test_real_photos_give_the_same_without_opencv(
-    model: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    photos = sorted((shared_data / "bdd100k-sample" / "images").rglob("*.jpg"))[:4]
+def test_photos_give_the_same_without_opencv(model: Path, street_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = sorted(street_photos.iterdir())
     detector = Detector(model, threads=1)
     with_opencv = [detector.detect(read_image(photo)) for photo in photos]
     monkeypatch.setattr(images, "resize", pillow.resize)

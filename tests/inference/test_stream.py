@@ -191,9 +191,8 @@ def test_a_source_that_does_not_open(tmp_path: Path) -> None:
         next(iter(video_frames(tmp_path / "missing.mp4")))
 
 
-@pytest.mark.real_data
-def test_a_real_dashcam_clip(shared_data: Path) -> None:
-    clip = islice(video_frames(shared_data / "videos" / "highway_540p.mp4"), 60)
-    results = list(detect_stream(detect, clip))
-    assert results[0].image.shape[2] == 3
-    assert sum(result.dropped for result in results) + len(results) == results[-1].index + 1 == 60
+def test_dashcam_clips(drives: list[Path]) -> None:
+    for drive in drives:
+        results = list(detect_stream(detect, islice(video_frames(drive), 30)))
+        assert results[0].image.shape[2] == 3
+        assert sum(result.dropped for result in results) + len(results) == results[-1].index + 1 == 30

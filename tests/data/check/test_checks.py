@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from scipy.fft import dctn
 from mobile_centernet.data.check.checks import NOTES, PROBLEMS, CheckReport, check
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.data.readers.layouts import Layout, read_source
 from mobile_centernet.data.similarity import perceptual
@@ -444,13 +446,15 @@ def test_nothing_has_no_neighbours() -> None:
     assert nearest(np.zeros((2, BITS // 8), np.uint8), none)[0].tolist() == [BITS + 1] * 2
 
 
-@pytest.mark.real_data
-def test_real_bdd100k_frames_are_clean(shared_data: Path) -> None:
-    report = run(shared_data / "bdd100k-sample")
-    assert report.clean and not report.notes
-    assert report.splits()["train"]["labelled"] == 10 and report.splits()["unlabelled"]["unlabelled"] == 6
-    boxes = {name: row["boxes"] for name, row in report.categories().items()}
-    assert boxes == {"car": 65, "traffic sign": 20, "traffic light": 9, "pedestrian": 6, "bus": 1, "truck": 1}
+def test_bdd100k_frames_are_clean(bdd100k_sets: list[Path]) -> None:
+    for root in bdd100k_sets:
+        report, raw = run(root), read_bdd100k(root)
+        assert report.clean and not report.notes
+        states = Counter(str(frame.state) for frame in raw.frames)
+        for state in ("labelled", "unlabelled"):
+            assert sum(split[state] for split in report.splits().values()) == states[state] > 0
+        boxes = Counter(box.category for frame in raw.frames for box in frame.boxes)
+        assert {name: row["boxes"] for name, row in report.categories().items()} == boxes
 
 
 @pytest.mark.real_data

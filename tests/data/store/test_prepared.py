@@ -287,20 +287,17 @@ def test_boxes_keep_to_their_objects_at_awkward_sizes(tmp_path, size):
     assert (prepared.frame(0).height, prepared.frame(0).width) == fit(size, (360, 640))
 
 
-@pytest.mark.real_data
-def test_real_frames_of_bdd100k(shared_data, tmp_path):
-    raw = read_bdd100k(shared_data / "bdd100k-sample")
-    categories = {box.category for frame in raw.frames for box in frame.boxes}
-    report = prepare(
-        raw, raw.frames, ClassMap(tuple(sorted(categories)), {name: name for name in categories}), tmp_path / "out",
-        workers=1, progress=False,
-    )  # fmt: skip
-    assert report["splits"]["train"]["boxes"] == {
-        "bus": 1, "car": 65, "pedestrian": 6, "traffic light": 9, "traffic sign": 20, "truck": 1,
-    }  # fmt: skip
-    assert report["splits"]["unlabelled"]["states"] == {"labelled": 0, "empty": 0, "unlabelled": 6}
-    assert report["findings"] == []
-    assert PreparedSet(tmp_path / "out", "train").image(9).shape == (360, 640, 3)
+def test_frames_of_bdd100k(bdd100k_sets, tmp_path):
+    for number, root in enumerate(bdd100k_sets):
+        raw, out = read_bdd100k(root), tmp_path / str(number)
+        boxes = Counter(box.category for frame in raw.frames for box in frame.boxes)
+        class_map = ClassMap(tuple(sorted(boxes)), {name: name for name in boxes})
+        report = prepare(raw, raw.frames, class_map, out, workers=1, progress=False)
+        assert report["splits"]["train"]["boxes"] == boxes
+        states = {state: sum(split["states"][state] for split in report["splits"].values()) for state in FrameState}
+        assert Counter(states) == Counter(frame.state for frame in raw.frames)
+        assert report["findings"] == []
+        assert PreparedSet(out, "train").image(7).shape == (360, 640, 3)
 
 
 @pytest.mark.real_data

@@ -7,11 +7,10 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, TextIO
+from pathlib import Path, PurePath
+from typing import Any
 
 from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet, normalise
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, find_files, number, quarantined, reason, require_folder
@@ -32,11 +31,12 @@ CHUNK, LONGEST_ENTRY = 1 << 20, 1 << 26  # characters: of a label file that are 
 CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}")
 
 JsonObject = Mapping[str, Any]  # of a label file
+_ATTRIBUTES: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}  # one object for all frames of the same
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLabels:
-    """What one label entry says about the picture called `name` (without suffix)."""
+    """What one label entry says about the image called `name` (without suffix)."""
 
     name: str
     state: FrameState
@@ -45,169 +45,139 @@ class ImageLabels:
 
 
 def read_bdd100k(root: Path) -> RawSet:
-    """Read every picture below `root` with what the label files below `root` say about it.
+    """Read every image below `root` with what the label files below `root` say about it.
 
-    The split is the folder below `images`, `images/100k` or `images/10k` ("" where a picture lies in none), the video
-    is the clip part of BDD100K's `<clip>-<frame>` names, otherwise the name itself. Pictures of `10k` are read only
+    The split is the folder below `images`, `images/100k` or `images/10k` ("" where an image lies in none), the video
+    is the clip part of BDD100K's `<clip>-<frame>` names, otherwise the name itself. Images of `10k` are read only
     where there is no `100k`, because the two overlap. Frames without an entry, or with `labels` missing or null, are
     unlabelled; an entry without any box is verified empty. Crowds and `IGNORED_CATEGORIES` become ignore boxes.
-    Raises DataError where there is no picture below `root`.
+
+    Args:
+        root: the folder of the data set.
+
+    Returns:
+        The frames, and a finding for each image or label entry that is left out.
+
+    Raises:
+        DataError: there is no image below `root`.
     """
     root = Path(root)
     require_folder(root, "BDD100K pictures (images/100k/train/*.jpg)")
-    pictures, findings = _pictures(root)
-    labels: dict[str, ImageLabels] = {}
-    for path in _label_files(root):
-        for item, entry in _entries(path, root, findings):
-            label = _label(entry, path)
-            if label is None:
-                expected = "a list of labels, or of frames with objects"
-                findings.append(quarantined("unreadable_label", item, expected, "neither"))
-            elif label.name not in pictures:
-                findings.append(quarantined("missing_image", item, f"{label.name}.jpg", "no such picture"))
-            elif label.name in labels:
-                findings.append(quarantined("duplicate_frame", item, "one entry per picture", label.name))
-            else:
-                labels[label.name] = label
-
-    for name in pictures.keys() - labels.keys():
-        labels[name] = ImageLabels(name, FrameState.UNLABELLED, Boxes(), {})
-    frames = (_frame(root, image, labels[name]) for name, image in pictures.items())
-    return RawSet(root, tuple(frames), tuple(findings))
-
-
-def _frame(root: Path, image: Path, label: ImageLabels) -> Frame:
-    clip = CLIP_AND_FRAME.fullmatch(label.name)
-    return Frame(
-        image=image,
-        name=label.name,
-        video=clip[1] if clip else label.name,
-        split=_split(image.relative_to(root)),
-        state=label.state,
-        boxes=label.boxes,
-        attributes=label.attributes,
-    )
-
-
-def _pictures(root: Path) -> tuple[dict[str, Path], list[Finding]]:
-    """The pictures by name; of several with one name, the first by path."""
     found = list(find_files(root, IMAGE_SUFFIXES, OTHER_TASKS | {"labels"}))
     if any("100k" in path.relative_to(root).parts for path in found):
         found = [path for path in found if "10k" not in path.relative_to(root).parts]
     if not found:
         raise DataError(f"{root}: expected BDD100K pictures (images/100k/train/*.jpg), found none below this folder")
-    pictures: dict[str, Path] = {}
-    findings = []
+    images: dict[str, Path] = {}
+    findings: list[Finding] = []
     for path in found:
-        first = pictures.setdefault(path.stem, path)
+        first = images.setdefault(path.stem, path)
         if first is not path:
             item, kept = (each.relative_to(root).as_posix() for each in (path, first))
             findings.append(quarantined("duplicate_frame", item, "one picture of that name", f"{kept} too"))
-    return pictures, findings
+
+    labels = _read_labels(root, images, findings)
+
+    frames = []
+    for name, image in images.items():
+        own = labels.get(name) or ImageLabels(name, FrameState.UNLABELLED, Boxes(), {})
+        folders = image.relative_to(root).parts[:-1]
+        below = max((place + 1 for place, folder in enumerate(folders) if folder in CONTAINERS), default=0)
+        split = folders[below] if below < len(folders) else ""
+        clip = CLIP_AND_FRAME.fullmatch(name)
+        video = clip[1] if clip else name
+        frames.append(Frame(image, name, video, split, own.state, own.boxes, attributes=own.attributes))
+    return RawSet(root, tuple(frames), tuple(findings))
 
 
-def _split(image: Path) -> str:
-    folders = image.parts[:-1]
-    below = max((place + 1 for place, name in enumerate(folders) if name in CONTAINERS), default=0)
-    return folders[below] if below < len(folders) else ""
-
-
-def _label_files(root: Path) -> list[Path]:
-    """All label files, by layout and then by path."""
+def _read_labels(root: Path, images: Collection[str], findings: list[Finding]) -> dict[str, ImageLabels]:
+    """What the label files say about `images`, by name. Where two claim one image, the earlier layout wins."""
 
     def layout(path: Path) -> int:
         return next(order for order, pattern in enumerate(LAYOUTS) if re.fullmatch(pattern, path.name))
 
-    return sorted(find_files(root, (".json",), OTHER_TASKS), key=layout)
+    labels: dict[str, ImageLabels] = {}
+    for path in sorted(find_files(root, (".json",), OTHER_TASKS), key=layout):
+        for item, entry in _entries(path, path.relative_to(root).as_posix(), findings):
+            own = _parse_entry(entry, path)
+            if own is None:
+                expected = "a list of labels, or of frames with objects"
+                findings.append(quarantined("unreadable_label", item, expected, "neither"))
+            elif own.name not in images:
+                findings.append(quarantined("missing_image", item, f"{own.name}.jpg", "no such picture"))
+            elif own.name in labels:
+                findings.append(quarantined("duplicate_frame", item, "one entry per picture", own.name))
+            else:
+                labels[own.name] = own
+    return labels
 
 
-def _entries(path: Path, root: Path, findings: list[Finding]) -> Iterator[tuple[str, JsonObject]]:
+def _entries(path: Path, item: str, findings: list[Finding]) -> Iterator[tuple[str, JsonObject]]:
     """The entries of one label file, each with its item for findings.
 
-    Where the file is damaged, that is one finding, and the entries before the damage are still good.
+    A list is parsed entry by entry: the file of 2018 is over 1 GB. Where the file is damaged, that is one finding, and
+    the entries before the damage are still good.
     """
-    item = path.relative_to(root).as_posix()
+    decoder, separator = json.JSONDecoder(), re.compile(r"[\s,]*")
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(CHUNK)
-            if text.lstrip().startswith("["):
-                for position, entry in enumerate(_parse_list(text, file)):
-                    yield f"{item}#{position}", entry
-            else:
+            if not text.lstrip().startswith("["):
                 yield item, json.loads(text + file.read())
+                return
+            text, position, entries = text.lstrip(), 1, 0
+            while True:
+                separated = separator.match(text, position)
+                position = separated.end() if separated else position
+                if text.startswith("]", position):
+                    if (text[position + 1 :] + file.read()).strip():
+                        raise ValueError("more text behind the list")
+                    return
+                try:
+                    entry, position = decoder.raw_decode(text, position)
+                except json.JSONDecodeError as error:  # damaged, or it goes on after what has been read
+                    begun = len(text) - position
+                    more = file.read(max(CHUNK, begun)) if begun < LONGEST_ENTRY else ""
+                    if not more:
+                        raise ValueError(f"{error.msg}, in entry {entries} or behind it") from error
+                    text, position = text[position:] + more, 0
+                    continue
+                yield f"{item}#{entries}", entry
+                entries += 1
     except (OSError, ValueError, RecursionError) as error:  # thousands of brackets within each other
         findings.append(quarantined("unreadable_label", item, "BDD100K labels (JSON)", reason(path, error)))
 
 
-def _parse_list(text: str, file: TextIO) -> Iterator[JsonObject]:
-    """Parse a JSON list, of which `text` has been read, entry by entry: the 2018 file is over 1 GB."""
-    decoder, separator = json.JSONDecoder(), re.compile(r"[\s,]*")
-    text, position, entries = text.lstrip(), 1, 0
-    while True:
-        separated = separator.match(text, position)
-        position = separated.end() if separated else position
-        if text.startswith("]", position):
-            if (text[position + 1 :] + file.read()).strip():
-                raise ValueError("more text behind the list")
-            return
-        try:
-            entry, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:  # damaged, or it goes on behind what has been read
-            begun = len(text) - position
-            more = file.read(max(CHUNK, begun)) if begun < LONGEST_ENTRY else ""
-            if not more:
-                raise ValueError(f"{error.msg}, in entry {entries} or behind it") from error
-            text, position = text[position:] + more, 0
-            continue
-        entries += 1
-        yield entry
-
-
-def _objects(entry: JsonObject) -> object:
-    """The list of objects of one entry, None where it says nothing about them."""
-    frames = entry.get("frames")
-    if isinstance(frames, list) and frames and isinstance(frames[0], dict):
-        return frames[0].get("objects")
-    return entry.get("labels")
-
-
-def _stem(name: str) -> str:
-    """The picture's name without folders and suffix; the oldest layout has no suffix."""
-    path = Path(name)
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-
-
-def _label(entry: JsonObject, path: Path) -> ImageLabels | None:
-    """What one entry says, None where it is of no known layout. Files for one picture may leave its name to theirs."""
+def _parse_entry(entry: JsonObject, path: Path) -> ImageLabels | None:
+    """What one entry says, None where it is of no known layout. Files for one image may leave its name to theirs."""
     if not isinstance(entry, dict) or not {"name", "labels", "frames"} & entry.keys():
         return None
-    name = _stem(str(entry.get("name") or path.stem))
-    objects = _objects(entry)
+    name = PurePath(str(entry.get("name") or path.stem))
+    stem = name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name  # the oldest layout has no suffix
     given = entry.get("attributes")
     given = given if isinstance(given, dict) else {}
-    attributes = _attributes(*((key, given[key]) for key in ATTRIBUTES if isinstance(given.get(key), str)))
+    kept = tuple((key, given[key]) for key in ATTRIBUTES if isinstance(given.get(key), str))
+    attributes = _ATTRIBUTES.setdefault(kept, dict(kept))
+
+    frames = entry.get("frames")
+    in_frames = isinstance(frames, list) and frames and isinstance(frames[0], dict)
+    objects = frames[0].get("objects") if in_frames else entry.get("labels")
     if objects is None:
-        return ImageLabels(name, FrameState.UNLABELLED, Boxes(), attributes)
+        return ImageLabels(stem, FrameState.UNLABELLED, Boxes(), attributes)
     if not isinstance(objects, list) or not all(isinstance(each, dict) for each in objects):
         return None
-    # Lanes and drivable areas are polygons; whatever else has no box is an object whose box is missing.
-    boxes = Boxes(_box(each) for each in objects if each.get("box2d") is not None or not each.get("poly2d"))
-    return ImageLabels(name, FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, attributes)
 
-
-@cache
-def _attributes(*items: tuple[str, str]) -> Mapping[str, str]:
-    """One object for all frames of the same attributes."""
-    return dict(items)
-
-
-def _box(entry: JsonObject) -> Box:
-    spelling = str(entry.get("category"))
-    category = normalise(spelling)
-    attributes = entry.get("attributes")
-    is_crowd = isinstance(attributes, dict) and attributes.get("crowd") is True
-    corners = entry.get("box2d")
-    x1, y1, x2, y2 = (corners.get(key) if isinstance(corners, dict) else None for key in ("x1", "y1", "x2", "y2"))
-    xyxy = number(x1), number(y1), number(x2), number(y2)
-    ignore = is_crowd or category in IGNORED_CATEGORIES
-    return Box(category, xyxy, ignore, spelling if spelling != category else "")
+    boxes = []
+    for each in objects:
+        corners = each.get("box2d")
+        if corners is None and each.get("poly2d"):
+            continue  # a lane or drivable area; whatever else has no box is an object whose box is missing
+        corners = corners if isinstance(corners, dict) else {}
+        x1, y1, x2, y2 = (number(corners.get(key)) for key in ("x1", "y1", "x2", "y2"))
+        spelling = str(each.get("category"))
+        category = normalise(spelling)
+        facts = each.get("attributes")
+        ignore = category in IGNORED_CATEGORIES or (isinstance(facts, dict) and facts.get("crowd") is True)
+        boxes.append(Box(category, (x1, y1, x2, y2), ignore, spelling if spelling != category else ""))
+    state = FrameState.LABELLED if boxes else FrameState.EMPTY
+    return ImageLabels(stem, state, Boxes(boxes), attributes)

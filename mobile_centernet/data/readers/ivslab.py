@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import ParseError
 
 from defusedxml import ElementTree
 
@@ -31,11 +31,19 @@ UNLABELLED = VocLabels(FrameState.UNLABELLED, Boxes(), None)
 def read_ivslab(root: Path) -> RawSet:
     """Read `ivslab_train` and `ivslab_test` below `root`, or `root` itself where it is one of them.
 
-    Every picture below `JPEGImages` is a frame; what only `ImageSets/All.txt` names is a finding. A video is a
-    folder `<video>.mp4`, or the part up to `.mp4` of a flat file name, otherwise the name itself. A picture without
+    Every image below `JPEGImages` is a frame; what only `ImageSets/All.txt` names is a finding. A video is a
+    folder `<video>.mp4`, or the part up to `.mp4` of a flat file name, otherwise the name itself. An image without
     XML is unlabelled (and a finding, where a list names it); an XML without objects is verified empty; an XML that
     does not parse is a finding, and its frame is unlabelled. `difficult`, `truncated` and `pose` are not read.
-    Raises DataError where there is neither folder, or no picture in them.
+
+    Args:
+        root: the folder of the data set, or of one of its splits.
+
+    Returns:
+        The frames, and a finding for each image or label that is left out.
+
+    Raises:
+        DataError: there is neither folder, or no image in them.
     """
     root = Path(root)
     require_folder(root, EXPECTED)
@@ -44,7 +52,7 @@ def read_ivslab(root: Path) -> RawSet:
     findings: list[Finding] = []
     for folder in folders:
         split = SPLITS.get(folder.name) or SPLITS.get(folder.resolve().name, "")
-        for frame in _frames(folder, root, split, findings):
+        for frame in _read_split(folder, root, split, findings):
             first = frames.setdefault(frame.name, frame)
             if first is not frame:
                 item, kept = (each.image.relative_to(root).as_posix() for each in (frame, first))
@@ -55,12 +63,15 @@ def read_ivslab(root: Path) -> RawSet:
     return RawSet(root, tuple(frames.values()), tuple(findings))
 
 
-def _frames(folder: Path, root: Path, split: str, findings: list[Finding]) -> Iterator[Frame]:
+def _read_split(folder: Path, root: Path, split: str, findings: list[Finding]) -> Iterator[Frame]:
     """The frames of one split, in the order of their paths."""
-    pictures = _by_key(folder / "JPEGImages", IMAGE_SUFFIXES)
-    present = {key for key, _ in pictures}
+    images = _by_key(folder / "JPEGImages", IMAGE_SUFFIXES)
+    present = {key for key, _ in images}
     labels = dict(_by_key(folder / "Annotations", (".xml",)))
-    listed = _listed(folder / "ImageSets" / "All.txt")
+    listed: dict[str, None] = {}  # an ordered set
+    if (folder / "ImageSets/All.txt").is_file():
+        text = (folder / "ImageSets/All.txt").read_text(encoding="utf-8-sig", errors="replace")
+        listed = dict.fromkeys(line.strip().removesuffix(".jpg") for line in text.splitlines() if line.strip())
     base = folder.relative_to(root)
     for key in dict.fromkeys([*listed, *labels]):
         if key not in present:
@@ -68,16 +79,18 @@ def _frames(folder: Path, root: Path, split: str, findings: list[Finding]) -> It
             expected = f"a picture, named by {'its label' if key in labels else 'ImageSets/All.txt'}"
             findings.append(quarantined("missing_image", item, expected, "no such file"))
 
-    for key, image in pictures:
-        label = UNLABELLED
+    for key, image in images:
+        own = UNLABELLED
         if key in labels:
-            label = _label(labels[key], root, findings)
+            own = _read_xml(labels[key], root, findings)
         elif key in listed and labels:
             item = (base / "Annotations" / f"{key}.xml").as_posix()
             expected = "a label file, because ImageSets/All.txt names its frame"
             findings.append(quarantined("missing_label", item, expected, "no such file"))
         name = key.removeprefix("All/")
-        yield Frame(image, name, _video(name), split, label.state, label.boxes, label.declared_size)
+        subfolder, _, file = name.rpartition("/")
+        clip, ending, _ = file.partition(".mp4")
+        yield Frame(image, name, subfolder or clip + ending, split, own.state, own.boxes, own.declared_size)
 
 
 def _by_key(folder: Path, suffixes: Collection[str]) -> list[tuple[str, Path]]:
@@ -85,21 +98,7 @@ def _by_key(folder: Path, suffixes: Collection[str]) -> list[tuple[str, Path]]:
     return [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in find_files(folder, suffixes)]
 
 
-def _listed(path: Path) -> dict[str, None]:
-    """The frames that a list names, as an ordered set; empty where there is no list."""
-    if not path.is_file():
-        return {}
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return dict.fromkeys(line.strip().removesuffix(".jpg") for line in lines if line.strip())
-
-
-def _video(name: str) -> str:
-    folder, _, file = name.rpartition("/")
-    clip, ending, _ = file.partition(".mp4")
-    return folder or clip + ending
-
-
-def _label(path: Path, root: Path, findings: list[Finding]) -> VocLabels:
+def _read_xml(path: Path, root: Path, findings: list[Finding]) -> VocLabels:
     """What one XML file says; where it cannot be read, that is a finding, and the frame is unlabelled."""
     try:
         annotation = ElementTree.parse(path).getroot()
@@ -110,21 +109,15 @@ def _label(path: Path, root: Path, findings: list[Finding]) -> VocLabels:
         item, expected = path.relative_to(root).as_posix(), "a Pascal VOC <annotation>"
         findings.append(quarantined("unreadable_label", item, expected, reason(path, error)))
         return UNLABELLED
-    boxes = Boxes(_box(element) for element in annotation.iter("object"))
-    return VocLabels(FrameState.LABELLED if boxes else FrameState.EMPTY, boxes, _declared_size(annotation))
-
-
-def _box(element: Element) -> Box:
-    x1, y1, x2, y2 = (number(element.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    spelling = element.findtext("name", "")
-    category = normalise(spelling)
-    return Box(category, (x1, y1, x2, y2), spelling=spelling if spelling != category else "")
-
-
-def _declared_size(annotation: Element) -> tuple[int, int] | None:
-    """The (height, width) that the file claims; 0 stands for a side that is missing or no number."""
-    size = annotation.find("size")
-    if size is None:
-        return None
-    height, width = (number(size.findtext(tag)) for tag in ("height", "width"))
-    return int(height) if isfinite(height) else 0, int(width) if isfinite(width) else 0
+    boxes = []
+    for element in annotation.iter("object"):
+        x1, y1, x2, y2 = (number(element.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax"))
+        spelling = element.findtext("name", "")
+        category = normalise(spelling)
+        boxes.append(Box(category, (x1, y1, x2, y2), spelling=spelling if spelling != category else ""))
+    declared_size = None
+    if (size := annotation.find("size")) is not None:
+        height, width = (number(size.findtext(tag)) for tag in ("height", "width"))
+        # 0 stands for a side that is missing or no number.
+        declared_size = int(height) if isfinite(height) else 0, int(width) if isfinite(width) else 0
+    return VocLabels(FrameState.LABELLED if boxes else FrameState.EMPTY, Boxes(boxes), declared_size)

@@ -1,7 +1,6 @@
 """Cuts videos into frames, laid out and named as ivslab's: `JPEGImages/All/X.mp4/X.mp4_00007.jpg`."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +29,21 @@ def cut_videos(
     """Cut every mp4 below `videos` into unlabelled frames in the new folder `out` (an `ivslab_train`), as JPEG.
 
     The number in a frame's name is its place in the video, from 0. A video in a subfolder is named after both
-    (`a/x.mp4` → `a_x.mp4`). Returns how many frames there are, and a finding for each video that does not open, has
-    the name of another, or ends before it should; what could be decoded of it whole stays.
-    Raises DataError, and leaves nothing, where there is no video, or no frame in any, or the disk is full.
+    (`a/x.mp4` → `a_x.mp4`). What could be decoded of a damaged video whole stays.
+
+    Args:
+        videos: the folder with the videos.
+        out: appears only when it is complete.
+        step: which frames are kept.
+        quality: of the JPEGs, 1 to 100.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        How many frames there are, and a finding for each video that does not open, has the name of another, or ends
+        before it should.
+
+    Raises:
+        DataError: there is no video, or no frame in any, or the disk is full; nothing is left.
     """
     require_folder(videos, "mp4 files")
     found = list(find_files(videos, VIDEO_SUFFIXES))
@@ -40,7 +51,7 @@ def cut_videos(
         raise DataError(f"{videos}: expected mp4 files, found none")
     frames, findings, used = 0, [], set()
     with new_folder(out, "videos cannot be cut into frames there", DataError) as folder:
-        for path in tqdm(found, "cut", unit="video", disable=not progress):
+        for path in tqdm(found, "cut", unit="video", disable=None if progress else True):
             item = path.relative_to(videos).as_posix()
             name = item[: -len(path.suffix)].replace("/", "_") + ".mp4"
             if name in used:
@@ -63,8 +74,16 @@ def _cut(path: Path, item: str, folder: Path, step: FrameStep, quality: int) -> 
             return 0, quarantined("unreadable_video", item, "a video", "one that FFmpeg does not open")
         announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         written: list[Path] = []
-        number, unreadable = -1, 0
-        for number, is_kept in _grabbed(capture, step):
+        grabbed, unreadable, interval = 0, 0, -1
+        while capture.grab():  # decodes; only `retrieve` converts to pixels
+            number, grabbed = grabbed, grabbed + 1
+            if step.seconds:
+                # Timestamps are rounded: 0.1 s at 30 fps is 99.99 ms. A tenth of a millisecond is far below a frame.
+                seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 + 1e-4
+                is_kept = math.floor(seconds / step.seconds) > interval
+                interval = max(interval, math.floor(seconds / step.seconds))
+            else:
+                is_kept = number % step.frames == 0
             if not is_kept:
                 continue
             decoded, bgr = capture.retrieve()
@@ -73,33 +92,14 @@ def _cut(path: Path, item: str, folder: Path, step: FrameStep, quality: int) -> 
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             written.append(folder / f"{folder.name}_{number:05d}.jpg")
-            written[-1].write_bytes(_jpeg(bgr, quality))
+            rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+            written[-1].write_bytes(encode_jpeg(rgb, quality))
     finally:
         capture.release()
-    decoded_frames = number + 1 - unreadable
-    if decoded_frames >= announced:
+    if grabbed - unreadable >= announced:
         return len(written), None
-    found = f"{decoded_frames} that decode"
-    if written and written[-1].stem.endswith(f"_{number:05d}"):
+    found = f"{grabbed - unreadable} that decode"
+    if written and written[-1].stem.endswith(f"_{grabbed - 1:05d}"):
         written.pop().unlink()  # FFmpeg may have made up the rest of the frame in which the file ends
         found += ", of which the last may be half and is left out"
     return len(written), quarantined("truncated_video", item, f"{announced} frames", found)
-
-
-def _grabbed(capture: cv2.VideoCapture, step: FrameStep) -> Iterator[tuple[int, bool]]:
-    """Frame numbers, each with whether it is kept. A skipped frame is decoded, but not converted to pixels."""
-    number, interval = 0, -1
-    while capture.grab():
-        if step.seconds:
-            # Timestamps are rounded: 0.1 s at 30 a second is 99.99 ms. A tenth of a millisecond is far below a frame.
-            seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 + 1e-4
-            is_kept = math.floor(seconds / step.seconds) > interval
-            interval = max(interval, math.floor(seconds / step.seconds))
-        else:
-            is_kept = number % step.frames == 0
-        yield number, is_kept
-        number += 1
-
-
-def _jpeg(bgr: cv2.typing.MatLike, quality: int) -> bytes:
-    return encode_jpeg(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), quality)

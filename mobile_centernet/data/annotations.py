@@ -39,16 +39,14 @@ class Box:
     spelling: str = field(default="", compare=False)
 
 
-@cache
-def _kind(category: str, ignore: bool, spelling: str) -> tuple[str, bool, str]:
-    """One object for all boxes of a kind."""
-    return category, ignore, spelling
+BoxKind = tuple[str, bool, str]  # category, ignore, spelling
+_BOX_KINDS: dict[BoxKind, BoxKind] = {}  # one object for all boxes of a kind
 
 
 class Boxes(Sequence[Box]):
     """The boxes of one frame in a fifth of a tuple's memory: 100,000 frames have two million of them.
 
-    Each access makes the `Box` anew. Equal to another such sequence, or a tuple, of equal boxes.
+    Each access makes a new `Box`. Equal to another such sequence, or a tuple, of equal boxes.
     """
 
     __slots__ = ("_corners", "_kinds")
@@ -56,7 +54,8 @@ class Boxes(Sequence[Box]):
     def __init__(self, boxes: Iterable[Box] = ()) -> None:
         boxes = tuple(boxes)
         self._corners = array("d", (value for box in boxes for value in box.xyxy))
-        self._kinds = tuple(_kind(box.category, box.ignore, box.spelling) for box in boxes)
+        kinds = ((box.category, box.ignore, box.spelling) for box in boxes)
+        self._kinds = tuple(_BOX_KINDS.setdefault(kind, kind) for kind in kinds)
 
     def __len__(self) -> int:
         return len(self._kinds)

@@ -38,23 +38,16 @@ class ClassMap:
     labels: Mapping[str, int | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._validate()
-        index = {name: label for label, name in enumerate(self.classes)}
-        labels = {normalise(category): None if name is None else index[name] for category, name in self.mapping.items()}
-        object.__setattr__(self, "classes", tuple(self.classes))
-        object.__setattr__(self, "labels", labels)
-
-    def _validate(self) -> None:
         known, used = set(self.classes), {name for name in self.mapping.values() if name is not None}
         if not self.classes:
             raise DataError("class map: expected at least one class, found none")
         if len(known) < len(self.classes):
             twice = sorted(name for name, count in Counter(self.classes).items() if count > 1)
             raise DataError(f"class map: expected every class once, found twice: {', '.join(twice)}")
-        if strangers := sorted(used - known):
+        if unknown := sorted(used - known):
             raise DataError(
                 f"class map: expected classes out of {', '.join(self.classes)}; "
-                f"found the mapping to {', '.join(strangers)}"
+                f"found the mapping to {', '.join(unknown)}"
             )
         if unreached := [name for name in self.classes if name not in used]:
             raise DataError(f"class map: expected a category for every class, found none for {', '.join(unreached)}")
@@ -63,6 +56,11 @@ class ClassMap:
             raise DataError(f"class map: expected every category once, found twice: {', '.join(twice)}")
         if self.unmapped not in ("drop", "ignore"):
             raise DataError(f"class map: expected unmapped to be drop or ignore, found {self.unmapped!r}")
+
+        index = {name: label for label, name in enumerate(self.classes)}
+        labels = {normalise(category): None if name is None else index[name] for category, name in self.mapping.items()}
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "labels", labels)
 
 
 @dataclass(frozen=True)
@@ -92,24 +90,31 @@ def convert(frame: Frame, class_map: ClassMap, size: Size) -> Converted:
     that object may be anywhere in the picture, nobody knows what is background, and the frame is `UNLABELLED`.
     Findings name `<frame>#<n>`, the n-th box (from 0) of that frame in its label file.
     """
-    scale, mismatch = _declared_scale(frame, size)
-    if scale is None:
-        return _converted(FrameState.UNLABELLED, [], [], [], mismatch, Counter())
+    scale, is_usable = (1.0, 1.0), True
+    findings: list[Finding] = []
+    if frame.declared_size is not None and frame.declared_size != size:
+        (height, width), (declared_height, declared_width) = size, frame.declared_size
+        action = Action.IGNORED
+        if declared_height > 0 and declared_width > 0:
+            scale = (width / declared_width, height / declared_height)
+            is_usable = abs(scale[0] / scale[1] - 1) <= SAME_ASPECT
+            action = Action.REPAIRED if is_usable else Action.QUARANTINED
+        found = f"{declared_width}x{declared_height}"
+        findings.append(Finding("size_mismatch", action, frame.name, f"{width}x{height}", found))
 
     boxes: list[Xyxy] = []
     labels: list[int] = []
     ignore_boxes: list[Xyxy] = []
-    findings = mismatch
     dropped: Counter[str] = Counter()
     lost_object = False
-    for number, box in enumerate(frame.boxes):
+    for number, box in enumerate(frame.boxes if is_usable else ()):
         item = f"{frame.name}#{number}"
         known = box.category in class_map.labels
         label = class_map.labels.get(box.category)
         if known and label is None and not box.ignore and class_map.unmapped == "drop":
             dropped[box.category] += 1
             continue
-        xyxy, problems = _check(box, item, scale, size)
+        xyxy, problems = _check_box(box, item, scale, size)
         findings += problems
         if xyxy is None:
             lost_object = True
@@ -124,19 +129,10 @@ def convert(frame: Frame, class_map: ClassMap, size: Size) -> Converted:
             labels.append(label)
 
     state = frame.state
-    if state is FrameState.LABELLED and not boxes:
+    if not is_usable:
+        state = FrameState.UNLABELLED
+    elif state is FrameState.LABELLED and not boxes:
         state = FrameState.UNLABELLED if lost_object else FrameState.EMPTY
-    return _converted(state, boxes, labels, ignore_boxes, findings, dropped)
-
-
-def _converted(
-    state: FrameState,
-    boxes: list[Xyxy],
-    labels: list[int],
-    ignore_boxes: list[Xyxy],
-    findings: list[Finding],
-    dropped: Counter[str],
-) -> Converted:
     return Converted(
         state,
         np.array(boxes, np.float64).reshape(-1, 4),
@@ -147,25 +143,7 @@ def _converted(
     )
 
 
-def _declared_scale(frame: Frame, size: Size) -> tuple[tuple[float, float] | None, list[Finding]]:
-    """The (x, y) factors from the label file's pixels to the picture's, or None where they cannot be known."""
-    if frame.declared_size is None or frame.declared_size == size:
-        return (1.0, 1.0), []
-    (height, width), (declared_height, declared_width) = size, frame.declared_size
-
-    def finding(action: Action) -> Finding:
-        expected, found = f"{width}x{height}", f"{declared_width}x{declared_height}"
-        return Finding("size_mismatch", action, frame.name, expected, found)
-
-    if declared_height <= 0 or declared_width <= 0:
-        return (1.0, 1.0), [finding(Action.IGNORED)]
-    scale = (width / declared_width, height / declared_height)
-    if abs(scale[0] / scale[1] - 1) > SAME_ASPECT:
-        return None, [finding(Action.QUARANTINED)]
-    return scale, [finding(Action.REPAIRED)]
-
-
-def _check(box: Box, item: str, scale: tuple[float, float], size: Size) -> tuple[Xyxy | None, list[Finding]]:
+def _check_box(box: Box, item: str, scale: tuple[float, float], size: Size) -> tuple[Xyxy | None, list[Finding]]:
     """The repaired box, or None where it is quarantined, and what was found."""
     x1, y1, x2, y2 = box.xyxy
     height, width = size

@@ -2,13 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
+from tqdm import tqdm
+
 from mobile_centernet.data.annotations import FINDING_KINDS, Action, Finding, Frame, FrameState, normalise
-from mobile_centernet.data.check.inspect import FrameInspection, inspect_all
+from mobile_centernet.data.check.inspect import FrameInspection, inspect
 from mobile_centernet.data.convert import ClassMap
+from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.readers.layouts import LabelledSource
 from mobile_centernet.data.similarity import duplicates
 from mobile_centernet.data.similarity.duplicates import Duplicate
@@ -56,12 +60,13 @@ class CheckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether nothing has to be fixed."""
         return not self.problems
 
     def splits(self) -> dict[str, dict[str, int]]:
         """Frames, videos and states of each split."""
-        members = {split: [frame for frame in self.frames if frame.split == split] for split in self._split_names()}
+        splits = duplicates.ordered_splits(frame.split for frame in self.frames)
+        members = {split: [frame for frame in self.frames if frame.split == split] for split in splits}
         return {
             split: {
                 "frames": len(frames),
@@ -100,9 +105,6 @@ class CheckReport:
             "note_list": [asdict(note.finding) for note in self.notes],
         }
 
-    def _split_names(self) -> list[str]:
-        return duplicates.ordered_splits(frame.split for frame in self.frames)
-
 
 def count_kinds(problems: Iterable[Problem]) -> dict[str, int]:
     """How many there are of each kind, most frequent first."""
@@ -119,78 +121,88 @@ def check(
 ) -> CheckReport:
     """Check every frame of `source`.
 
-    `categories` are those that the set should have (default: those of its layout). Pictures closer than
-    `closer_than` bits of the perceptual hash are the same view. `workers` processes share the work (default: one per
-    core). Raises DataError where `categories` is empty.
+    Args:
+        source: the set.
+        categories: those that it should have; None: those of its layout.
+        closer_than: images closer than so many bits of the perceptual hash (0 to 256) show the same view.
+        workers: processes that share the work; None: one per core.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        DataError: `categories` is empty.
     """
     known = source.categories if categories is None else frozenset(map(normalise, categories))
     if not known:
         raise DataError(f"{source.root}: expected at least one category to compare with, found none")
-    source = LabelledSource(source.root, source.layout, source.entries, source.findings, known)
+    source = replace(source, categories=known)
     frames = [entry.frame for entry in source.entries]
     every = sorted(known | {box.category for frame in frames for box in frame.boxes})
-    class_map = ClassMap(tuple(every), {category: category for category in every})
-    seen = inspect_all(source.entries, class_map, workers=workers, progress=progress)
+    work = partial(inspect, class_map=ClassMap(tuple(every), {category: category for category in every}))
+    results = in_order(work, source.entries, workers)
+    inspections = list(tqdm(results, "check", len(frames), disable=None if progress else True))
 
     problems = [Problem(finding) for finding in source.findings]
     notes: list[Problem] = []
-    for number, each in enumerate(seen):
+    sizes: Counter[tuple[str, str]] = Counter()
+    for number, each in enumerate(inspections):
         problems += [_problem(finding, number) for finding in each.findings]
         notes += [_problem(note, number) for note in each.notes]
-    problems += _unknown_categories(frames, known)
-    problems += _copied(frames, seen, closer_than)
-    problems += _confused_videos(frames)
-    notes += _near_copies(frames, seen, closer_than) + _spellings(frames)
-    sizes: Counter[tuple[str, str]] = Counter()
-    for each in seen:
         sizes.update(each.sizes)
+    problems += _unknown_categories(frames, known)
+    copies, near_copies = _repeated_views(frames, inspections, closer_than)
+    problems += copies
+    for name, several in duplicates.videos_in_two_splits(frames):
+        found = ", ".join(frames[each].split for each in several)
+        problems.append(Problem(Finding("leaked_video", Action.IGNORED, name, "one split", found), tuple(several)))
+    for name, several in duplicates.videos_of_one_name(frames):
+        found = ", ".join(frames[each].video for each in several)
+        problems.append(Problem(Finding("same_video_name", Action.IGNORED, name, "one video", found), tuple(several)))
+    notes += near_copies
+    used = Counter((box.spelling, box.category) for frame in frames for box in frame.boxes if box.spelling)
+    for (spelling, category), count in sorted(used.items()):
+        finding = Finding("category_spelling", Action.REPAIRED, repr(spelling), category, f"{count} boxes")
+        notes.append(Problem(finding))
     return CheckReport(source, tuple(frames), sizes, tuple(problems), tuple(notes))
 
 
 def _problem(finding: Finding, frame: int) -> Problem:
-    """A finding of `inspect`: its item is the frame's name, with `#n` behind it for a box."""
+    """A finding of `inspect`: its item is the frame's name, with `#n` after it for a box."""
     _, _, box = finding.item.rpartition("#")
     return Problem(finding, (frame,), int(box) if finding.kind.endswith("_box") else None)
 
 
 def _unknown_categories(frames: Sequence[Frame], known: frozenset[str]) -> list[Problem]:
-    similar = {
-        box.category: "" for frame in frames for box in frame.boxes if not box.ignore and box.category not in known
-    }
-    for category in similar:
-        close = get_close_matches(category, known, 1, 0.75)
-        similar[category] = f"{category} (did you mean {close[0]}?)" if close else category
-    return [
-        Problem(
-            Finding("unknown_category", Action.IGNORED, f"{frame.name}#{n}", "a known category", similar[box.category]),
-            (number,),
-            n,
-        )
-        for number, frame in enumerate(frames)
-        for n, box in enumerate(frame.boxes)
-        if not box.ignore and box.category in similar
-    ]
+    similar: dict[str, str] = {}
+    problems = []
+    for number, frame in enumerate(frames):
+        for n, box in enumerate(frame.boxes):
+            if box.ignore or box.category in known:
+                continue
+            if box.category not in similar:
+                close = get_close_matches(box.category, known, 1, 0.75)
+                similar[box.category] = f"{box.category} (did you mean {close[0]}?)" if close else box.category
+            item, found = f"{frame.name}#{n}", similar[box.category]
+            finding = Finding("unknown_category", Action.IGNORED, item, "a known category", found)
+            problems.append(Problem(finding, (number,), n))
+    return problems
 
 
-def _copied(frames: Sequence[Frame], seen: Sequence[FrameInspection], closer_than: int) -> list[Problem]:
-    hashes, digests = [each.hash for each in seen], [each.digest for each in seen]
+def _repeated_views(
+    frames: Sequence[Frame], inspections: Sequence[FrameInspection], closer_than: int
+) -> tuple[list[Problem], list[Problem]]:
+    """Duplicates, near-duplicates and leakage; and, harmless, near-duplicates within one video."""
+    hashes, digests = [each.hash for each in inspections], [each.digest for each in inspections]
     exact = duplicates.exact_duplicates(frames, digests)
     counted = {copy.frame for copy in exact}
     near = duplicates.near_duplicates_of_other_videos(frames, hashes, closer_than)
     leaked = duplicates.leakage(frames, hashes, digests, closer_than)
+    videos = duplicates.by_key((frame.split, frame.video) for frame in frames).values()
+    of_own_video = duplicates.near_duplicates(videos, hashes, closer_than)
     return [
         *(_copy("duplicate_image", "bytes of its own", copy, frames) for copy in exact),
         *(_copy("near_duplicate", "a view of its own", copy, frames) for copy in near if copy.frame not in counted),
         *(_copy("leaked_frame", "a view that no other split has", copy, frames) for copy in leaked),
-    ]
-
-
-def _near_copies(frames: Sequence[Frame], seen: Sequence[FrameInspection], closer_than: int) -> list[Problem]:
-    """Near-copies within one video, without exact ones, which are problems."""
-    videos = duplicates.by_key((frame.split, frame.video) for frame in frames).values()
-    exact = {copy.frame for copy in duplicates.exact_duplicates(frames, [each.digest for each in seen])}
-    copies = duplicates.near_duplicates(videos, [each.hash for each in seen], closer_than)
-    return [_copy("near_copy", "a new view", copy, frames) for copy in copies if copy.frame not in exact]
+    ], [_copy("near_copy", "a new view", copy, frames) for copy in of_own_video if copy.frame not in counted]
 
 
 def _copy(kind: str, expected: str, copy: Duplicate, frames: Sequence[Frame]) -> Problem:
@@ -198,33 +210,3 @@ def _copy(kind: str, expected: str, copy: Duplicate, frames: Sequence[Frame]) ->
     where = other.name if own.split == other.split else f"{other.split}: {other.name}"
     found = f"same bytes as {where}" if copy.distance is None else f"{copy.distance} bits from {where}"
     return Problem(Finding(kind, Action.IGNORED, own.name, expected, found), (copy.frame, copy.of))
-
-
-def _confused_videos(frames: Sequence[Frame]) -> list[Problem]:
-    leaked = [
-        Problem(
-            Finding(
-                "leaked_video", Action.IGNORED, name, "one split", ", ".join(frames[each].split for each in several)
-            ),
-            tuple(several),
-        )
-        for name, several in duplicates.videos_in_two_splits(frames)
-    ]
-    return leaked + [
-        Problem(
-            Finding(
-                "same_video_name", Action.IGNORED, name, "one video", ", ".join(frames[each].video for each in several)
-            ),
-            tuple(several),
-        )
-        for name, several in duplicates.videos_of_one_name(frames)
-    ]
-
-
-def _spellings(frames: Sequence[Frame]) -> list[Problem]:
-    """One note for each unusual spelling, with how often it is used."""
-    used = Counter((box.spelling, box.category) for frame in frames for box in frame.boxes if box.spelling)
-    return [
-        Problem(Finding("category_spelling", Action.REPAIRED, repr(spelling), category, f"{count} boxes"))
-        for (spelling, category), count in sorted(used.items())
-    ]

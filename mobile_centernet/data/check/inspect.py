@@ -1,11 +1,10 @@
-"""One frame looked at closely: its picture really decoded and hashed, its boxes checked."""
+"""One frame inspected: its image really decoded and hashed, its boxes checked."""
 
 import hashlib
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -35,10 +34,14 @@ USUAL_MODES = ("RGB",)
 
 @dataclass(frozen=True, slots=True)
 class FrameInspection:
-    """What one look found. `digest` is of the file's bytes, `hash` of the picture: None where there is none.
+    """What inspecting one frame found.
 
-    `sizes` counts usable boxes by category and "small", "medium" or "large". `findings` are problems; `notes` are
-    worth knowing, but harmless.
+    Attributes:
+        digest: of the file's bytes, None where they cannot be read.
+        hash: of the image, None where it does not decode.
+        sizes: usable boxes by category and "small", "medium" or "large".
+        findings: problems.
+        notes: worth knowing, but harmless.
     """
 
     digest: bytes | None
@@ -49,9 +52,15 @@ class FrameInspection:
 
 
 def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
-    """Decode and hash one picture and check its frame's boxes; `class_map` must know every category.
+    """Decode and hash one image and check its frame's boxes.
 
-    Findings about the picture and about the frame as a whole name the frame, those about a box `<frame>#<n>`.
+    Args:
+        entry: the frame.
+        class_map: must know every category.
+
+    Returns:
+        What was found. Findings about the image and about the frame as a whole name the frame, those about a box
+        `<frame>#<n>`.
     """
     frame = entry.frame
     try:
@@ -72,25 +81,19 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
         expected = "a picture that decodes without errors"
         findings.insert(0, Finding("damaged_image", Action.IGNORED, frame.name, expected, warnings[0]))
     widths, heights = converted.boxes[:, 2] - converted.boxes[:, 0], converted.boxes[:, 3] - converted.boxes[:, 1]
-    names = (class_map.classes[label] for label in converted.labels)
-    sizes = Counter(zip(names, map(_size_name, (widths * heights).tolist()), strict=True))
+    sizes = Counter(
+        (class_map.classes[label], "small" if area < SMALL else "medium" if area < MEDIUM else "large")
+        for label, area in zip(converted.labels, (widths * heights).tolist(), strict=True)
+    )
     return FrameInspection(digest, perceptual_hash(image), sizes, tuple(findings), tuple(_notes(frame, data)))
 
 
 def hash_images(
     frames: Sequence[Frame], *, workers: int | None = None, progress: bool = True
 ) -> list[ImageHash | None]:
-    """The perceptual hash of each frame's picture, None where it cannot be read or decoded."""
+    """The perceptual hash of each frame's image, None where it cannot be read or decoded."""
     shown = tqdm(in_order(_hash, frames, workers), "compare", len(frames), disable=None if progress else True)
     return list(shown)
-
-
-def inspect_all(
-    entries: Sequence[SourceFrame], class_map: ClassMap, *, workers: int | None = None, progress: bool = True
-) -> list[FrameInspection]:
-    """`inspect` at every entry, over processes."""
-    work = partial(inspect, class_map=class_map)
-    return list(tqdm(in_order(work, entries, workers), "check", len(entries), disable=None if progress else True))
 
 
 def _hash(frame: Frame) -> ImageHash | None:
@@ -101,7 +104,7 @@ def _hash(frame: Frame) -> ImageHash | None:
 
 
 def _decode(data: bytes, name: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """The picture, a large JPEG at a fraction of its size, and its full (height, width). Every byte is decoded."""
+    """The image, a large JPEG at a fraction of its size, and its full (height, width). Every byte is decoded."""
     size = jpeg_size(data)
     reduce = next((factor for factor in (4, 2) if size and min(size) >= factor * LEAST_SIDE), 1)
     image = decode_image(data, name, reduce)
@@ -110,10 +113,6 @@ def _decode(data: bytes, name: str) -> tuple[NDArray[np.uint8], tuple[int, int]]
 
 def _unusable(frame: Frame, kind: str, expected: str, found: str, digest: bytes | None = None) -> FrameInspection:
     return FrameInspection(digest, None, Counter(), (quarantined(kind, frame.name, expected, found),))
-
-
-def _size_name(area: float) -> str:
-    return "small" if area < SMALL else "medium" if area < MEDIUM else "large"
 
 
 def _notes(frame: Frame, data: bytes) -> Iterator[Finding]:

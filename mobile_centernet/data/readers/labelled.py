@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import Finding, FrameState, normalise
-from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.convert import ClassMap, convert
 from mobile_centernet.data.readers.common import quarantined
 from mobile_centernet.data.readers.layouts import VOCABULARIES, LabelledSource, Layout, SourceFrame, read_source
 from mobile_centernet.data.store.coco import Document, annotations_name
@@ -41,7 +42,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class EvaluationFrame:
-    """One picture. `annotate` makes its image and annotations of the COCO document, once its size is known."""
+    """One image. `annotate` makes its image and annotations of the COCO document, once its size is known."""
 
     name: str
     read: Callable[[], NDArray[np.uint8]]
@@ -66,44 +67,40 @@ def read_set(
 ) -> EvaluationSet:
     """The set in `root`: a COCO file or folder, a prepared set, raw BDD100K or raw ivslab.
 
-    Raises DataError where there is none, or its categories are not `classes` and no mapping says what to do.
+    Args:
+        root: the folder or file.
+        classes: of the model, in the order of its labels.
+        split: which part; None: all of a raw set, the test split of a prepared one, else the only one.
+        images: the folder of a COCO file's images; None: one of the usual places.
+        mappings: what a category of the data is, beyond those that have a class's name.
+        unmapped: what becomes of categories of which nothing is known.
+
+    Raises:
+        DataError: there is no such set, or its categories are not `classes` and no mapping says what to do.
     """
-    if strangers := sorted({name for name in mappings.values() if name} - set(classes)):
-        raise DataError(f"--map: expected classes of the model ({', '.join(classes)}), found {', '.join(strangers)}")
-    annotations = coco_file(root, split)
-    if annotations is not None:
-        return _coco_set(annotations, images, classes, mappings, unmapped)
+    if unknown := sorted({name for name in mappings.values() if name} - set(classes)):
+        raise DataError(f"--map: expected classes of the model ({', '.join(classes)}), found {', '.join(unknown)}")
+    if root.is_file():
+        return _coco_set(root, images, classes, mappings, unmapped)
+    if found := sorted((root / "annotations").glob("instances_*.json")):  # COCO's own layout
+        splits = {path.stem.removeprefix("instances_"): path for path in found}
+        if split and split not in splits:
+            raise DataError(f"{root}: expected annotations/instances_{split}.json, found none")
+        if not split and len(splits) > 1:
+            raise DataError(f"{root}: expected --split, because there are several: {', '.join(splits)}")
+        return _coco_set(splits[split] if split else found[0], images, classes, mappings, unmapped)
     if any(root.glob(annotations_name("*"))):
-        return _prepared_set(root, _prepared_split(root, split), classes)
+        return _prepared_set(root, split, classes)
     return _raw_set(read_source(root), split, classes, mappings, unmapped)
 
 
-def coco_file(root: Path, split: str | None) -> Path | None:
-    """The annotation file where `root` is one, or a folder in COCO's own layout; None for other layouts."""
-    if root.is_file():
-        return root
-    found = sorted((root / "annotations").glob("instances_*.json"))
-    if split:
-        found = [path for path in found if path.stem.removeprefix("instances_") == split] if found else []
-        if not found and any((root / "annotations").glob("instances_*.json")):
-            raise DataError(f"{root}: expected annotations/instances_{split}.json, found none")
-    if len(found) > 1:
-        names = ", ".join(path.stem.removeprefix("instances_") for path in found)
-        raise DataError(f"{root}: expected --split, because there are several: {names}")
-    return found[0] if found else None
-
-
-def _prepared_split(root: Path, split: str | None) -> str:
-    if split:
-        return split
-    found = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
-    chosen = next((name for name in ("test", "val") if name in found), found[0] if len(found) == 1 else None)
-    if chosen is None:
-        raise DataError(f"{root}: expected --split, because there are several: {', '.join(found)}")
-    return chosen
-
-
-def _prepared_set(root: Path, split: str, classes: Sequence[str]) -> EvaluationSet:
+def _prepared_set(root: Path, split: str | None, classes: Sequence[str]) -> EvaluationSet:
+    """One split of a prepared set: test, where none is named, else val, else the only one."""
+    if not split:
+        found = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
+        split = next((name for name in ("test", "val") if name in found), found[0] if len(found) == 1 else None)
+        if split is None:
+            raise DataError(f"{root}: expected --split, because there are several: {', '.join(found)}")
     prepared = PreparedSet(root, split)
     if prepared.classes != tuple(classes):
         raise _other_classes(root, prepared.classes, classes)
@@ -130,36 +127,29 @@ def _raw_set(
     found = Counter(box.category for entry in entries for box in entry.frame.boxes if not box.ignore)
     table = _class_table(source.root, found, source.layout, classes, mappings, unmapped)
     class_map = ClassMap(tuple(classes), table, "ignore" if unmapped == "ignore" else "drop")
-    no_class = _without_class(found, table)
-    result = EvaluationSet(f"{source.root}, {source.layout}", [], list(source.findings), no_class)
-    result.frames = [_raw_frame(entry, class_map, result.findings) for entry in entries]
-    return result
+    findings = list(source.findings)
 
+    def frame(entry: SourceFrame) -> EvaluationFrame:
+        def read() -> NDArray[np.uint8]:
+            try:
+                return decode_image(entry.read(), str(entry.frame.image))
+            except OSError as error:
+                raise DataError(f"{entry.frame.image}: expected a picture ({error.strerror})") from error
 
-def _raw_frame(entry: SourceFrame, class_map: ClassMap, findings: list[Finding]) -> EvaluationFrame:
-    def read() -> NDArray[np.uint8]:
-        try:
-            return decode_image(entry.read(), str(entry.frame.image))
-        except OSError as error:
-            raise DataError(f"{entry.frame.image}: expected a picture ({error.strerror})") from error
+        def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
+            converted = convert(entry.frame, class_map, size)
+            findings.extend(converted.findings)
+            objects = zip(converted.boxes.tolist(), converted.labels.tolist(), [0] * len(converted.labels), strict=True)
+            regions = product(converted.ignore_boxes.tolist(), range(len(classes)), [1])  # of every class
+            return converted.state, [
+                {"category_id": label + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": crowd}
+                for (x1, y1, x2, y2), label, crowd in chain(objects, regions)
+            ]
 
-    def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
-        converted = convert(entry.frame, class_map, size)
-        findings.extend(converted.findings)
-        return converted.state, list(_annotations(converted, len(class_map.classes)))
+        return EvaluationFrame(entry.frame.name, read, annotate)
 
-    return EvaluationFrame(entry.frame.name, read, annotate)
-
-
-def _annotations(converted: Converted, classes: int) -> Iterable[Document]:
-    for xyxy, label in zip(converted.boxes.tolist(), converted.labels.tolist(), strict=True):
-        yield {"category_id": label + 1, "bbox": _xywh(xyxy), "iscrowd": 0}
-    for xyxy in converted.ignore_boxes.tolist():
-        yield from ({"category_id": label + 1, "bbox": _xywh(xyxy), "iscrowd": 1} for label in range(classes))
-
-
-def _xywh(xyxy: Sequence[float]) -> list[float]:
-    return [xyxy[0], xyxy[1], xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]]
+    frames = [frame(entry) for entry in entries]
+    return EvaluationSet(f"{source.root}, {source.layout}", frames, findings, _without_class(found, table))
 
 
 def _coco_set(
@@ -170,14 +160,25 @@ def _coco_set(
     names = {category["id"]: normalise(str(category["name"])) for category in document["categories"]}
     table = _class_table(path, names.values(), None, classes, mappings, unmapped)
     found = Counter(names[row["category_id"]] for row in document["annotations"] if row.get("category_id") in names)
-    folder, findings = images or _picture_folder(path, document), list[Finding]()
+    if images is None:
+        # Beside the file, or in `images/<split>` or `<split>` beside its folder.
+        split, beside, above = path.stem.removeprefix("instances_"), path.parent, path.parent.parent
+        usual = (beside, beside / "images", above / "images" / split, above / split, above / "images", above)
+        some = [image["file_name"] for image in document["images"][:20]]
+        images = next((folder for folder in usual if any((folder / name).is_file() for name in some)), None)
+        if images is None:
+            raise DataError(
+                f"{path}: expected its pictures in one of the usual folders, found none; name theirs by --images"
+            )
+    folder, findings = images, list[Finding]()
     labels = {name: label for label, name in enumerate(classes)}
     by_image: dict[Any, list[Document]] = {image["id"]: [] for image in document["images"]}
     for annotation in document["annotations"]:
         item, bbox = f"{path.name}#{annotation.get('id')}", annotation.get("bbox")
+        is_box = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(value, int | float) for value in bbox)
         if annotation.get("image_id") not in by_image or annotation.get("category_id") not in names:
             findings.append(quarantined("unreadable_label", item, "an image and a category of this file", "none"))
-        elif not _is_box(bbox):
+        elif not is_box or not all(map(math.isfinite, bbox)) or min(bbox[2:]) < 0:
             findings.append(quarantined("nan_box", item, "x, y, width and height", str(bbox)))
         else:
             name = table.get(names[annotation["category_id"]])
@@ -217,27 +218,6 @@ def _read_coco(path: Path) -> Document:
     return dict(document)
 
 
-def _picture_folder(path: Path, document: Document) -> Path:
-    """Where the first picture lies: beside the file, or in `images/<split>` or `<split>` beside its folder."""
-    split = path.stem.removeprefix("instances_")
-    beside, above = path.parent, path.parent.parent
-    places = (beside, beside / "images", above / "images" / split, above / split, above / "images", above)
-    names = [image["file_name"] for image in document["images"][:20]]
-    for folder in places:
-        if any((folder / name).is_file() for name in names):
-            return folder
-    raise DataError(f"{path}: expected its pictures in one of the usual folders, found none; name theirs by --images")
-
-
-def _is_box(bbox: object) -> bool:
-    return (
-        isinstance(bbox, list)
-        and len(bbox) == 4
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in bbox)
-        and min(bbox[2:]) >= 0
-    )
-
-
 def _class_table(
     root: Path,
     found: Iterable[str],
@@ -254,10 +234,10 @@ def _class_table(
             table[category] = next((known[name] for name in SYNONYMS.get(category, ()) if name in known), None)
     table |= {normalise(category): name for category, name in mappings.items()}
     categories = set(found)
-    strangers = sorted(categories - table.keys())
-    if (strangers and unmapped == "refuse") or not any(table.get(category) for category in categories or table):
+    unknown = sorted(categories - table.keys())
+    if (unknown and unmapped == "refuse") or not any(table.get(category) for category in categories or table):
         raise _other_classes(root, sorted(categories), classes)
-    return table | dict.fromkeys(strangers)
+    return table | dict.fromkeys(unknown)
 
 
 def _other_classes(root: Path, found: Iterable[str], classes: Sequence[str]) -> DataError:

@@ -72,36 +72,38 @@ class LabelledSource:
 
 
 def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
-    """Read the set in `root`, or the only one up to two folders down. Without `layout`, the folders tell which it is.
+    """Read the set in `root`, or the only one up to two folders down.
 
-    Raises DataError where there is none, or more than one.
+    Args:
+        root: the folder of the set, or one above it.
+        layout: how the set lies on disk; None: the folders tell (what is neither ivslab nor prepared: BDD100K).
+
+    Raises:
+        DataError: there is no set, or more than one.
     """
     root = Path(root)
     require_folder(root, "pictures and labels in one of the layouts bdd100k, ivslab or prepared")
     if layout is None:
-        root, layout = _detect(root)
+        layout = _layout(root)
+        below = [] if layout else list(_sets_below(root))
+        if len(below) > 1:
+            names = ", ".join(folder.relative_to(root).as_posix() for folder, _ in below)
+            raise DataError(f"{root}: expected one data set, found {len(below)} ({names}): name one of them")
+        if below:
+            root, layout = below[0]
+    if layout is None:
+        if deeper := next(root.glob(f"**/{FRAMES_FOLDER}"), None):
+            folder = deeper.parent.parent if deeper.parent.name in SPLITS else deeper.parent
+            raise DataError(f"{root}: expected one data set, found ivslab's layout in {folder}: name that folder")
+        if not any(find_files(root, IMAGE_SUFFIXES)) and any(find_files(root, VIDEO_SUFFIXES)):
+            raise DataError(
+                f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)"
+            )
+        layout = Layout.BDD100K
     if layout is Layout.PREPARED:
         return _read_prepared(root)
     raw = read_bdd100k(root) if layout is Layout.BDD100K else read_ivslab(root)
     return LabelledSource(root, layout, tuple(map(SourceFrame, raw.frames)), raw.findings, VOCABULARIES[layout])
-
-
-def _detect(root: Path) -> tuple[Path, Layout]:
-    """The folder of the set and its layout. What is neither ivslab nor prepared is read as BDD100K."""
-    if layout := _layout(root):
-        return root, layout
-    found = list(_sets_below(root))
-    if len(found) > 1:
-        names = ", ".join(folder.relative_to(root).as_posix() for folder, _ in found)
-        raise DataError(f"{root}: expected one data set, found {len(found)} ({names}): name one of them")
-    if found:
-        return found[0]
-    if deeper := next(root.glob(f"**/{FRAMES_FOLDER}"), None):
-        folder = deeper.parent.parent if deeper.parent.name in SPLITS else deeper.parent
-        raise DataError(f"{root}: expected one data set, found ivslab's layout in {folder}: name that folder")
-    if not any(find_files(root, IMAGE_SUFFIXES)) and any(find_files(root, VIDEO_SUFFIXES)):
-        raise DataError(f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)")
-    return root, Layout.BDD100K
 
 
 def _sets_below(root: Path, levels: int = 2) -> Iterator[tuple[Path, Layout]]:

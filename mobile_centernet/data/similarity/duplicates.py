@@ -1,4 +1,4 @@
-"""Frames that are there twice: as the same bytes, as the same view, or as the same video in two splits."""
+"""Frames that are there twice: as the same bytes, as nearly the same view, or as one video in two splits (leakage)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import Frame
-from mobile_centernet.data.similarity.perceptual import BITS, Hashes, ImageHash, earlier, nearest, nearest_earlier
+from mobile_centernet.data.similarity.perceptual import BITS, Hashes, ImageHash, earlier, nearest
 
 SPLIT_ORDER = ("train", "val", "test")
 Key = TypeVar("Key", bound=Hashable)
@@ -73,7 +73,7 @@ def near_duplicates(
     for group in groups:
         if len(group) > 1:
             members, own = _hashed(group, hashes)
-            copies += _closer(members, members, *nearest_earlier(own), closer_than)
+            copies += _closer(members, members, *nearest(own, own, earlier), closer_than)
     return copies
 
 

@@ -67,11 +67,6 @@ def nearest(
     return best, row
 
 
-def nearest_earlier(hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distance [N] of each hash to the nearest one before it, and that one's row; `BITS + 1` for the first."""
-    return nearest(hashes, hashes, earlier)
-
-
 def earlier(rows: slice, columns: slice) -> NDArray[np.bool_]:
     """The mask [rows, columns] of pairs whose column comes before its row."""
     return np.arange(columns.start, columns.stop) < np.arange(rows.start, rows.stop)[:, None]

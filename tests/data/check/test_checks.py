@@ -24,8 +24,8 @@ from mobile_centernet.data.similarity.perceptual import (
     BITS,
     NEAR_BITS,
     distance,
+    earlier,
     nearest,
-    nearest_earlier,
     perceptual_hash,
 )
 from mobile_centernet.data.store.prepared import PreparedSet
@@ -437,7 +437,7 @@ def test_the_nearest_of_many_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyP
     assert rows.tolist() == every.argmin(axis=1).tolist()
     own = np.array([[distance(one, two) for two in some] for one in some])
     expected = [BITS + 1, *(own[place, :place].min() for place in range(1, 20))]
-    assert nearest_earlier(some)[0].tolist() == expected
+    assert nearest(some, some, earlier)[0].tolist() == expected
 
 
 def test_nothing_has_no_neighbours() -> None:

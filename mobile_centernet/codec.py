@@ -5,13 +5,15 @@ cell (x, y) of a map W cells wide has the index y·W + x.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from mobile_centernet.detections import DetectionBatch
 
 Row = TypeVar("Row", bound=np.generic)
 
@@ -34,19 +36,6 @@ class Targets:
     index: NDArray[np.int64]
     mask: NDArray[np.bool_]
     dropped: int
-
-
-class Detections(NamedTuple):
-    """The K best detections of each image, best first.
-
-    boxes:  [B, K, 4] xyxy in input pixels, float32, not clipped to the image
-    scores: [B, K] in 0..1, float32
-    labels: [B, K] 0-based, int64
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
 
 
 def encode(
@@ -84,7 +73,7 @@ def encode(
     )
 
 
-def decode(heatmap: Tensor, size: Tensor, offset: Tensor, *, k: int = 100, stride: int = 4) -> Detections:
+def decode(heatmap: Tensor, size: Tensor, offset: Tensor, *, k: int = 100, stride: int = 4) -> DetectionBatch[Tensor]:
     """The k best peaks as boxes. No NMS: a peak is the largest of its 3×3 neighbours.
 
     heatmap [B, C, H, W] after the sigmoid; size, offset [B, 2, H, W] in stride cells; k at most H·W. Always float32.
@@ -97,7 +86,7 @@ def decode(heatmap: Tensor, size: Tensor, offset: Tensor, *, k: int = 100, strid
     # A young model may say a negative size; its box is empty, not inside out.
     half = F.relu(gather_cells(size.float(), index)) / 2
     boxes = torch.cat((centre - half, centre + half), dim=-1) * stride
-    return Detections(boxes, scores, labels)
+    return DetectionBatch(boxes, scores, labels)
 
 
 def peaks(heatmap: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.files import file_digest, write_atomically, write_json
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.lineage import fingerprint, folder_digest
 from mobile_centernet.mlops.params import Params, load_params
@@ -66,7 +66,7 @@ def train(row: Row, params: Params) -> None:
         tracker.log({"seed": row.seed})
         fitted = _fit(row, student, params, work, chain, tracker)
         scored = PreparedSet(folder, params.ablation.split)
-        results = results_for(scored, torch_detector(student), params.input_size.hw)
+        results = results_for(scored, TorchRunner(student), params.input_size.hw)
         measured = evaluate_map50(scored.coco, results, classes)
         row.folder.mkdir(parents=True, exist_ok=True)
         save_model(student, row.folder / paths.MODEL_FILE, classes=classes, input_size=params.input_size.hw)

@@ -1,7 +1,7 @@
 """bench: how long the exported files take on this machine, for the report."""
 
-from mobile_centernet.cli.bench import time_models
 from mobile_centernet.files import write_json
+from mobile_centernet.inference.benchmark import time_models
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 

@@ -9,7 +9,7 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.files import file_digest, write_atomically, write_json
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.sources import described
@@ -30,7 +30,7 @@ def evaluate(params: Params) -> None:
     with tracking.run("evaluate", params, ("evaluate",)) as tracker:
         for name, folder in MODELS.items():
             loaded = load_model(folder / paths.MODEL_FILE)
-            results = results_for(prepared, torch_detector(loaded.model), loaded.input_size, progress=True)
+            results = results_for(prepared, TorchRunner(loaded.model), loaded.input_size, progress=True)
             measured = evaluate_map50(ground_truth, results, prepared.classes)
             write_json(paths.EVALUATION / f"{name}.json", results)
             metrics[name] = {"map50": measured.map50, "ap50": dict(measured.ap50)}
@@ -54,7 +54,7 @@ def _on_stated_frames() -> list[CocoResult]:
     """The student's detections on BDD100K's own validation frames, which say what weather and time of day they show."""
     prepared = PreparedSet(paths.PREPARED / "bdd100k", "val")
     loaded = load_model(paths.STUDENT / paths.MODEL_FILE)
-    return results_for(prepared, torch_detector(loaded.model), loaded.input_size, progress=True)
+    return results_for(prepared, TorchRunner(loaded.model), loaded.input_size, progress=True)
 
 
 def _known(name: str, measured: MapResult) -> dict[str, float]:

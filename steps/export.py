@@ -23,11 +23,10 @@ from mobile_centernet.export.tensorrt import provide_engines
 from mobile_centernet.export.tensorrt_lint import lint
 from mobile_centernet.files import write_json
 from mobile_centernet.images import to_input
-from mobile_centernet.inference.engines import sidecar
-from mobile_centernet.inference.graph import Detect
+from mobile_centernet.inference.detector import Runner
 from mobile_centernet.inference.onnx import Detector
-from mobile_centernet.inference.tensorrt import EngineDetector
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.tensorrt import EngineRunner, sidecar
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Export, Params, PrecisionLimits
 from mobile_centernet.models.checkpoint import LoadedModel, load_model
@@ -53,7 +52,7 @@ def export(params: Params) -> None:
     files = {precision: paths.EXPORT / f"model.{precision}.onnx" for precision in rules}
     int8 = _write_files(student, section, files)
 
-    reference = Reference.of(torch_detector(student.model), frames, section.parity_frames, student.input_size)
+    reference = Reference.of(TorchRunner(student.model), frames, section.parity_frames, student.input_size)
     accuracy = reference.accuracy
     report: dict[str, Any] = {
         "measured_on": {"set": f"ivslab {params.evaluate.split}", "frames": len(frames)},
@@ -114,7 +113,7 @@ def _quantized(
 
 
 @contextmanager
-def _detector(precision: str, path: Path) -> Iterator[Detect]:
+def _detector(precision: str, path: Path) -> Iterator[Runner]:
     """The file in ONNX Runtime; a float16 one in operators that round as a device does."""
     if precision == "fp16":
         with running(in_half_arithmetic(read_graph(path)[0])) as detector:
@@ -160,7 +159,7 @@ def _engines(files: Mapping[str, Path], section: Export, reference: Reference, f
     for precision, path in files.items():
         if path in built.engines:
             engine = built.engines[path]
-            detect = EngineDetector(import_module("tensorrt"), engine).run
+            detect = EngineRunner(import_module("tensorrt"), engine)
             hop = compare_with(reference, detect, _limits(rules[precision]))
             measured[precision] = _settled(engine, hop, rules[precision], failures)
     return {"status": built.status, "measured": measured}

@@ -9,9 +9,9 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.loader import unlabelled_frames
 from mobile_centernet.data.training.pseudo_labels import MODE, empty_document, pseudo_document
 from mobile_centernet.errors import ModelError
-from mobile_centernet.evaluation.pseudo import confident_objects
+from mobile_centernet.evaluation.detect import detect_frames
 from mobile_centernet.files import file_digest, write_json
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.models.checkpoint import load_model
@@ -48,13 +48,8 @@ def _write(path: Path, prepared: PreparedSet, teacher_file: Path, score_threshol
     if teacher.classes != prepared.classes:
         raise ModelError(f"{teacher_file}: expected the classes {prepared.classes}, found {teacher.classes}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = confident_objects(
-        prepared,
-        torch_detector(teacher.model.to(device)),
-        teacher.input_size,
-        score_threshold=score_threshold,
-        progress=True,
-    )
+    runner = TorchRunner(teacher.model.to(device))
+    found = detect_frames(prepared, runner, teacher.input_size, unlabelled_frames(prepared), progress=True)
     facts = {"teacher": teacher_file.as_posix(), "teacher_sha256": file_digest(teacher_file)}
     document = pseudo_document(found, prepared.classes, score_threshold=score_threshold, teacher=facts)
     write_json(path, document)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mobile_centernet.agent.live import LiveDetector
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.inference.stream import Detections
+from mobile_centernet.inference.stream import FrameDetections
 from mobile_centernet.inference.video import paced, video_frames
 
 COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88))  # RGB, by label
@@ -63,16 +63,16 @@ def until(stop: threading.Event, source: str, repeat: bool) -> Iterator[NDArray[
             return
 
 
-def draw(result: Detections, manifest: Manifest) -> NDArray[np.uint8]:
+def draw(result: FrameDetections, manifest: Manifest) -> NDArray[np.uint8]:
     """The frame, BGR as OpenCV writes it, with a box for each detection that is worth showing."""
     drawn = np.ascontiguousarray(result.image)
-    for box, score, label in zip(result.boxes, result.scores, result.labels, strict=True):
-        name = manifest.classes[label]
-        if score >= manifest.thresholds[name]:
-            left, top, right, bottom = (int(side) for side in box)
-            colour = COLOURS[label % len(COLOURS)]
-            cv2.rectangle(drawn, (left, top), (right, bottom), colour, 2)
-            cv2.putText(drawn, f"{name} {score:.2f}", (left, top - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1)
+    shown = result.detections.above(manifest.thresholds)
+    for box, score, label in zip(shown.boxes, shown.scores, shown.labels, strict=True):
+        left, top, right, bottom = (int(side) for side in box)
+        colour = COLOURS[label % len(COLOURS)]
+        text = f"{shown.class_names[label]} {score:.2f}"
+        cv2.rectangle(drawn, (left, top), (right, bottom), colour, 2)
+        cv2.putText(drawn, text, (left, top - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1)
     return np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), np.uint8)
 
 

@@ -14,11 +14,11 @@ from mobile_centernet.agent.device import Device
 from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.install import read_manifest
 from mobile_centernet.agent.store import Store
-from mobile_centernet.bundle.golden import Found
 from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.detections import Detections
 from mobile_centernet.errors import ModelError, UserError
 from mobile_centernet.inference.onnx import AUTO, Detector
-from mobile_centernet.inference.stream import Detections, detect_stream
+from mobile_centernet.inference.stream import FrameDetections, detect_stream
 
 log = logging.getLogger("mobile-centernet-edge")
 
@@ -79,14 +79,16 @@ class LiveDetector:
         self._end.set()
         self._follower.join()
 
-    def detect(self, image: NDArray[np.uint8]) -> Found:
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
         """As `Detector.detect`, on the newest release; a frame that was detected on is a heartbeat."""
         self.release = self._newest
         found = self.release.detector.detect(image)
         self._beat()
         return found
 
-    def detect_stream(self, frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True) -> Iterator[Detections]:
+    def detect_stream(
+        self, frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True
+    ) -> Iterator[FrameDetections]:
         """As `Detector.detect_stream`; `release` is the one of the frame that was yielded last."""
         return detect_stream(self.detect, frames, drop_late=drop_late)
 

@@ -7,9 +7,7 @@ itself never loads ONNX Runtime. Prints one JSON object; exit code 2 and one sen
 import ctypes
 import json
 import signal
-import statistics
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -18,6 +16,7 @@ from mobile_centernet.bundle.golden import self_test
 from mobile_centernet.bundle.manifest import MANIFEST, Manifest
 from mobile_centernet.errors import UserError
 from mobile_centernet.images import read_image
+from mobile_centernet.inference.detector import median_latencies
 from mobile_centernet.inference.onnx import Detector
 
 _PR_SET_PDEATHSIG = 1
@@ -32,17 +31,12 @@ def prove_here(
     largest differences score and box. Raises UserError.
     """
     with Detector(folder / manifest.variants[precision].model, provider=provider, engine_cache=engine) as detector:
-        detector.warm_up()
         agreement = self_test(folder, manifest, precision, detector.detect)
         image = read_image(folder / manifest.pictures[0])
-        times = []
-        for _ in range(runs):
-            start = time.perf_counter()
-            detector.detect(image)
-            times.append((time.perf_counter() - start) * 1e3)
+        (latency,) = median_latencies([detector], [image] * runs)
         return {
             "provider": detector.provider,
-            "latency_ms": statistics.median(times),
+            "latency_ms": latency,
             "score": agreement.score,
             "box": agreement.box,
         }

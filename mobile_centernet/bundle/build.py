@@ -12,7 +12,7 @@ from PIL import Image
 from mobile_centernet.bundle.bundle import write_bundle
 from mobile_centernet.bundle.card import model_card
 from mobile_centernet.bundle.errors import BundleError
-from mobile_centernet.bundle.golden import Found, to_json
+from mobile_centernet.bundle.golden import to_json
 from mobile_centernet.bundle.manifest import Manifest, PinnedFile, Tolerance, Variant
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
@@ -97,9 +97,9 @@ def _load(models: Sequence[Path]) -> dict[str, Detector]:
 
 
 def _golden(detector: Detector, images: Mapping[str, NDArray[np.uint8]]) -> bytes:
-    found: dict[str, Found] = {name: detector.detect(image) for name, image in images.items()}
-    for name, (boxes, scores, _) in found.items():
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+    found = {name: detector.detect(image) for name, image in images.items()}
+    for name, each in found.items():
+        if not (np.isfinite(each.boxes).all() and np.isfinite(each.scores).all()):
             raise BundleError(f"{detector.path}: expected finite boxes and scores on {name}, found others")
     return to_json(found)
 

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.manifest import Manifest, Tolerance
+from mobile_centernet.detections import Detections
 from mobile_centernet.images import read_image
 
 COMPARED = 20
 """The best so many detections of a picture must come back: below them, chance decides who is among the best K."""
 
-Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
-"""boxes [K, 4] xyxy in pixels of the picture; scores [K], best first; labels [K]."""
-
-Detect = Callable[[NDArray[np.uint8]], Found]
+Detect = Callable[[NDArray[np.uint8]], Detections]
 """A detector of one picture, RGB uint8 [H, W, 3], such as `Detector.detect`."""
 
 
@@ -49,32 +47,32 @@ def self_test(folder: Path, manifest: Manifest, precision: str, detect: Detect) 
     return worst
 
 
-def compare(golden: Found, found: Found, tolerance: Tolerance, where: str) -> Agreement:
+def compare(golden: Detections, found: Detections, tolerance: Tolerance, where: str) -> Agreement:
     """The golden COMPARED best must be there, and nothing else may be as good. Raises BundleError, naming `where`."""
-    count = min(COMPARED, len(golden[1]))
+    count = min(COMPARED, len(golden))
     if not count:
         raise BundleError(f"{where}: expected golden detections, found none")
     score, box = _nearest(golden, found, tolerance)
     missing = np.flatnonzero(np.isinf(score[:count]))
     if missing.size:
         raise BundleError(f"{where}: expected {_describe(golden, missing[0])} within {_limits(tolerance)}, found none")
-    is_as_good = found[1] > golden[1][count - 1] + tolerance.score
+    is_as_good = found.scores > golden.scores[count - 1] + tolerance.score
     extra = np.flatnonzero(np.isinf(_nearest(found, golden, tolerance)[0]) & is_as_good)
     if extra.size:
         raise BundleError(f"{where}: expected nothing but the golden detections, found {_describe(found, extra[0])}")
     return Agreement(float(score[:count].max()), float(box[:count].max()))
 
 
-def to_json(golden: Mapping[str, Found]) -> bytes:
+def to_json(golden: Mapping[str, Detections]) -> bytes:
     """By name of the picture. Raises ValueError for scores or boxes that are no finite numbers."""
     document = {
-        name: {"boxes": boxes.tolist(), "scores": scores.tolist(), "labels": labels.tolist()}
-        for name, (boxes, scores, labels) in sorted(golden.items())
+        name: {"boxes": each.boxes.tolist(), "scores": each.scores.tolist(), "labels": each.labels.tolist()}
+        for name, each in sorted(golden.items())
     }
     return f"{json.dumps(document, allow_nan=False)}\n".encode()
 
 
-def from_json(content: bytes, where: str) -> dict[str, Found]:
+def from_json(content: bytes, where: str) -> dict[str, Detections]:
     """The inverse of `to_json`, to the last digit. Raises BundleError, naming `where`."""
     try:
         return {name: _rows(value) for name, value in json.loads(content.decode()).items()}
@@ -82,19 +80,21 @@ def from_json(content: bytes, where: str) -> dict[str, Found]:
         raise BundleError(f"{where}: expected golden boxes, scores and labels, found something else") from error
 
 
-def _rows(value: Mapping[str, object]) -> Found:
+def _rows(value: Mapping[str, object]) -> Detections:
     boxes = np.asarray(value["boxes"], np.float32).reshape(-1, 4)
     scores, labels = np.asarray(value["scores"], np.float32), np.asarray(value["labels"], np.int64)
     if not scores.shape == labels.shape == (len(boxes),):
         raise ValueError("as many boxes as scores and labels")
-    return boxes, scores, labels
+    return Detections(boxes, scores, labels)
 
 
-def _nearest(wanted: Found, offered: Found, tolerance: Tolerance) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _nearest(
+    wanted: Detections, offered: Detections, tolerance: Tolerance
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For each wanted detection, its differences [K] in score and box to the best partner; inf where there is none."""
-    score = np.abs(wanted[1][:, None].astype(np.float64) - offered[1][None])
-    box = np.abs(wanted[0][:, None].astype(np.float64) - offered[0][None]).max(axis=2)
-    is_partner = (wanted[2][:, None] == offered[2][None]) & (score <= tolerance.score) & (box <= tolerance.box)
+    score = np.abs(wanted.scores[:, None].astype(np.float64) - offered.scores[None])
+    box = np.abs(wanted.boxes[:, None].astype(np.float64) - offered.boxes[None]).max(axis=2)
+    is_partner = (wanted.labels[:, None] == offered.labels[None]) & (score <= tolerance.score) & (box <= tolerance.box)
     distance = np.where(is_partner, box, np.inf)
     if not distance.shape[1]:
         return np.full(len(distance), np.inf), np.full(len(distance), np.inf)
@@ -102,9 +102,9 @@ def _nearest(wanted: Found, offered: Found, tolerance: Tolerance) -> tuple[NDArr
     return np.where(is_partner[rows, best], score[rows, best], np.inf), distance[rows, best]
 
 
-def _describe(found: Found, row: int) -> str:
-    corners = ", ".join(f"{corner:.1f}" for corner in found[0][row])
-    return f"a detection of class {found[2][row]} at ({corners}) with score {found[1][row]:.3f}"
+def _describe(found: Detections, row: int) -> str:
+    corners = ", ".join(f"{corner:.1f}" for corner in found.boxes[row])
+    return f"a detection of class {found.labels[row]} at ({corners}) with score {found.scores[row]:.3f}"
 
 
 def _limits(tolerance: Tolerance) -> str:

@@ -15,7 +15,9 @@ from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.labelled import EvaluationSet, Mappings, read_set
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
-from mobile_centernet.inference.load import OpenModel, open_model
+from mobile_centernet.evaluation.detect import coco_results
+from mobile_centernet.inference.detector import BaseDetector
+from mobile_centernet.inference.load import open_model
 
 SOME_FAILED = 3
 UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "unreadable_label"})
@@ -60,7 +62,7 @@ def evaluate(
 
 
 def detect_all(
-    model: OpenModel, frames: EvaluationSet
+    model: BaseDetector, frames: EvaluationSet
 ) -> tuple[dict[str, Any], list[CocoResult], list[dict[str, str]]]:
     """The truth and the detections of all frames of which something is known, as COCO has them, and what failed."""
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(model.classes)]
@@ -78,12 +80,7 @@ def detect_all(
             continue
         truth["images"].append({"id": number, "file_name": frame.name})
         truth["annotations"] += [annotation | {"image_id": number} for annotation in annotations]
-        boxes, scores, labels = model.detect(image)
-        for (x1, y1, x2, y2), score, label in zip(
-            boxes.astype("float64").tolist(), scores.tolist(), labels.tolist(), strict=True
-        ):
-            bbox = [x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0)]
-            results.append({"image_id": number, "category_id": label + 1, "bbox": bbox, "score": score})
+        results += coco_results(number, model.detect(image))
     return truth, results, errors
 
 
@@ -96,7 +93,7 @@ def _mappings(texts: Sequence[str]) -> Mappings:
 
 
 def _document(
-    model: OpenModel, frames: EvaluationSet, measured: MapResult, errors: list[dict[str, str]]
+    model: BaseDetector, frames: EvaluationSet, measured: MapResult, errors: list[dict[str, str]]
 ) -> dict[str, Any]:
     lost = [finding for finding in frames.findings if finding.kind in UNREADABLE]
     dirty = [finding for finding in frames.findings if finding.kind not in UNREADABLE]

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mobile_centernet.boxes import xyxy_to_xywh
+from mobile_centernet.detections import Detections
 from mobile_centernet.errors import UserError
 from mobile_centernet.files import write_atomically, write_json
 
@@ -75,18 +74,11 @@ def new_document(model: str, classes: Sequence[str], thresholds: tuple[float, Ma
     )
 
 
-def add_image(
-    document: Document,
-    name: str,
-    size: tuple[int, int],
-    boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    labels: NDArray[np.int64],
-) -> None:
-    """Append a picture of `size` (height, width) and its boxes [N, 4] xyxy, scores [N] and labels [N]."""
+def add_image(document: Document, name: str, size: tuple[int, int], detections: Detections) -> None:
+    """Append a picture of `size` (height, width) and what was found on it."""
     image_id = len(document["images"]) + 1
     document["images"].append({"id": image_id, "file_name": name, "width": size[1], "height": size[0]})
-    bboxes = np.hstack((boxes[:, :2], np.maximum(boxes[:, 2:] - boxes[:, :2], 0)))
+    bboxes = xyxy_to_xywh(detections.boxes).tolist()
     document["detections"] += [
         {
             "image_id": image_id,
@@ -96,7 +88,7 @@ def add_image(
             "bbox": bbox,
             "score": score,
         }
-        for bbox, score, label in zip(bboxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
+        for bbox, score, label in zip(bboxes, detections.scores.tolist(), detections.labels.tolist(), strict=True)
     ]
 
 

@@ -16,9 +16,11 @@ from tqdm import tqdm
 from mobile_centernet.cli.drawn import VideoFile, save_picture
 from mobile_centernet.cli.outputs import Document, Failure, add_image, new_document, save_document
 from mobile_centernet.data.readers.common import DECODED_IMAGE_SUFFIXES, DECODED_VIDEO_SUFFIXES
+from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.images import read_image
-from mobile_centernet.inference.load import Found, OpenModel, open_model
+from mobile_centernet.inference.detector import BaseDetector
+from mobile_centernet.inference.load import open_model
 from mobile_centernet.inference.stream import detect_stream
 from mobile_centernet.inference.video import video_frames
 from mobile_centernet.reports.drawing import draw_boxes
@@ -31,7 +33,7 @@ LEAST_WIDTH = 640
 # A camera's frames come as fast as the model is; the drawn video shows them at this pace.
 CAMERA_FPS = 10.0
 
-Looked = tuple[str, NDArray[np.uint8], Found]
+Looked = tuple[str, NDArray[np.uint8], Detections]
 """Name, picture and everything that the model said about it."""
 
 
@@ -70,7 +72,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def look(self, model: OpenModel) -> Iterator[Looked | Failure]:
+    def look(self, model: BaseDetector) -> Iterator[Looked | Failure]:
         for path in self.paths:
             name = path.relative_to(self.root).as_posix()
             try:
@@ -94,13 +96,13 @@ class Video:
     def __len__(self) -> int:
         return min(self.announced, self.limit or self.announced)
 
-    def look(self, model: OpenModel) -> Iterator[Looked | Failure]:
+    def look(self, model: BaseDetector) -> Iterator[Looked | Failure]:
         is_camera, index = isinstance(self.source, int), -1
         stream = detect_stream(model.detect, video_frames(self.source), drop_late=is_camera)
         try:
             for found in islice(stream, self.limit):
                 index = found.index
-                yield self.name(index), found.image, (found.boxes, found.scores, found.labels)
+                yield self.name(index), found.image, found.detections
         finally:
             stream.close()
         if index + 1 < len(self):
@@ -189,8 +191,7 @@ def _drawing(source: Pictures | Video, out: Path) -> Drawing:
     return VideoFile(out / name, source.fps)
 
 
-def _detect(model: OpenModel, source: Pictures | Video, document: Document, drawing: Drawing | None) -> None:
-    limits = np.array([document["thresholds"][name] for name in document["classes"]])
+def _detect(model: BaseDetector, source: Pictures | Video, document: Document, drawing: Drawing | None) -> None:
     total = len(source) or (source.limit if isinstance(source, Video) else None)
     # A camera has no end but the user's Ctrl-C: what was found until then is kept.
     is_camera = isinstance(source, Video) and isinstance(source.source, int)
@@ -201,7 +202,7 @@ def _detect(model: OpenModel, source: Pictures | Video, document: Document, draw
                 if isinstance(looked, dict):
                     document["errors"].append(looked)
                 else:
-                    _keep(looked, limits, document, drawing)
+                    _keep(looked, document, drawing)
         if isinstance(drawing, VideoFile):
             drawing.finish()
     finally:
@@ -209,15 +210,14 @@ def _detect(model: OpenModel, source: Pictures | Video, document: Document, draw
             drawing.discard()
 
 
-def _keep(looked: Looked, limits: NDArray[np.float64], document: Document, drawing: Drawing | None) -> None:
-    name, image, (boxes, scores, labels) = looked
-    kept = scores >= limits[labels]
-    boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-    add_image(document, name, (image.shape[0], image.shape[1]), boxes, scores, labels)
+def _keep(looked: Looked, document: Document, drawing: Drawing | None) -> None:
+    name, image, detections = looked
+    kept = detections.above(document["thresholds"])
+    add_image(document, name, (image.shape[0], image.shape[1]), kept)
     if drawing is None:
         return
     width = max(image.shape[1], LEAST_WIDTH)
-    drawn = draw_boxes(image, boxes, labels, document["classes"], scores, width=width)
+    drawn = draw_boxes(image, kept.boxes, kept.labels, document["classes"], kept.scores, width=width)
     if isinstance(drawing, VideoFile):
         drawing.add(drawn)
     else:

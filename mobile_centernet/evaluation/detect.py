@@ -1,57 +1,72 @@
-"""Run a detector over a prepared set and collect its boxes as COCO results."""
+"""Run a network over a prepared set, frame by frame or as COCO results."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mobile_centernet.boxes import boxes_to_original
-from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.boxes import xyxy_to_xywh
+from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
+from mobile_centernet.detections import Detections
 from mobile_centernet.evaluation.coco_eval import CocoResult
-from mobile_centernet.images import to_input
-from mobile_centernet.inference.graph import Detect
+from mobile_centernet.inference.detector import Runner, detect_images
 
 
-def results_for(
+def detect_frames(
     prepared: PreparedSet,
-    detect: Detect,
+    run: Runner,
     input_size: tuple[int, int],
+    indices: Sequence[int] | None = None,
+    *,
     batch_size: int = 8,
     progress: bool = False,
-) -> list[CocoResult]:
-    """Every detection on every frame of the set, as COCO results in pixels of the stored frame.
+) -> Iterator[tuple[StoredFrame, Detections]]:
+    """Every detection on every frame in turn, since footage can be larger than memory.
 
-    `input_size` = (height, width); the last batch may be smaller, so a graph of fixed shape takes
-    `batch_size=1`. Scores keep the detector's precision; nothing is thresholded. A detection whose width or
-    height comes out negative is kept with 0 there: it can match nothing and counts as a false alarm.
+    Args:
+        prepared: the frames.
+        run: the network; a graph of fixed shape takes `batch_size` 1.
+        input_size: its (height, width).
+        indices: which frames; None for all.
+        batch_size: how many at once; the last batch may be smaller.
+        progress: whether to draw a bar, on a terminal.
+
+    Yields:
+        A frame and what was found on it, in its pixels and clipped to it; nothing is thresholded.
+
+    Raises:
+        ValueError: `batch_size` is less than 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, found {batch_size}")
-    results: list[CocoResult] = []
-    with tqdm(total=len(prepared), unit="frame", desc="detecting", disable=not progress) as bar:
-        for indices in _batches(len(prepared), batch_size):
-            images = [to_input(prepared.image(i), input_size) for i in indices]
-            boxes, scores, labels = detect(np.concatenate(images))
-            for row, i in enumerate(indices):
-                frame = prepared.frame(i)
-                in_frame = boxes_to_original(boxes[row], input_size, (frame.height, frame.width))
-                results += _coco_results(frame.id, in_frame, scores[row], labels[row])
-            bar.update(len(indices))
-    return results
+    wanted = range(len(prepared)) if indices is None else indices
+    with tqdm(total=len(wanted), unit="frame", desc="detecting", disable=None if progress else True) as bar:
+        for start in range(0, len(wanted), batch_size):
+            chunk = wanted[start : start + batch_size]
+            found = detect_images(run, [prepared.image(i) for i in chunk], input_size, prepared.classes)
+            for i, detections in zip(chunk, found, strict=True):
+                yield prepared.frame(i), detections
+            bar.update(len(chunk))
 
 
-def _batches(count: int, batch_size: int) -> Iterator[range]:
-    return (range(start, min(start + batch_size, count)) for start in range(0, count, batch_size))
-
-
-def _coco_results(
-    image_id: int, boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64]
+def results_for(
+    prepared: PreparedSet, run: Runner, input_size: tuple[int, int], batch_size: int = 8, progress: bool = False
 ) -> list[CocoResult]:
-    corners = boxes.astype(np.float64)
-    sizes = np.maximum(corners[:, 2:] - corners[:, :2], 0.0)
-    bboxes = np.concatenate([corners[:, :2], sizes], axis=1)
+    """What `detect_frames` finds on all frames, as COCO results, in the frames' order."""
+    frames = detect_frames(prepared, run, input_size, batch_size=batch_size, progress=progress)
+    return [result for frame, detections in frames for result in coco_results(frame.id, detections)]
+
+
+def coco_results(image_id: int, detections: Detections) -> list[CocoResult]:
+    """As COCO has them. Scores keep the detector's precision.
+
+    A box whose width or height comes out negative is kept with 0 there: it can match nothing and counts as a false
+    positive.
+    """
+    bboxes = xyxy_to_xywh(detections.boxes.astype(np.float64))
     return [
-        {"image_id": image_id, "category_id": int(label) + 1, "bbox": bbox.tolist(), "score": float(score)}
-        for bbox, score, label in zip(bboxes, scores, labels, strict=True)
+        {"image_id": image_id, "category_id": label + 1, "bbox": bbox, "score": score}
+        for bbox, score, label in zip(
+            bboxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
+        )
     ]

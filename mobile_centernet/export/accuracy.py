@@ -16,7 +16,7 @@ from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
 from mobile_centernet.errors import DataError
 from mobile_centernet.evaluation.coco_eval import CocoResult, evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
-from mobile_centernet.inference.graph import Detect
+from mobile_centernet.inference.detector import Runner
 from mobile_centernet.inference.onnx import Detector
 
 
@@ -68,7 +68,7 @@ class SomeFrames(PreparedSet):
         return index if self._chosen is None else self._chosen[index]
 
 
-def measure(frames: PreparedSet, detect: Detect, input_size: tuple[int, int], progress: bool = False) -> Accuracy:
+def measure(frames: PreparedSet, detect: Runner, input_size: tuple[int, int], progress: bool = False) -> Accuracy:
     """Run a detector over all frames, one by one. Raises DataError where no box at all has to be found."""
     results = results_for(frames, detect, input_size, batch_size=1, progress=progress)
     return accuracy(frames, results)

@@ -13,7 +13,7 @@ from typing import Any
 
 from mobile_centernet.errors import ModelError
 from mobile_centernet.files import file_digest, write_atomically, write_json
-from mobile_centernet.inference.engines import ABSENT, Origin, sidecar, why_not
+from mobile_centernet.inference.tensorrt import ABSENT, Origin, sidecar, why_not
 
 WORKSPACE_MIB = 1024
 

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.detections import NumpyBatch
 from mobile_centernet.export.accuracy import Accuracy, measure
 from mobile_centernet.export.parity import Limits, Parity, compare_found, exceeded
 from mobile_centernet.images import to_input
-from mobile_centernet.inference.graph import Detect, FoundBoxes
+from mobile_centernet.inference.detector import Runner
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +21,12 @@ class Reference:
 
     frames: PreparedSet
     inputs: Sequence[NDArray[np.float32]]
-    found: Sequence[FoundBoxes]
+    found: Sequence[NumpyBatch]
     input_size: tuple[int, int]
     accuracy: Accuracy
 
     @classmethod
-    def of(cls, detect: Detect, frames: PreparedSet, parity_frames: int, input_size: tuple[int, int]) -> "Reference":
+    def of(cls, detect: Runner, frames: PreparedSet, parity_frames: int, input_size: tuple[int, int]) -> "Reference":
         """Raises DataError where `frames` hold no box to find."""
         inputs = [to_input(frames.image(i), input_size) for i in range(min(parity_frames, len(frames)))]
         found = [detect(image) for image in inputs]
@@ -55,7 +56,7 @@ class Hop:
         }
 
 
-def compare_with(reference: Reference, detect: Detect, limits: Limits) -> Hop:
+def compare_with(reference: Reference, detect: Runner, limits: Limits) -> Hop:
     """Measure `detect`, which takes one picture at a time, on the reference's frames."""
     parity = compare_found(reference.found, detect, reference.inputs)
     accuracy = measure(reference.frames, detect, reference.input_size)

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_centernet.boxes import box_iou
+from mobile_centernet.detections import NumpyBatch
 from mobile_centernet.errors import ModelError
 from mobile_centernet.images import to_input
-from mobile_centernet.inference.graph import Detect, FoundBoxes
+from mobile_centernet.inference.detector import Runner
 from mobile_centernet.inference.onnx import Detector
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.models.centernet import CenterNet
 
 SAME_PEAK = float(CenterNet.stride)
@@ -118,18 +120,18 @@ def compare(
     exported = Detector(onnx_path)
     if exported.input_size != input_size:
         raise ModelError(f"{onnx_path}: expected input size {input_size}, found {exported.input_size}")
-    return compare_detectors(torch_detector(model), exported.run, images, input_size)
+    return compare_detectors(TorchRunner(model), exported.run, images, input_size)
 
 
 def compare_detectors(
-    reference: Detect, candidate: Detect, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]
+    reference: Runner, candidate: Runner, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]
 ) -> Parity:
     """Any hop: both take [1, 3, h, w], RGB 0..255, and give boxes in input pixels, scores and labels."""
     inputs = [to_input(image, input_size) for image in images]
     return compare_found([reference(image) for image in inputs], candidate, inputs)
 
 
-def compare_found(reference: Sequence[FoundBoxes], candidate: Detect, inputs: Sequence[NDArray[np.float32]]) -> Parity:
+def compare_found(reference: Sequence[NumpyBatch], candidate: Runner, inputs: Sequence[NDArray[np.float32]]) -> Parity:
     """The same for a reference that has been run over `inputs`. Raises ModelError when there are none."""
     if not inputs:
         raise ModelError("parity needs at least one picture, found none")
@@ -163,14 +165,14 @@ class _Pairs:
     worst_unmatched: float
 
     @classmethod
-    def of(cls, reference: FoundBoxes, candidate: FoundBoxes) -> "_Pairs":
+    def of(cls, reference: NumpyBatch, candidate: NumpyBatch) -> "_Pairs":
         ours, theirs = _one_image(reference), _one_image(candidate)
         i, j = _match(ours, theirs)
         return cls(
             detections=len(ours[1]),
             confident_detections=int((ours[1] >= CONFIDENT).sum()),
             confident=ours[1][i] >= CONFIDENT,
-            iou=_iou(ours[0][i], theirs[0][j]),
+            iou=box_iou(ours[0][i], theirs[0][j]),
             boxes=np.abs(ours[0][i] - theirs[0][j]),
             scores=np.abs(ours[1][i] - theirs[1][j]),
             worst_unmatched=max(_surplus(ours[1], i, theirs[1]), _surplus(theirs[1], j, ours[1])),
@@ -180,7 +182,7 @@ class _Pairs:
 _Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
 
-def _one_image(found: FoundBoxes) -> _Rows:
+def _one_image(found: NumpyBatch) -> _Rows:
     boxes, scores, labels = found
     return boxes[0].astype(np.float64), scores[0].astype(np.float64), labels[0]
 
@@ -200,15 +202,6 @@ def _match(ours: _Rows, theirs: _Rows) -> tuple[NDArray[np.intp], NDArray[np.int
 
 def _centres(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
-
-
-def _iou(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Overlap of boxes [M, 4], pair by pair; 0 where one is empty."""
-    shared = np.minimum(ours[:, 2:], theirs[:, 2:]) - np.maximum(ours[:, :2], theirs[:, :2])
-    area = shared.clip(0).prod(axis=1)
-    union = (ours[:, 2:] - ours[:, :2]).prod(axis=1) + (theirs[:, 2:] - theirs[:, :2]).prod(axis=1) - area
-    overlap: NDArray[np.float64] = np.divide(area, union, out=np.zeros_like(area), where=union > 0)
-    return overlap
 
 
 def _surplus(scores: NDArray[np.float64], matched: NDArray[np.intp], others: NDArray[np.float64]) -> float:

@@ -5,8 +5,17 @@ OpenCV does it where it is installed, else numpy and Pillow do, which give the s
 in its wheel is 160 MB, nearly as much as everything else on a device together.
 """
 
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
 import numpy as np
 from numpy.typing import NDArray
+
+from mobile_centernet.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 try:
     from mobile_centernet.images.opencv import read_image, resize
@@ -17,7 +26,23 @@ except ImportError:
 
     BACKEND = "numpy"
 
-__all__ = ["BACKEND", "as_input", "read_image", "resize", "to_input"]
+__all__ = ["BACKEND", "ImageSource", "as_input", "as_rgb", "read_image", "resize", "to_input"]
+
+ImageSource = Union[str, "PathLike[str]", NDArray[np.uint8], "Image.Image"]
+"""An image's file, its pixels as RGB uint8 [H, W, 3], or a PIL image."""
+
+
+def as_rgb(image: ImageSource) -> NDArray[np.uint8]:
+    """The pixels, RGB uint8 [H, W, 3], of a file, an array or a PIL image; EXIF rotation is not applied.
+
+    Raises DataError where a file is missing or does not decode, and for an array of another shape or type.
+    """
+    if isinstance(image, str | PathLike):
+        return read_image(Path(image))
+    pixels = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise DataError(f"expected an RGB image, uint8 [H, W, 3], found {pixels.dtype} {list(pixels.shape)}")
+    return pixels
 
 
 def as_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -5,12 +5,9 @@ pixels of the input; `scores` float32 [1, K]; `labels` int64 [1, K].
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mobile_centernet.errors import ModelError
 
@@ -19,12 +16,6 @@ FORMAT = "1"
 INPUT = "image"
 OUTPUTS = ("boxes", "scores", "labels")
 PRECISIONS = ("fp32", "fp16", "int8")
-
-FoundBoxes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
-"""boxes [B, K, 4] xyxy in input pixels, scores [B, K] in [0, 1], labels [B, K] 0-based."""
-
-Detect = Callable[[NDArray[np.float32]], FoundBoxes]
-"""A detector: images [B, 3, h, w], RGB 0..255, to boxes. Torch, ONNX Runtime and TensorRT all fit."""
 
 
 @dataclass(frozen=True)

@@ -7,47 +7,45 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_centernet.detections import Detections
+
 _LEAVE = 1.0
 """Seconds that the end of a stream waits for a source that is still delivering a frame."""
 
 
 @dataclass(frozen=True)
-class Detections:
-    """What was found on one frame.
+class FrameDetections:
+    """What was found on one frame of a stream.
 
-    index:   the frame's place in the source, from 0
-    dropped: how many frames before it, since the last result, came too late to be looked at
-    image:   the frame, RGB uint8 [H, W, 3]
-    boxes [K, 4] xyxy in its pixels; scores [K], best first; labels [K], 0-based
+    Attributes:
+        index: the frame's place in the source, from 0.
+        dropped: how many frames before it, since the last result, came too late to be looked at.
+        image: the frame, RGB uint8 [H, W, 3].
+        detections: in its pixels.
     """
 
     index: int
     dropped: int
     image: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
-Detect = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]
+    detections: Detections
 
 
 def detect_stream(
-    detect: Detect, frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True
-) -> Generator[Detections, None, None]:
+    detect: Callable[[NDArray[np.uint8]], Detections], frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True
+) -> Generator[FrameDetections, None, None]:
     """Yield detections on `frames` as they come, each frame an array of its own.
 
     `drop_late`: `frames` is drawn from in a thread as fast as it delivers, like a camera. While a frame is being
     looked at (or the caller is busy) newer ones replace one another, so that the next result is on the newest; the
     last frame is never dropped. False looks at every frame, for a file that can wait.
-    `detect` is called anew for each frame, so it may change the model between two. What `frames` raises is raised
+    `detect` is called again for each frame, so it may change the model between two. What `frames` raises is raised
     here, after the result on the last good frame. Closing the generator stops the thread at its next frame.
     """
     numbered = _latest(frames) if drop_late else enumerate(frames)
     last = -1
     try:
         for index, image in numbered:
-            yield Detections(index, index - last - 1, image, *detect(image))
+            yield FrameDetections(index, index - last - 1, image, detect(image))
             last = index
     finally:
         if isinstance(numbered, Generator):
@@ -55,8 +53,24 @@ def detect_stream(
 
 
 def _latest(frames: Iterable[NDArray[np.uint8]]) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
+    """The newest frame each time, with its index; `frames` is drawn from in a thread."""
     slot = _Slot()
-    reader = threading.Thread(target=_read, args=(frames, slot), name="frames", daemon=True)
+
+    def read() -> None:
+        iterator: Iterator[NDArray[np.uint8]] = iter(frames)
+        failure: BaseException | None = None
+        try:
+            for index, image in enumerate(iterator):
+                if not slot.put(index, image):
+                    break
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to the caller's thread
+            failure = error
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()  # releases the camera, in the thread that used it
+            slot.end(failure)
+
+    reader = threading.Thread(target=read, name="frames", daemon=True)
     reader.start()
     try:
         while (newest := slot.take()) is not None:
@@ -64,21 +78,6 @@ def _latest(frames: Iterable[NDArray[np.uint8]]) -> Generator[tuple[int, NDArray
     finally:
         slot.close()
         reader.join(_LEAVE)
-
-
-def _read(frames: Iterable[NDArray[np.uint8]], slot: "_Slot") -> None:
-    iterator: Iterator[NDArray[np.uint8]] = iter(frames)
-    failure: BaseException | None = None
-    try:
-        for index, image in enumerate(iterator):
-            if not slot.put(index, image):
-                break
-    except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to the caller's thread
-        failure = error
-    finally:
-        if isinstance(iterator, Generator):
-            iterator.close()  # releases the camera, in the thread that used it
-        slot.end(failure)
 
 
 class _Slot:

@@ -1,34 +1,76 @@
-"""A network in torch as a detector."""
+"""A network in torch as a detector: straight from a training, or from a checkpoint."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mobile_centernet.codec import decode
-from mobile_centernet.inference.graph import Detect, FoundBoxes
-from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.detections import DetectionBatch, NumpyBatch
+from mobile_centernet.errors import ModelError
+from mobile_centernet.inference.detector import BaseDetector
+from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
+from mobile_centernet.models.checkpoint import load_model
 
 
-def torch_detector(model: CenterNet) -> Detect:
-    """The model as a detector: one sigmoid, then decode, in fp32 whatever autocast says.
+class TorchRunner:
+    """A `Runner`: the network, one sigmoid, then decode, in fp32 whatever autocast says, where its parameters are.
 
-    The model must be in eval mode (ValueError otherwise): batch statistics would change the answer with the
-    batch. It runs on the device where its parameters are.
+    Raises ValueError unless the model is in eval mode: batch statistics would change the answer with the batch.
     """
-    if model.training:
-        raise ValueError("torch_detector: expected a model in eval mode, found it in training mode")
+
+    def __init__(self, model: CenterNet) -> None:
+        if model.training:
+            raise ValueError("TorchRunner: expected a model in eval mode, found it in training mode")
+        self.model = model
+        self.device = next(model.parameters()).device
+
+    def __call__(self, images: NDArray[np.float32]) -> NumpyBatch:
+        return self.decode(self.forward(images))
 
     @torch.inference_mode()
-    def detect(images: NDArray[np.float32]) -> FoundBoxes:
-        device = next(model.parameters()).device
-        with torch.autocast(device.type, enabled=False):
-            output = model(torch.from_numpy(images).to(device))
-            found = decode(
-                output.heatmap_logits.float().sigmoid(),
-                output.size.float(),
-                output.offset.float(),
-                stride=model.stride,
-            )
-        return found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy()
+    def forward(self, images: NDArray[np.float32]) -> CenterNetOutput:
+        """What the heads say about images [B, 3, h, w]."""
+        with torch.autocast(self.device.type, enabled=False):
+            output: CenterNetOutput = self.model(torch.from_numpy(images).to(self.device))
+        return output
 
-    return detect
+    @torch.inference_mode()
+    def decode(self, output: CenterNetOutput) -> NumpyBatch:
+        """The boxes in it."""
+        with torch.autocast(self.device.type, enabled=False):
+            heatmap = output.heatmap_logits.float().sigmoid()
+            found = decode(heatmap, output.size.float(), output.offset.float(), stride=self.model.stride)
+        return DetectionBatch(*(part.cpu().numpy() for part in found))
+
+
+class TorchDetector(BaseDetector):
+    """A checkpoint that runs, on the GPU where there is one.
+
+    Args:
+        path: a `.safetensors` file of this project.
+        threads: CPU threads, for all of PyTorch.
+        input_size: (height, width), another one than the model was trained for.
+
+    Raises:
+        ModelError: the file is missing or not ours.
+    """
+
+    kind = "checkpoint"
+
+    def __init__(self, path: Path, threads: int | None = None, input_size: tuple[int, int] | None = None) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path}: expected a checkpoint, found {'a directory' if path.exists() else 'nothing'}")
+        loaded = load_model(path)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.path, self.name = path, path.name
+        self.runs_on = f"torch {device}"
+        self.classes = loaded.classes
+        self.input_size = input_size or loaded.input_size
+        self.runner = TorchRunner(loaded.model.to(device))
+
+    def run(self, images: NDArray[np.float32]) -> NumpyBatch:
+        return self.runner(images)

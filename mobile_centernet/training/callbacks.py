@@ -17,7 +17,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.training.module import DetectorTraining
 
@@ -42,7 +42,7 @@ class ScoreEpoch(pl.Callback):
         map50 = 0.0
         if trainer.is_global_zero:
             was_training = pl_module.scored.training
-            results = results_for(self.validation_set, torch_detector(pl_module.scored.eval()), self.input_size)
+            results = results_for(self.validation_set, TorchRunner(pl_module.scored.eval()), self.input_size)
             pl_module.scored.train(was_training)
             map50 = evaluate_map50(self.ground_truth, results, self.validation_set.classes).map50
         pl_module.log("map50", trainer.strategy.broadcast(map50), prog_bar=True)

@@ -15,6 +15,7 @@ from mobile_centernet.bundle.build import build_bundle
 from mobile_centernet.bundle.bundle import sign_bundle
 from mobile_centernet.bundle.keys import generate_keys, read_private_key
 from mobile_centernet.inference.onnx import Detector
+from tests.helpers.arrays import arrays
 from tests.helpers.lab import Lab
 from tests.helpers.offers import Bundle
 from tests.helpers.tiny import tiny_detector
@@ -64,7 +65,8 @@ with Detector(release / manifest.variants["fp32"].model, threads=1) as detector:
     frames = [images.read_image(release / name) for name in manifest.pictures]
     for result in detector.detect_stream(frames, drop_late=False):
         answer["found"][manifest.pictures[result.index]] = [
-            array.tolist() for array in (result.boxes, result.scores, result.labels)
+            array.tolist()
+            for array in (result.detections.boxes, result.detections.scores, result.detections.labels)
         ]
 answer["agreement"] = [agreement.score, agreement.box]
 answer["modules"] = sorted(name for name in sys.modules if "." not in name)
@@ -154,7 +156,7 @@ def test_it_detects_what_is_detected_here(python: Path, release: Path, tmp_path:
     detector = Detector(release / "model.onnx", threads=1)
     for name, found in answer["found"].items():
         picture = cv2.imread(str(tmp_path / "release" / name))[..., ::-1]
-        expected = detector.detect(np.ascontiguousarray(picture))
+        expected = arrays(detector.detect(np.ascontiguousarray(picture)))
         assert found == [array.tolist() for array in expected]
 
 

@@ -42,7 +42,7 @@ def test_it_changes_between_two_frames_and_its_beats_commit_the_release(lab: Lab
         for result in live.detect_stream(frames(), drop_late=False):
             seen.append(live.release.manifest.release)
             if seen[-1] == 12:
-                assert (result.scores == old[1]).all()
+                assert (result.detections.scores == old.scores).all()
         last = result
         while agent.is_alive():
             live.detect(FRAME)
@@ -50,7 +50,7 @@ def test_it_changes_between_two_frames_and_its_beats_commit_the_release(lab: Lab
     assert sorted(set(seen)) == [12, 13] and seen == sorted(seen)
     assert lab.running() == releases[13].digest
     new = Detector(lab.store.folder(releases[13].digest) / "model.fp32.onnx", 1).detect(FRAME)
-    assert (last.scores == new[1]).all() and not (new[1] == old[1]).all()
+    assert (last.detections.scores == new.scores).all() and not (new.scores == old.scores).all()
 
 
 def test_a_release_that_does_not_load_is_never_beaten_for(lab: Lab, releases: Releases) -> None:

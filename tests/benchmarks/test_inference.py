@@ -14,14 +14,14 @@ import onnxruntime
 import pytest
 import torch
 
-from mobile_centernet.cli.bench import onnx_halves
 from mobile_centernet.export.calibration import calibrate, float_nodes
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.precision import to_int8
 from mobile_centernet.export.subgraph import Body
+from mobile_centernet.inference.benchmark import halves_of
 from mobile_centernet.inference.graph import INPUT
 from mobile_centernet.inference.load import open_model
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.variants import build_model
 
@@ -62,7 +62,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_torch_against_the_files(student: CenterNet, files: Path, threads: int, side_by_side, row) -> None:
-    image, eager = an_input(), torch_detector(student)
+    image, eager = an_input(), TorchRunner(student)
     with (
         open_model(str(files / "model.fp32.onnx"), threads=threads) as fp32,
         open_model(str(files / "model.int8_cpu.onnx"), threads=threads) as int8,
@@ -93,7 +93,7 @@ def test_from_a_decoded_frame_to_its_boxes(files: Path, file: str, threads: int,
     """What `predict` does with each frame, but for drawing, against the network from its input to its heads."""
     frame, image = np.random.default_rng(0).integers(0, 256, (*FRAME, 3)).astype(np.uint8), an_input()
     with open_model(str(files / file), threads=threads) as model:
-        bare = onnx_halves(model, threads).network
+        bare = halves_of(model, threads).network
         runs = {"network": lambda: bare(image), "predict": lambda: model.detect(frame)}
         seconds = side_by_side(runs, repetitions=25, clock=CLOCKS[threads])
     row(

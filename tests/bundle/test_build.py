@@ -18,6 +18,7 @@ from mobile_centernet.bundle.unpack import extract
 from mobile_centernet.errors import DataError, ModelError
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
+from tests.helpers.arrays import arrays
 from tests.helpers.tiny import CLASSES, tiny_detector
 
 Build = Callable[..., Manifest]
@@ -67,7 +68,7 @@ def test_golden_detections_are_the_detectors_to_the_last_digit(build: Build, tmp
         assert set(golden) == set(manifest.pictures)
         detector = Detector(folder / variant.model, threads=1)
         for name, expected in golden.items():
-            for left, right in zip(expected, detector.detect(read_image(folder / name)), strict=True):
+            for left, right in zip(arrays(expected), arrays(detector.detect(read_image(folder / name))), strict=True):
                 np.testing.assert_array_equal(left, right)
                 assert left.dtype == right.dtype
 

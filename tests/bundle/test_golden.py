@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 
 from mobile_centernet.bundle.errors import BundleError
-from mobile_centernet.bundle.golden import COMPARED, Found, compare, from_json, to_json
+from mobile_centernet.bundle.golden import COMPARED, compare, from_json, to_json
 from mobile_centernet.bundle.manifest import Tolerance
+from mobile_centernet.detections import Detections
+from tests.helpers.arrays import arrays
 
 LOOSE = Tolerance(score=0.05, box=2.0)
 
 
-def found(*rows: tuple[float, int, float]) -> Found:
+def found(*rows: tuple[float, int, float]) -> Detections:
     """Rows of (score, label, x): a box of 10 x 10 pixels at (x, 5)."""
     boxes = np.array([[x, 5, x + 10, 15] for _, _, x in rows], np.float32).reshape(-1, 4)
     scores, labels = [row[0] for row in rows], [row[1] for row in rows]
-    return boxes, np.array(scores, np.float32), np.array(labels, np.int64)
+    return Detections(boxes, np.array(scores, np.float32), np.array(labels, np.int64))
 
 
 GOLDEN = found((0.9, 0, 0), (0.5, 1, 40), (0.49, 0, 80))
@@ -50,7 +52,7 @@ def test_ranks_may_swap_and_small_differences_are_measured() -> None:
         (found((0.9, 0, np.nan), (0.5, 1, 40), (0.49, 0, 80)), "expected a detection of class 0"),
     ],
 )
-def test_differences_are_named(device: Found, sentence: str) -> None:
+def test_differences_are_named(device: Detections, sentence: str) -> None:
     with pytest.raises(BundleError, match=f"^fp16: 0.png: .*{sentence}"):
         compare(GOLDEN, device, LOOSE, "fp16: 0.png")
 
@@ -71,7 +73,7 @@ def test_nothing_to_compare_is_no_success() -> None:
 def test_round_trip_to_the_last_digit() -> None:
     rng = np.random.default_rng(0)
     golden = {
-        name: (
+        name: Detections(
             rng.normal(100, 50, (k, 4)).astype(np.float32),
             rng.random(k).astype(np.float32),
             rng.integers(0, 4, k),
@@ -80,7 +82,7 @@ def test_round_trip_to_the_last_digit() -> None:
     }
     again = from_json(to_json(golden), "golden")
     for name, rows in golden.items():
-        for left, right in zip(rows, again[name], strict=True):
+        for left, right in zip(arrays(rows), arrays(again[name]), strict=True):
             np.testing.assert_array_equal(left, right)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from mobile_centernet.cli.bench import PARTS, Candidate, _take_turns
 from mobile_centernet.cli.main import main
 from mobile_centernet.export.onnx import export_onnx
+from mobile_centernet.inference.benchmark import PARTS, TimedModel, take_turns
 from mobile_centernet.models.checkpoint import save_model
 from mobile_centernet.models.variants import build_model
 
@@ -55,13 +55,13 @@ def test_onnx_and_checkpoint_of_two_sizes_in_one_run(models: Path) -> None:
 
 
 def test_every_round_has_every_model_and_warm_up_is_not_counted() -> None:
-    class Noted(Candidate):
+    class Noted(TimedModel):
         def measure(self, jpeg: bytes, keep: bool) -> None:
             order.append((self.end_to_end[0], keep))
 
     order: list[tuple[float, bool]] = []
     candidates = [Noted(None, None, [float(number)]) for number in range(3)]  # type: ignore[arg-type]
-    _take_turns(candidates, b"", runs=2, warm_up=1)
+    take_turns(candidates, b"", runs=2, warm_up=1)
     assert [number for number, _ in order] == [0, 1, 2, 1, 2, 0, 2, 0, 1]
     assert [keep for _, keep in order] == [False] * 3 + [True] * 6
 

@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mobile_centernet.cli.main import main
 from mobile_centernet.inference.onnx import Detector
+from tests.helpers.arrays import arrays
 from tests.helpers.tiny import CLASSES, tiny_detector
 
 FRAMES = 5
@@ -41,7 +42,7 @@ def coco(tmp_path: Path, model: Path) -> Path:
         name = f"{number}.png"
         cv2.imwrite(str(folder / "images" / "val" / name), picture)
         document["images"].append({"id": 100 + number, "file_name": name, "width": 192, "height": 128})
-        boxes, _, labels = detector.detect(picture[..., ::-1])
+        boxes, _, labels = arrays(detector.detect(picture[..., ::-1]))
         for (x1, y1, x2, y2), label in list(zip(boxes.tolist(), labels.tolist(), strict=True))[::3]:
             bbox = [x1 + rng.uniform(0, 9), y1 + rng.uniform(0, 9), x2 - x1, y2 - y1]
             crowd = int(rng.random() < 0.1)
@@ -68,7 +69,7 @@ def oracle(coco: Path, model: Path) -> float:
         truth = COCO(str(coco / "annotations" / "instances_val.json"))
         for image in truth.loadImgs(truth.getImgIds()):
             picture = cv2.imread(str(coco / "images" / "val" / image["file_name"]))[..., ::-1]
-            for box, score, label in zip(*detector.detect(picture), strict=True):
+            for box, score, label in zip(*arrays(detector.detect(picture)), strict=True):
                 x1, y1, x2, y2 = map(float, box)
                 bbox = [x1, y1, x2 - x1, y2 - y1]
                 row = {"image_id": image["id"], "category_id": (3, 7)[label], "bbox": bbox, "score": float(score)}

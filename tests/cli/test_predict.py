@@ -18,6 +18,7 @@ from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.models.checkpoint import save_model
 from mobile_centernet.models.variants import build_model
+from tests.helpers.arrays import arrays
 from tests.helpers.tiny import CLASSES, tiny_detector
 
 FRAMES = 6
@@ -73,7 +74,7 @@ def test_pycocotools_reads_the_results(model: Path, pictures: Path, tmp_path: Pa
     with redirect_stdout(io.StringIO()):
         truth.createIndex()
         loaded = truth.loadRes(str(tmp_path / "out" / "results.json"))
-    boxes, scores, labels = Detector(model).detect(read_image(pictures / "b.png"))
+    boxes, scores, labels = arrays(Detector(model).detect(read_image(pictures / "b.png")))
     found = loaded.loadAnns(loaded.getAnnIds(imgIds=[2]))
     assert [row["score"] for row in found] == scores.astype(float).tolist()
     assert [row["category_id"] for row in found] == (labels + 1).tolist()

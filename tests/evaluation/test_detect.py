@@ -13,9 +13,10 @@ from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.models.centernet import CenterNetOutput
 from mobile_centernet.models.variants import build_model
 
@@ -24,6 +25,8 @@ SIZES = [(100, 200), (50, 80), (64, 64)]
 
 class Frames:
     """Three frames of different sizes, every pixel of frame i being i."""
+
+    classes = ("vehicle", "pedestrian")
 
     def __len__(self) -> int:
         return len(SIZES)
@@ -42,12 +45,12 @@ class Recorder:
         self.box = box
         self.shown: list[np.ndarray] = []
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> NumpyBatch:
         self.shown.append(images)
         count = len(images)
         boxes = np.tile(np.array(self.box, np.float32), (count, 1, 1))
         scores = np.full((count, 1), 0.1, np.float32)
-        return boxes, scores, np.ones((count, 1), np.int64)
+        return DetectionBatch(boxes, scores, np.ones((count, 1), np.int64))
 
 
 def test_boxes_come_back_in_pixels_of_each_stored_frame():
@@ -102,22 +105,22 @@ class OnePeak(nn.Module):
         return CenterNetOutput(heatmap, size, offset, heatmap)
 
 
-def test_torch_detector_applies_one_sigmoid_and_decodes():
-    boxes, scores, labels = torch_detector(OnePeak().eval())(np.zeros((2, 3, 64, 64), np.float32))
+def test_torch_runner_applies_one_sigmoid_and_decodes():
+    boxes, scores, labels = TorchRunner(OnePeak().eval())(np.zeros((2, 3, 64, 64), np.float32))
     assert boxes.shape == (2, 100, 4)
     np.testing.assert_allclose(boxes[:, 0], [[6, 5, 22, 13]] * 2)
     np.testing.assert_allclose(scores[:, 0], 1 / (1 + np.exp(-1)), rtol=1e-6)
     assert labels[:, 0].tolist() == [1, 1]
 
 
-def test_torch_detector_refuses_a_model_in_training_mode():
+def test_torch_runner_refuses_a_model_in_training_mode():
     with pytest.raises(ValueError, match="eval mode"):
-        torch_detector(OnePeak().train())
+        TorchRunner(OnePeak().train())
 
 
-def test_torch_detector_ignores_autocast_and_the_batch():
+def test_torch_runner_ignores_autocast_and_the_batch():
     torch.manual_seed(0)
-    detect = torch_detector(build_model("hrnet_w16", 2).eval())
+    detect = TorchRunner(build_model("hrnet_w16", 2).eval())
     images = np.random.default_rng(0).uniform(0, 255, (2, 3, 64, 96)).astype(np.float32)
     together = detect(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -125,7 +128,7 @@ def test_torch_detector_ignores_autocast_and_the_batch():
     for left, right in zip(together, in_autocast, strict=True):
         np.testing.assert_array_equal(left, right)
     alone = detect(images[1:])
-    np.testing.assert_allclose(together[1][1], alone[1][0], atol=1e-5)
+    np.testing.assert_allclose(together.scores[1], alone.scores[0], atol=1e-5)
 
 
 def test_a_perfect_detector_scores_one_on_a_real_prepared_set(tmp_path: Path):
@@ -141,10 +144,10 @@ def test_a_perfect_detector_scores_one_on_a_real_prepared_set(tmp_path: Path):
     prepare(RawSet(tmp_path, tuple(frames), ()), frames, class_map, tmp_path / "out", workers=1, progress=False)
     prepared = PreparedSet(tmp_path / "out", "val")
 
-    def sees_everything(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sees_everything(images: np.ndarray) -> NumpyBatch:
         found = np.array([box.xyxy for box in boxes], np.float32)[None] * [2, 2, 2, 2]
         scores, labels = np.array([[0.5, 0.5, 0.9]], np.float32), np.array([[0, 1, 0]])
-        return found.repeat(len(images), 0), scores.repeat(len(images), 0), labels.repeat(len(images), 0)
+        return DetectionBatch(*(part.repeat(len(images), 0) for part in (found, scores, labels)))
 
     results = results_for(prepared, sees_everything, (360, 640), batch_size=2)
     only_labelled = [item for item in results if item["image_id"] != prepared.frame(1).id]

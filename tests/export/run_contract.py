@@ -14,7 +14,7 @@ import tensorrt_bindings
 
 from mobile_centernet.errors import ModelError
 from mobile_centernet.export.engines import build_engine
-from mobile_centernet.inference.tensorrt import EngineDetector
+from mobile_centernet.inference.tensorrt import EngineRunner
 from tests.export.checked_bindings import Answers, CheckedModule, MismatchError
 
 SHAPES = {"image": (1, 3, 96, 128), "boxes": (1, 100, 4), "scores": (1, 100), "labels": (1, 100)}
@@ -90,16 +90,16 @@ def detections(folder: Path) -> dict[str, Any]:
         "ICudaEngine.get_tensor_dtype": lambda name: getattr(tensorrt_bindings.DataType, KINDS[name]),
     }
     trt = bindings(answers)
-    detector = EngineDetector(trt, engine, device="cpu")
-    boxes, scores, labels = detector.run(np.full(SHAPES["image"], 7, np.float32))
+    detector = EngineRunner(trt, engine, device="cpu")
+    boxes, scores, labels = detector(np.full(SHAPES["image"], 7, np.float32))
     foreign = bindings({**answers, "ICudaEngine.get_tensor_name": lambda index: f"tensor_{index}"})
     return {
         "shapes": [list(boxes.shape), list(scores.shape), list(labels.shape)],
         "types": [str(boxes.dtype), str(scores.dtype), str(labels.dtype)],
         "addresses": [args[0] for name, args in trt.calls if name == "IExecutionContext.set_tensor_address"],
-        "foreign": said(lambda: EngineDetector(foreign, engine, device="cpu")),
+        "foreign": said(lambda: EngineRunner(foreign, engine, device="cpu")),
         "unreadable": said(
-            lambda: EngineDetector(
+            lambda: EngineRunner(
                 bindings({"Runtime.deserialize_cuda_engine": lambda *_args: None}), engine, device="cpu"
             )
         ),

@@ -8,11 +8,12 @@ import pytest
 from numpy.typing import NDArray
 
 from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.errors import DataError
 from mobile_centernet.export.accuracy import SomeFrames, check_classes, measure
 from mobile_centernet.export.hop import Reference, compare_with
 from mobile_centernet.export.parity import Limits
-from mobile_centernet.inference.graph import Detect, FoundBoxes
+from mobile_centernet.inference.detector import Runner
 from tests.export.small_set import CLASSES, PICTURE, small_set
 
 
@@ -21,15 +22,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_set(tmp_path_factory.mktemp("set"))
 
 
-def finds_rectangles(calls_all: str | None = None, shift: float = 0.0, second: float = 0.8) -> Detect:
+def finds_rectangles(calls_all: str | None = None, shift: float = 0.0, second: float = 0.8) -> Runner:
     """The bright rectangle of each picture, as every class; `calls_all` takes one class for all there is."""
 
-    def detect(images: NDArray[np.float32]) -> FoundBoxes:
+    def detect(images: NDArray[np.float32]) -> NumpyBatch:
         y, x = np.nonzero(images[0].mean(axis=0) > 155)
         box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
         labels = np.arange(len(CLASSES)) if calls_all is None else np.full(len(CLASSES), CLASSES.index(calls_all))
         boxes = np.float32([box, box])[None] + np.float32(shift)
-        return boxes, np.float32([[0.9, second]]), labels[None].astype(np.int64)
+        return DetectionBatch(boxes, np.float32([[0.9, second]]), labels[None].astype(np.int64))
 
     return detect
 

@@ -108,7 +108,7 @@ def test_all_ways_are_tried_and_the_judges_choice_is_kept(exported: Path, pictur
     other = quantize(graph, inputs, ["percentile"], "cpu", lambda _graph: (0.5, 0.1))
     assert [trial.symmetric for trial in (*int8.trials, *other.trials)] == [True] * 3 + [False] * 3
     with running(other.graph) as detector:
-        assert detector.run(inputs[0])[0].shape == (1, 100, 4)
+        assert detector.run(inputs[0]).boxes.shape == (1, 100, 4)
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])

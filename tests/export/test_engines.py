@@ -10,7 +10,7 @@ import pytest
 
 from mobile_centernet.errors import ModelError
 from mobile_centernet.export.engines import provide_engine
-from mobile_centernet.inference.engines import Origin, sidecar, why_not
+from mobile_centernet.inference.tensorrt import Origin, sidecar, why_not
 
 
 class Builds(ModuleType):

@@ -10,10 +10,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.errors import ModelError
 from mobile_centernet.export.parity import Limits, Parity, compare, compare_detectors, exceeded
 from mobile_centernet.images import read_image
-from mobile_centernet.inference.graph import Detect, FoundBoxes
+from mobile_centernet.inference.detector import Runner
 from mobile_centernet.models.centernet import CenterNet
 
 SIZE = (96, 128)
@@ -24,16 +25,16 @@ SCORES = [0.9, 0.5, 0.2]
 LABELS = [0, 1, 0]
 
 
-def says(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Detect:
+def says(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Runner:
     """A detector that answers the same to every picture."""
 
-    def detect(_images: NDArray[np.float32]) -> FoundBoxes:
-        return np.float32(boxes)[None], np.float32(scores)[None], np.int64(labels)[None]
+    def detect(_images: NDArray[np.float32]) -> NumpyBatch:
+        return DetectionBatch(np.float32(boxes)[None], np.float32(scores)[None], np.int64(labels)[None])
 
     return detect
 
 
-def measured(candidate: Detect) -> Parity:
+def measured(candidate: Runner) -> Parity:
     return compare_detectors(says(BOXES, SCORES, LABELS), candidate, BLANK, SIZE)
 
 

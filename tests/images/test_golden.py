@@ -16,14 +16,15 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from mobile_centernet import images
-from mobile_centernet.cli.bench import Candidate, Halves
 from mobile_centernet.cli.evaluate import detect_all
 from mobile_centernet.cli.main import main
 from mobile_centernet.data.readers.labelled import read_set
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.store.shards import ShardWriter
+from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.images import as_input, opencv, pillow
+from mobile_centernet.inference.benchmark import Halves, TimedModel
 from mobile_centernet.inference.graph import GraphMetadata
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.inference.onnx import Detector
@@ -113,7 +114,7 @@ def test_edge_runtime_and_the_opener_of_all_commands(echo: Path, picture: Path, 
     shrink = np.array([WIDTH / 640, HEIGHT / 384] * 2)
     with open_model(str(echo)) as model:
         for detect in (Detector(echo).detect, model.detect):
-            np.testing.assert_array_equal(values(detect(image)[0] * shrink), golden)
+            np.testing.assert_array_equal(values(detect(image).boxes * shrink), golden)
 
 
 def test_predict(echo: Path, picture: Path, golden: np.ndarray, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_evaluate(echo: Path, picture: Path, golden: np.ndarray) -> None:
 def test_bench(echo: Path, picture: Path, golden: np.ndarray) -> None:
     seen = []
     with open_model(str(echo)) as model:
-        Candidate(model, Halves(seen.append, lambda _: None)).measure(picture.read_bytes(), keep=True)
+        TimedModel(model, Halves(seen.append, lambda _: None)).measure(picture.read_bytes(), keep=True)
     np.testing.assert_array_equal(seen[0], golden)
 
 
@@ -157,9 +158,9 @@ def test_evaluation_of_a_prepared_set(picture: Path, golden: np.ndarray, tmp_pat
     (tmp_path / "annotations_test.json").write_text(json.dumps(document))
     seen = []
 
-    def detect(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def detect(images: np.ndarray) -> NumpyBatch:
         seen.append(images)
-        return np.zeros((1, 1, 4), np.float32), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64)
+        return DetectionBatch(np.zeros((1, 1, 4), np.float32), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64))
 
     results_for(PreparedSet(tmp_path, "test"), detect, (HEIGHT, WIDTH), batch_size=1)
     np.testing.assert_array_equal(seen[0], golden)

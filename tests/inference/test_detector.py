@@ -17,6 +17,7 @@ from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.images import pillow, read_image
 from mobile_centernet.inference import onnx
 from mobile_centernet.inference.onnx import Detector
+from tests.helpers.arrays import arrays
 from tests.helpers.tiny import CLASSES, tiny_detector
 
 
@@ -34,10 +35,11 @@ def test_the_tiny_detector_sees_something(model: Path) -> None:
     """Else the tests with it would prove little."""
     detector = Detector(model)
     found = [detector.detect(picture(seed)) for seed in range(4)]
-    assert {label for _, _, labels in found for label in labels.tolist()} == {0, 1}
-    for boxes, scores, _ in found:
-        assert float(np.ptp(scores)) > 0.01 and len(np.unique(boxes, axis=0)) > 10
-    assert not np.array_equal(found[0][0], found[1][0]) and not np.array_equal(found[0][1], found[1][1])
+    assert {label for each in found for label in each.labels.tolist()} == {0, 1}
+    for each in found:
+        assert float(np.ptp(each.scores)) > 0.01 and len(np.unique(each.boxes, axis=0)) > 10
+    assert not np.array_equal(found[0].boxes, found[1].boxes)
+    assert not np.array_equal(found[0].scores, found[1].scores)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_evaluation_and_device_give_the_same_to_the_last_bit(
         monkeypatch.setattr(images, "resize", pillow.resize)
     for index in range(len(prepared)):
         rows = [row for row in evaluated if row["image_id"] == prepared.frame(index).id]
-        boxes, scores, labels = detector.detect(prepared.image(index))
+        boxes, scores, labels = arrays(detector.detect(prepared.image(index)))
         assert [row["score"] for row in rows] == scores.tolist()
         assert [row["category_id"] - 1 for row in rows] == labels.tolist()
         corners = boxes.astype(np.float64)
@@ -80,7 +82,7 @@ def test_photos_give_the_same_without_opencv(model: Path, street_photos: Path, m
     with_opencv = [detector.detect(read_image(photo)) for photo in photos]
     monkeypatch.setattr(images, "resize", pillow.resize)
     for photo, expected in zip(photos, with_opencv, strict=True):
-        for left, right in zip(expected, detector.detect(pillow.read_image(photo)), strict=True):
+        for left, right in zip(arrays(expected), arrays(detector.detect(pillow.read_image(photo))), strict=True):
             np.testing.assert_array_equal(left, right)
 
 
@@ -136,8 +138,6 @@ def test_a_stream_of_frames_gives_what_single_pictures_give(model: Path) -> None
         results = list(detector.detect_stream(frames, drop_late=False))
         assert len(results) == 5
         for result, frame in zip(results, frames, strict=True):
-            boxes, scores, labels = detector.detect(frame)
-            np.testing.assert_array_equal(result.boxes, boxes)
-            np.testing.assert_array_equal(result.scores, scores)
-            np.testing.assert_array_equal(result.labels, labels)
+            for left, right in zip(arrays(result.detections), arrays(detector.detect(frame)), strict=True):
+                np.testing.assert_array_equal(left, right)
         assert list(detector.detect_stream(frames))[-1].index == 4

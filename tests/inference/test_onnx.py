@@ -18,6 +18,7 @@ from mobile_centernet.images import resize, to_input
 from mobile_centernet.inference.graph import GraphMetadata
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.models.variants import build_model
+from tests.helpers.arrays import arrays
 
 CLASSES = ("vehicle", "piéton")
 
@@ -67,7 +68,7 @@ def test_the_file_says_what_it_is(detector: Detector) -> None:
 @pytest.mark.parametrize("size", [(64, 96), (720, 1280), (33, 17), (1, 1), (500, 3)])
 def test_boxes_come_back_in_pixels_of_the_picture(detector: Detector, size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-    boxes, scores, labels = detector.detect(image)
+    boxes, scores, labels = arrays(detector.detect(image))
     assert (boxes.shape, scores.shape, labels.shape) == ((100, 4), (100,), (100,))
     assert (boxes.dtype, scores.dtype, labels.dtype) == (np.float32, np.float32, np.int64)
     assert (boxes >= 0).all() and (boxes <= np.float32([size[1], size[0]] * 2)).all()
@@ -76,7 +77,7 @@ def test_boxes_come_back_in_pixels_of_the_picture(detector: Detector, size: tupl
 
 def test_detecting_is_running_and_stretching_back(detector: Detector) -> None:
     image = np.random.default_rng(1).integers(0, 256, (128, 288, 3)).astype(np.uint8)
-    boxes, scores, _ = detector.detect(image)
+    boxes, scores, _ = arrays(detector.detect(image))
     in_input, raw_scores, _ = detector.run(to_input(resize(image, (64, 96)), (64, 96)))
     np.testing.assert_allclose(boxes, (in_input[0] * [3, 2, 3, 2]).clip(0, [288, 128, 288, 128]), rtol=1e-6)
     np.testing.assert_array_equal(scores, raw_scores[0])

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError
 from mobile_centernet.inference.stream import detect_stream
 from mobile_centernet.inference.video import paced, video_frames
@@ -21,10 +23,10 @@ def frame(number: int) -> Array:
     return np.full((2, 3, 3), number, np.uint8)
 
 
-def detect(image: Array) -> tuple[Array, Array, Array]:
+def detect(image: Array) -> Detections:
     """A box at the picture's own number."""
     number = float(image[0, 0, 0])
-    return np.full((1, 4), number, np.float32), np.array([0.5], np.float32), np.array([0], np.int64)
+    return Detections(np.full((1, 4), number, np.float32), np.array([0.5], np.float32), np.array([0], np.int64))
 
 
 def running() -> list[threading.Thread]:
@@ -70,7 +72,7 @@ def test_late_frames_are_dropped_and_the_newest_is_looked_at() -> None:
     assert (first.index, first.dropped) == (0, 0)
     camera.deliver(5)  # while the caller is busy with the first
     second = next(stream)
-    assert (second.index, second.dropped, second.boxes[0, 0]) == (5, 4, 5)
+    assert (second.index, second.dropped, second.detections.boxes[0, 0]) == (5, 4, 5)
     np.testing.assert_array_equal(second.image, frame(5))
     camera.deliver(4)
     last = next(stream)
@@ -90,7 +92,7 @@ def test_a_slow_detector_sees_the_present() -> None:
 
     behind = []
 
-    def slow(image: Array) -> tuple[Array, Array, Array]:
+    def slow(image: Array) -> Detections:
         behind.append(born[-1] - int(image[0, 0, 0]))
         time.sleep(0.06)
         return detect(image)
@@ -104,19 +106,21 @@ def test_a_slow_detector_sees_the_present() -> None:
 
 def test_every_frame_on_request() -> None:
     results = list(detect_stream(detect, (frame(n) for n in range(20)), drop_late=False))
-    assert [(result.index, result.dropped, result.boxes[0, 0]) for result in results] == [(n, 0, n) for n in range(20)]
+    assert [(result.index, result.dropped, result.detections.boxes[0, 0]) for result in results] == [
+        (n, 0, n) for n in range(20)
+    ]
 
 
 def test_the_model_may_change_between_two_frames() -> None:
     current = {"offset": 0.0}
 
-    def swapping(image: Array) -> tuple[Array, Array, Array]:
-        boxes, scores, labels = detect(image)
-        return boxes + np.float32(current["offset"]), scores, labels
+    def swapping(image: Array) -> Detections:
+        found = detect(image)
+        return replace(found, boxes=found.boxes + np.float32(current["offset"]))
 
     seen = []
     for result in detect_stream(swapping, (frame(n) for n in range(6)), drop_late=False):
-        seen.append(float(result.boxes[0, 0]))
+        seen.append(float(result.detections.boxes[0, 0]))
         current["offset"] = 100.0 if result.index >= 2 else 0.0
     assert seen == [0, 1, 2, 103, 104, 105]
 
@@ -139,7 +143,7 @@ def test_what_the_detector_raises_releases_the_camera(drop_late: bool) -> None:
     camera = Camera(100)
     camera.let(100)
 
-    def broken(_image: Array) -> tuple[Array, Array, Array]:
+    def broken(_image: Array) -> Detections:
         raise RuntimeError("engine lost")
 
     with pytest.raises(RuntimeError, match="engine lost"):

@@ -17,10 +17,11 @@ from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.loader import unlabelled_frames
 from mobile_centernet.errors import UserError
-from mobile_centernet.evaluation.pseudo import confident_objects
+from mobile_centernet.evaluation.detect import detect_frames
 from mobile_centernet.files import file_digest
-from mobile_centernet.inference.torch import torch_detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import load_params
 from mobile_centernet.models.checkpoint import load_model, save_model
@@ -108,8 +109,8 @@ def best_scores(project: Path, name: str) -> list[float]:
     """The teacher's best score on each unlabelled frame, ascending."""
     teacher = load_model(project / TEACHERS[name])
     prepared = PreparedSet(project / paths.PREPARED / name, "train")
-    found = confident_objects(prepared, torch_detector(teacher.model), INPUT, score_threshold=0)
-    return sorted(float(one.scores.max()) for one in found)
+    found = detect_frames(prepared, TorchRunner(teacher.model), INPUT, unlabelled_frames(prepared))
+    return sorted(float(one.scores.max()) for _, one in found)
 
 
 def test_each_data_set_is_labelled_by_the_teacher_that_trained_on_it() -> None:

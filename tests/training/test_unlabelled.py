@@ -16,7 +16,8 @@ from mobile_centernet.data.convert import ClassMap, Converted
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.loader import TrainingSamples, training_loader
-from mobile_centernet.data.training.pseudo_labels import FoundObjects, pseudo_document, read_pseudo_labels
+from mobile_centernet.data.training.pseudo_labels import pseudo_document, read_pseudo_labels
+from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.files import write_json
@@ -122,7 +123,7 @@ def test_pseudo_labels_that_are_right_leave_the_same_weights_as_real_ones(
 
     train_set, truth = PreparedSet(partly, "train"), PreparedSet(real, "train")
     found = [
-        FoundObjects(train_set.frame(i), truth.frame(i).boxes, np.ones(1, np.float32)[: i < 8], truth.frame(i).labels)
+        (train_set.frame(i), Detections(truth.frame(i).boxes, np.ones(1, np.float32)[: i < 8], truth.frame(i).labels))
         for i in UNLABELLED
     ]
     file = tmp_path / "pseudo.json"

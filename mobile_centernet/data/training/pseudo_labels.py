@@ -11,28 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
 from mobile_centernet.data.convert import SMALLEST, ClassMap, Converted, convert
 from mobile_centernet.data.readers.common import quarantined
 from mobile_centernet.data.store.coco import Document
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
+from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError
 
 MODE = "pseudo"
 """`info.mode` of a document that holds pseudo-labels; under any other mode it is empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundObjects:
-    """What a teacher is sure of on one frame, in pixels of the stored picture."""
-
-    frame: StoredFrame
-    boxes: NDArray[np.float32]  # [N, 4] xyxy
-    scores: NDArray[np.float32]  # [N]
-    labels: NDArray[np.int64]  # [N], 0-based
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +38,22 @@ def empty_document(mode: str, classes: Sequence[str]) -> Document:
 
 
 def pseudo_document(
-    found: Iterable[FoundObjects], classes: Sequence[str], *, score_threshold: float, teacher: Mapping[str, str]
+    found: Iterable[tuple[StoredFrame, Detections]],
+    classes: Sequence[str],
+    *,
+    score_threshold: float,
+    teacher: Mapping[str, str],
 ) -> Document:
-    """The document of every frame in `found`, in which `teacher` (facts about it) found objects or not.
+    """The document of every frame in `found`, with those of the detections that score at least `score_threshold`.
 
-    Boxes of less than one pixel are left out, since nothing can be trained on them, and counted in `info`.
+    `teacher` are facts about who found them. Boxes of less than one pixel are left out, since nothing can be trained on
+    them, and counted in `info`.
     """
     images: list[Document] = []
     annotations: list[Document] = []
     labelled, too_small = 0, 0
-    for objects in found:
-        frame, before = objects.frame, len(annotations)
+    for frame, detections in found:
+        objects, before = detections.above(score_threshold), len(annotations)
         image = {"id": frame.id, "file_name": f"{frame.name}.jpg", "width": frame.width, "height": frame.height}
         images.append(image)
         rows = zip(objects.boxes.tolist(), objects.scores.tolist(), objects.labels.tolist(), strict=True)

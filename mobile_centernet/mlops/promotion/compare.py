@@ -4,12 +4,9 @@ Both exported files are scored on the same frames of the prepared test set, thro
 Frames that the champion was trained on are left out, so that it has no advantage.
 """
 
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluat
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, TestSet
 from mobile_centernet.files import file_digest
+from mobile_centernet.inference.detector import median_latencies
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.lineage import fingerprint
@@ -65,7 +63,8 @@ def judge(
     test_set, document = _test_set(prepared, document, pictures, challenger[1], champion and champion[1])
     versions = [challenger, champion] if champion else [challenger]
     scored = [_score(files.model(precision), prepared, document) for _, files in versions]
-    latencies = _latencies([entry.detector for entry in scored], prepared)
+    images = (prepared.image(index) for index in range(min(TIMED_PICTURES, len(prepared))))
+    latencies = median_latencies([entry.detector for entry in scored], images)
     candidates = [
         Candidate(
             str(version.number),
@@ -154,21 +153,6 @@ def _score(path: Path, prepared: PreparedSet, document: dict[str, Any]) -> _Scor
             f"{', '.join(detector.classes)}; models with other classes belong under another name (register.name)"
         )
     known = {image["id"] for image in document["images"]}
-    progress = sys.stderr.isatty()
-    found = results_for(prepared, detector.run, detector.input_size, batch_size=1, progress=progress)
+    found = results_for(prepared, detector.run, detector.input_size, batch_size=1, progress=True)
     results = [result for result in found if result["image_id"] in known]
     return _Scored(detector, results, evaluate_map50(document, results, prepared.classes))
-
-
-def _latencies(detectors: Sequence[Detector], prepared: PreparedSet) -> list[float]:
-    """Milliseconds from a decoded picture to its boxes, median; the detectors take turns, so that noise hits all."""
-    for detector in detectors:
-        detector.warm_up()
-    taken: list[list[float]] = [[] for _ in detectors]
-    for index in range(min(TIMED_PICTURES, len(prepared))):
-        image = prepared.image(index)
-        for detector, times in zip(detectors, taken, strict=True):
-            start = time.perf_counter()
-            detector.detect(image)
-            times.append((time.perf_counter() - start) * 1000)
-    return [median(times) for times in taken]

@@ -13,15 +13,16 @@ from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store.coco import Document
-from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
+from mobile_centernet.data.training.loader import unlabelled_frames
 from mobile_centernet.data.training.pseudo_labels import (
-    FoundObjects,
     empty_document,
     pseudo_document,
     read_pseudo_labels,
 )
+from mobile_centernet.detections import DetectionBatch, Detections
 from mobile_centernet.errors import DataError
-from mobile_centernet.evaluation.pseudo import confident_objects
+from mobile_centernet.evaluation.detect import detect_frames
 from mobile_centernet.files import write_json as write_document
 
 CLASSES = ("Vehicle", "pedestrian")
@@ -43,10 +44,11 @@ def prepared(tmp_path: Path, write_picture: Callable[..., Path]) -> PreparedSet:
     return PreparedSet(tmp_path / "set", "train")
 
 
-def found(prepared: PreparedSet, index: int, *rows: tuple[list[float], float, int]) -> FoundObjects:
+def found(prepared: PreparedSet, index: int, *rows: tuple[list[float], float, int]) -> tuple[StoredFrame, Detections]:
     boxes = np.array([box for box, _, _ in rows], np.float32).reshape(-1, 4)
     scores = np.array([score for _, score, _ in rows], np.float32)
-    return FoundObjects(prepared.frame(index), boxes, scores, np.array([label for *_, label in rows], np.int64))
+    labels = np.array([label for *_, label in rows], np.int64)
+    return prepared.frame(index), Detections(boxes, scores, labels)
 
 
 @pytest.fixture
@@ -188,12 +190,13 @@ def test_only_unlabelled_frames_are_shown_to_the_teacher_and_only_sure_boxes_kep
         rows = np.arange(len(images), dtype=np.float32)
         boxes = np.stack([np.stack([rows, rows, rows + 20, rows + 10], axis=1)] * 3, axis=1)
         scores = np.tile(np.array([0.9, 0.5, 0.4999], np.float32), (len(images), 1))
-        return boxes, scores, np.tile(np.array([1, 0, 0], np.int64), (len(images), 1))
+        return DetectionBatch(boxes, scores, np.tile(np.array([1, 0, 0], np.int64), (len(images), 1)))
 
     size = (HEIGHT // 2, WIDTH // 2)
-    objects = list(confident_objects(prepared, detect, size, score_threshold=0.5, batch_size=2))
+    found = list(detect_frames(prepared, detect, size, unlabelled_frames(prepared), batch_size=2))
+    objects = [one.above(0.5) for _, one in found]
     assert seen == [2, 1]
-    assert [one.frame.name for one in objects] == ["clip/2", "clip/3", "clip/4"]
+    assert [frame.name for frame, _ in found] == ["clip/2", "clip/3", "clip/4"]
     assert all(one.labels.tolist() == [1, 0] and len(one.scores) == 2 for one in objects)
     assert objects[1].boxes.tolist() == [[2, 2, 42, 22]] * 2  # twice the input's pixels
     assert objects[2].boxes.tolist() == [[0, 0, 40, 20]] * 2

@@ -1,0 +1,119 @@
+"""The one path from images to boxes, whatever runs the network: ONNX Runtime, torch or TensorRT. Needs numpy only."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_centernet.boxes import boxes_to_original
+from mobile_centernet.detections import Detections, NumpyBatch
+from mobile_centernet.images import ImageSource, as_rgb, to_input
+from mobile_centernet.inference.stream import FrameDetections, detect_stream
+
+Runner = Callable[[NDArray[np.float32]], NumpyBatch]
+"""What runs a network: float32 [B, 3, h, w], RGB 0..255, of its input size to boxes in pixels of the input."""
+
+Kind = Literal["onnx", "checkpoint", "engine"]
+
+
+def detect_images(
+    run: Runner, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int], class_names: tuple[str, ...]
+) -> list[Detections]:
+    """Resize, run, carry the boxes back: what every command, stage and device does.
+
+    Args:
+        run: runs the network on all images at once.
+        images: RGB uint8 [H, W, 3] each, of any sizes; as many as `run` takes.
+        input_size: (height, width) of the network's input.
+        class_names: the network's classes.
+
+    Returns:
+        One for each image, in its pixels, clipped to it. Nothing is dropped: choose a threshold on the scores.
+    """
+    inputs = [to_input(image, input_size) for image in images]
+    batch = run(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+    return to_detections(batch, images, input_size, class_names)
+
+
+def to_detections(
+    batch: NumpyBatch, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int], class_names: tuple[str, ...]
+) -> list[Detections]:
+    """The last part of `detect_images`: from pixels of the input to those of each image."""
+    return [
+        Detections(boxes_to_original(boxes, input_size, (image.shape[0], image.shape[1])), scores, labels, class_names)
+        for image, boxes, scores, labels in zip(images, *batch, strict=True)
+    ]
+
+
+class BaseDetector(ABC):
+    """A model that runs. Call it with an image: a path, an RGB uint8 array [H, W, 3] or a PIL image.
+
+    Attributes:
+        path: its file.
+        name: what the user calls it: the file's name, or an address such as models:/mobile-centernet@champion.
+        kind: what the file is.
+        runs_on: what computes it, such as `onnxruntime cpu`.
+        classes: names by label.
+        input_size: (height, width) in pixels.
+    """
+
+    path: Path
+    name: str
+    kind: Kind
+    runs_on: str
+    classes: tuple[str, ...]
+    input_size: tuple[int, int]
+
+    @abstractmethod
+    def run(self, images: NDArray[np.float32]) -> NumpyBatch:
+        """The network alone, a `Runner`."""
+
+    def __call__(self, image: ImageSource) -> Detections:
+        """Detect on one image.
+
+        Args:
+            image: a path, an RGB uint8 array [H, W, 3] or a PIL image, of any size. EXIF rotation is not applied.
+
+        Returns:
+            What was found, in absolute pixels of the image and clipped to it, best score first. Nothing is dropped:
+            `Detections.above` does that.
+
+        Raises:
+            DataError: the file is missing, does not decode, or the array is no RGB image.
+        """
+        return self.detect(as_rgb(image))
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        """The same for RGB uint8 [H, W, 3] alone, which is not checked."""
+        return detect_images(self.run, [image], self.input_size, self.classes)[0]
+
+    def detect_stream(
+        self, frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True
+    ) -> Iterator[FrameDetections]:
+        """`detect` on a camera's or video's frames as they come; late ones are dropped, see `inference.stream`."""
+        return detect_stream(self.detect, frames, drop_late=drop_late)
+
+    def warm_up(self) -> None:
+        """Run once on black, so that the first real image does not pay for what is set up on first use."""
+        self.run(np.zeros((1, 3, *self.input_size), np.float32))
+
+
+def median_latencies(detectors: Sequence[BaseDetector], images: Iterable[NDArray[np.uint8]]) -> list[float]:
+    """Median milliseconds of each detector from a decoded image to its boxes, warmed up.
+
+    The detectors take turns on every image, so that whatever else the machine does meets all of them.
+    """
+    for detector in detectors:
+        detector.warm_up()
+    taken: list[list[float]] = [[] for _ in detectors]
+    for image in images:
+        for detector, times in zip(detectors, taken, strict=True):
+            start = time.perf_counter()
+            detector.detect(image)
+            times.append((time.perf_counter() - start) * 1e3)
+    return [median(times) for times in taken]

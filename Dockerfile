@@ -9,7 +9,8 @@ RUN apt-get update \
 
 RUN useradd --create-home --uid 1000 pipeline && git config --system --add safe.directory /app
 WORKDIR /app
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+# The checkout's root is on the path: `steps`, `pipelines` and `sample` are run from there, not installed.
+ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=1 ZENML_ANALYTICS_OPT_IN=false
 
 # Dependencies first: they change seldom. torch from PyPI brings the CUDA libraries; the node brings the driver.

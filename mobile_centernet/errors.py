@@ -1,4 +1,10 @@
-"""Errors that the user can mend. Commands print them as one sentence, without a traceback, and exit 2."""
+"""Errors that the user can fix. Commands print them as one sentence, without a traceback, and exit 2."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+USER_ERROR = 2
 
 
 class UserError(Exception):
@@ -11,3 +17,21 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A model file, its classes or its shape do not fit what is asked of it."""
+
+
+@contextmanager
+def exit_on_user_error(subject: str, code: int = USER_ERROR) -> Iterator[None]:
+    """End the program with `error: SUBJECT: sentence` on stderr where the block raises UserError or OSError.
+
+    Args:
+        subject: what was being done, such as the name of a stage.
+        code: the exit code.
+
+    Raises:
+        SystemExit: with `code`, in place of these errors.
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written, a silent server
+        print(f"error: {subject}: {error}", file=sys.stderr)
+        raise SystemExit(code) from error

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib.util import find_spec
 
 
 def setup_logging(level: int = logging.INFO) -> None:
@@ -11,7 +12,7 @@ def setup_logging(level: int = logging.INFO) -> None:
         level: the least severe messages to show.
     """
     handler: logging.Handler
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and find_spec("rich"):  # a device has no rich
         from rich.console import Console
         from rich.logging import RichHandler
 

@@ -1,19 +1,21 @@
 """A model card from what the manifest knows: for a person who finds a release on a device."""
 
-from collections.abc import Iterable, Sequence
-
 from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.tables import markdown_table
 
 
 def model_card(manifest: Manifest) -> str:
     """Markdown. `manifest` need not list the card itself yet."""
     height, width = manifest.input_size
+    thresholds = [(name, f"{manifest.thresholds[name]:g}") for name in manifest.classes]
+    latency = [(profile, f"{limit:g}") for profile, limit in sorted(manifest.latency_ms.items())]
+    origin = sorted(manifest.lineage.items())
     sections = [
         f"# {manifest.name} {manifest.version}, release {manifest.release}",
         f"Finds {', '.join(manifest.classes)} in a camera's picture and draws a box around each. The picture may have "
         f"any size; it is stretched to {width}x{height}.",
         "## Files",
-        _table(
+        markdown_table(
             ("file", "precision", "MiB", "may differ from the golden detections by"),
             (
                 (
@@ -27,18 +29,13 @@ def model_card(manifest: Manifest) -> str:
         ),
         f"Golden pictures: {', '.join(manifest.pictures)}.",
         "## Thresholds",
-        _table(("class", "least score"), ((name, f"{manifest.thresholds[name]:g}") for name in manifest.classes)),
+        markdown_table(("class", "least score"), thresholds),
         "## Latency budget",
-        _table(("device profile", "ms a picture"), ((k, f"{v:g}") for k, v in sorted(manifest.latency_ms.items()))),
+        markdown_table(("device profile", "ms a picture"), latency),
         "## Where it comes from",
-        _table(("what", "value"), sorted(manifest.lineage.items())) if manifest.lineage else "Nothing was recorded.",
+        markdown_table(("what", "value"), origin) if origin else "Nothing was recorded.",
         "## Limits",
         "Scores rank detections; they are no probabilities. It was measured only on what the table above names, and "
         "says nothing about other cameras, countries or weather. It is not made to be the only safeguard of anything.",
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = (header, ["---"] * len(header), *rows)
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

@@ -11,6 +11,8 @@ import click
 import cv2
 from tqdm import tqdm
 
+from mobile_centernet.cli.options import json_option, threads_option
+from mobile_centernet.cli.outputs import SOME_FAILED
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.labelled import EvaluationSet, Mappings, read_set
 from mobile_centernet.errors import DataError, UserError
@@ -19,12 +21,28 @@ from mobile_centernet.evaluation.detect import coco_results
 from mobile_centernet.inference.detector import BaseDetector
 from mobile_centernet.inference.load import open_model
 
-SOME_FAILED = 3
 UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "unreadable_label"})
 """Findings that cost a whole frame."""
 
 
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--split", help="Which split.  [default: test, else val, of a prepared set; all of a raw one]")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder with the images of a COCO file.")
+@click.option("--map", "mappings", multiple=True, metavar="CATEGORY=CLASS", help="CATEGORY= drops one.")
+@click.option(
+    "--unmapped",
+    type=click.Choice(["refuse", "drop", "ignore"]),
+    default="refuse",
+    show_default=True,
+    help="Categories without a class.",
+)
+@threads_option
+@json_option
+@click.pass_context
 def evaluate(
+    ctx: click.Context,
     model: str,
     data: Path,
     split: str | None,
@@ -33,11 +51,11 @@ def evaluate(
     unmapped: Any,
     threads: int | None,
     as_json: bool,
-) -> int:
-    """Print the table, or the same as JSON. Returns 3 when some frames could not be read, else 0.
+) -> None:
+    """Print mAP@0.5 and AP by class of MODEL on DATA: a prepared set, raw BDD100K or ivslab, a COCO folder or file.
 
-    Every detection counts, whatever its score; unlabelled frames are left out. Raises UserError where the model or the
-    data cannot be used, or they do not fit each other.
+    MODEL is a .onnx, .safetensors or .engine file or models:/NAME@ALIAS. Every detection counts, whatever its score;
+    unlabelled frames are left out. Exit code 3: some frames could not be read.
     """
     # What OpenCV prints about a broken picture, our own error says in one sentence.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -58,7 +76,7 @@ def evaluate(
         click.echo(f"left out: {line}", err=True)
     if len(lost) > 3 and not as_json:
         click.echo(f"… {len(lost) - 3} more: --json", err=True)
-    return SOME_FAILED if lost else 0
+    ctx.exit(SOME_FAILED if lost else 0)
 
 
 def detect_all(

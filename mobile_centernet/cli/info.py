@@ -1,4 +1,4 @@
-"""`mobile-centernet info`: how large and how costly models are, beside what the paper says."""
+"""`mobile-centernet info`: how large and how costly models are, next to what the paper says."""
 
 import json
 from collections.abc import Sequence
@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 import click
 import torch
 
+from mobile_centernet.cli.options import InputSizeParam, json_option
 from mobile_centernet.models.complexity import count
 from mobile_centernet.models.variants import MODELS, build_model
+from mobile_centernet.tables import text_table
 
 NOTE = """\
 params, conv GMACs: every weight, and every multiply-accumulate of the convolutions, of the model with its heads.
@@ -17,7 +19,7 @@ paper: Table 2 of "Mobile CenterNet for Embedded Deep Learning Object Detection"
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelCost:
     """One model as counted here, and the paper's figures for it (10 classes, 576×320), None where it is not there."""
 
     model: str
@@ -30,25 +32,36 @@ class Facts:
     size: str
 
 
-def info(model: str, classes: int, input_size: tuple[int, int], as_json: bool) -> None:
-    """Print one model's size and cost at `input_size` (height, width). Raises ModelError for an unknown name."""
-    facts = _facts(model, classes, input_size)
-    click.echo(json.dumps(_rounded(facts)) if as_json else _card(facts))
+@click.command()
+@click.argument("model", required=False)
+@click.option("--all", "all_models", is_flag=True, help="Every model of the table, side by side.")
+@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Classes to detect.")
+@click.option("--size", type=InputSizeParam(), default="576x320", show_default=True, help="Input size.")
+@json_option
+def info(model: str | None, all_models: bool, classes: int, size: tuple[int, int], as_json: bool) -> None:
+    """Print parameters and cost of MODEL, such as hrnet_w16, or of all models, beside the paper's figures."""
+    if (model is None) != all_models:
+        raise click.UsageError("expected either a MODEL or --all")
+    costs = [_cost(name, classes, size) for name in ([model] if model else MODELS)]
+    if as_json:
+        # ResNet-50's 18.8745 would become 18.88 if it were rounded to three digits first and to two by the reader.
+        rows = [
+            asdict(cost) | {"conv_gmacs": round(cost.conv_gmacs, 3), "thop_2020_g": round(cost.thop_2020_g, 4)}
+            for cost in costs
+        ]
+        click.echo(json.dumps(rows[0]) if model else json.dumps(rows, indent=2))
+    else:
+        click.echo(_card(costs[0]) if model else _comparison(costs))
 
 
-def info_all(classes: int, input_size: tuple[int, int], as_json: bool) -> None:
-    """Print every model of the table at `input_size` (height, width), as a table or as a JSON list."""
-    rows = [_facts(model, classes, input_size) for model in MODELS]
-    click.echo(json.dumps([_rounded(row) for row in rows], indent=2) if as_json else _table(rows))
-
-
-def _facts(model: str, classes: int, input_size: tuple[int, int]) -> Facts:
+def _cost(model: str, classes: int, input_size: tuple[int, int]) -> ModelCost:
+    """Raises ModelError for an unknown name. `input_size`: (height, width)."""
     with torch.device("meta"):  # shapes alone: nothing is allocated or initialised
         network = build_model(model, classes)
     complexity = count(network, input_size)
     paper = MODELS[model].paper
     height, width = input_size
-    return Facts(
+    return ModelCost(
         model=model,
         params=complexity.params,
         conv_gmacs=complexity.conv_macs / 1e9,
@@ -60,40 +73,26 @@ def _facts(model: str, classes: int, input_size: tuple[int, int]) -> Facts:
     )
 
 
-def _rounded(facts: Facts) -> dict[str, str | int | float | None]:
-    # ResNet-50's 18.8745 would become 18.88 if it were rounded to three digits first and to two by the reader.
-    return asdict(facts) | {"conv_gmacs": round(facts.conv_gmacs, 3), "thop_2020_g": round(facts.thop_2020_g, 4)}
-
-
-def _card(facts: Facts) -> str:
+def _card(cost: ModelCost) -> str:
+    paper = "-"
+    if cost.paper_params_m is not None:
+        paper = f"{cost.paper_params_m:g} M parameters, {cost.paper_gflops:g} GFLOPs (10 classes, 576x320)"
     rows = (
-        ("model", facts.model),
-        ("parameters", f"{facts.params:,}"),
-        ("convolutions", f"{facts.conv_gmacs:.2f} GMACs an image"),
-        ("thop-2020", f"{facts.thop_2020_g:.2f} G"),
-        ("paper", _paper(facts)),
-        ("classes", facts.classes),
-        ("input size", facts.size),
+        ("model", cost.model),
+        ("parameters", f"{cost.params:,}"),
+        ("convolutions", f"{cost.conv_gmacs:.2f} GMACs an image"),
+        ("thop-2020", f"{cost.thop_2020_g:.2f} G"),
+        ("paper", paper),
+        ("classes", str(cost.classes)),
+        ("input size", cost.size),
     )
-    return "\n".join(f"{name:<14}{value}" for name, value in rows)
+    return text_table(rows, "<")
 
 
-def _paper(facts: Facts) -> str:
-    if facts.paper_params_m is None:
-        return "-"
-    return f"{facts.paper_params_m:g} M parameters, {facts.paper_gflops:g} GFLOPs (10 classes, 576x320)"
-
-
-def _table(rows: Sequence[Facts]) -> str:
-    title = f"{rows[0].classes} classes, {rows[0].size}"
-    head = f"{'model':<16}{'params':>12}{'conv GMACs':>12}{'thop-2020 G':>13}{'paper params M':>16}{'paper GFLOPs':>14}"
-    return "\n".join((title, "", head, *(_line(row) for row in rows), "", NOTE))
-
-
-def _line(row: Facts) -> str:
-    counted = f"{row.model:<16}{row.params:>12,}{row.conv_gmacs:>12.2f}{row.thop_2020_g:>13.2f}"
-    return f"{counted}{_or_dash(row.paper_params_m):>16}{_or_dash(row.paper_gflops):>14}"
-
-
-def _or_dash(figure: float | None) -> str:
-    return "-" if figure is None else f"{figure:g}"
+def _comparison(costs: Sequence[ModelCost]) -> str:
+    rows = [("model", "params", "conv GMACs", "thop-2020 G", "paper params M", "paper GFLOPs")]
+    for cost in costs:
+        counted = (cost.model, f"{cost.params:,}", f"{cost.conv_gmacs:.2f}", f"{cost.thop_2020_g:.2f}")
+        paper = ["-" if figure is None else f"{figure:g}" for figure in (cost.paper_params_m, cost.paper_gflops)]
+        rows.append((*counted, *paper))
+    return f"{costs[0].classes} classes, {costs[0].size}\n\n{text_table(rows, '<>')}\n\n{NOTE}"

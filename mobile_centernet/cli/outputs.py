@@ -1,21 +1,27 @@
-"""What `mobile-centernet predict` writes beside the drawn pictures: one list of detections, for three kinds of readers.
+"""What commands write: drawn images and videos, complete or absent, and the detections of `predict` in three files.
 
-detections.json   everything: model, thresholds, pictures, detections, and what could not be read
+detections.json   everything: model, thresholds, images, detections, and what could not be read
 results.json      the detections alone, as pycocotools' `loadRes` takes them
 detections.csv    the detections alone, as the embedded detection competition wants them
 """
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import UserError
 from mobile_centernet.files import write_atomically, write_json
 
+SOME_FAILED = 3  # exit code: done, except for some bad items
 DOCUMENT, RESULTS, CSV = "detections.json", "results.json", "detections.csv"
 CSV_COLUMNS = ("image_filename", "label_id", "x", "y", "w", "h", "confidence")
 
@@ -95,18 +101,83 @@ def add_image(document: Document, name: str, size: tuple[int, int], detections: 
 def save_document(document: Document, out: Path) -> None:
     """Write the three files into the folder `out`. Raises UserError where that fails."""
     keys = ("image_id", "category_id", "bbox", "score")
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in document["detections"]:
+        writer.writerow([row["file_name"], row["category_id"], *row["bbox"], row["score"]])
     try:
-        write_atomically(out / CSV, _csv(document["detections"]).encode(errors="surrogateescape"))
+        write_atomically(out / CSV, table.getvalue().encode(errors="surrogateescape"))
         write_json(out / RESULTS, [{key: dict(row)[key] for key in keys} for row in document["detections"]])
         write_json(out / DOCUMENT, document)
     except OSError as error:
         raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
 
 
-def _csv(detections: Sequence[Detection]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in detections:
-        writer.writerow([row["file_name"], row["category_id"], *row["bbox"], row["score"]])
-    return text.getvalue()
+def save_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an image, and its folder where that does not exist yet.
+
+    Args:
+        path: its suffix names the format.
+        image: RGB [H, W, 3].
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    encoded, content = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise UserError(f"{path}: OpenCV cannot write {image.shape[1]}x{image.shape[0]} pixels in this format")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.tobytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+class VideoWriter:
+    """An MP4 (MPEG-4) of RGB frames of one size, which appears at `path` when it is finished."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.mp4")
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._count = 0
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Append a frame; an odd last row or column is cut off. Raises UserError where it cannot be written."""
+        even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+        if self._writer is None:
+            self._size = (even.shape[1], even.shape[0])
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._partial), cv2.CAP_FFMPEG, codec, self._fps, self._size)
+            if not self._writer.isOpened():
+                raise UserError(f"{self._path}: cannot be written (OpenCV opens no MP4 there)")
+        if (even.shape[1], even.shape[0]) != self._size:  # a stream may change it on its way
+            even = np.asarray(cv2.resize(even, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+        self._writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
+        self._count += 1
+
+    def finish(self) -> None:
+        """Complete the file and give it its name, unless there was no frame. Raises UserError where that fails."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        # A full disk makes OpenCV's writer fail in silence.
+        capture = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
+        try:
+            written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        finally:
+            capture.release()
+        if written != self._count:
+            raise UserError(f"{self._path}: expected {self._count} frames, found {written} written; is the disk full?")
+        try:
+            self._partial.replace(self._path)
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be written ({error.strerror})") from error
+
+    def discard(self) -> None:
+        """Remove what was not finished."""
+        if self._writer is not None:
+            self._writer.release()
+        self._partial.unlink(missing_ok=True)

@@ -13,8 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mobile_centernet.cli.drawn import VideoFile, save_picture
-from mobile_centernet.cli.outputs import Document, Failure, add_image, new_document, save_document
+from mobile_centernet.cli.options import MODEL_HELP
+from mobile_centernet.cli.outputs import (
+    SOME_FAILED,
+    Document,
+    Failure,
+    VideoWriter,
+    add_image,
+    new_document,
+    save_document,
+    save_image,
+)
 from mobile_centernet.data.readers.common import DECODED_IMAGE_SUFFIXES, DECODED_VIDEO_SUFFIXES
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError, UserError
@@ -24,8 +33,6 @@ from mobile_centernet.inference.load import open_model
 from mobile_centernet.inference.stream import detect_stream
 from mobile_centernet.inference.video import video_frames
 from mobile_centernet.reports.drawing import draw_boxes
-
-SOME_FAILED = 3
 
 # Smaller pictures are drawn enlarged: names would not fit into their boxes.
 LEAST_WIDTH = 640
@@ -37,14 +44,29 @@ Looked = tuple[str, NDArray[np.uint8], Detections]
 """Name, picture and everything that the model said about it."""
 
 
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.option("--model", metavar="MODEL", required=True, help=MODEL_HELP)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option(
+    "--threshold", "thresholds", multiple=True, default=("0.3",), show_default=True, help="SCORE, or CLASS=SCORE."
+)
+@click.option("--no-drawing", is_flag=True, help="Write detections only, no drawings.")
+@click.option("--frames", type=click.IntRange(min=1), help="Stop a video or camera after so many frames.")
+@click.pass_context
 def predict(
-    source: str, model: str, out: Path, thresholds: Sequence[str], draw: bool = True, frames: int | None = None
-) -> int:
-    """Detect on a picture, all below a folder, a video file or a camera's number, and write the folder `out`.
+    ctx: click.Context,
+    source: str,
+    model: str,
+    out: Path,
+    thresholds: Sequence[str],
+    no_drawing: bool,
+    frames: int | None,
+) -> None:
+    """Draw detections on SOURCE: an image, all below a folder, a video file, or a camera's number (until Ctrl-C).
 
-    `thresholds`: `0.3` for all classes, `bicycle=0.2` for one. `frames`: stop after so many of a video or camera.
-    Returns 3 when something could not be read, else 0. Raises UserError when nothing can be read or written, or the
-    model is not ours.
+    OUT/detections.json lists all, results.json is for pycocotools, detections.csv is as the competition wants it.
+    Exit code 3: some images or frames could not be read; they are listed under "errors".
     """
     # What OpenCV and FFmpeg print about broken files, our own error says in one sentence.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -53,12 +75,12 @@ def predict(
     with open_model(model) as opened:
         document = new_document(opened.name, opened.classes, _thresholds(thresholds, opened.classes))
         _make(out)
-        drawing = _drawing(taken, out) if draw else None
+        drawing = None if no_drawing else _drawing(taken, out)
         _detect(opened, taken, document, drawing)
     if not document["images"]:
         raise UserError(_nothing(source, taken.unit, document["errors"]))
     save_document(document, out)
-    return _summarise(document, taken.unit, out)
+    ctx.exit(_summarise(document, taken.unit, out))
 
 
 @dataclass(frozen=True)
@@ -180,7 +202,7 @@ def _thresholds(texts: Sequence[str], classes: Sequence[str]) -> tuple[float, Ma
     return default, own
 
 
-Drawing = Path | VideoFile
+Drawing = Path | VideoWriter
 """A folder for pictures, or one video."""
 
 
@@ -188,7 +210,7 @@ def _drawing(source: Pictures | Video, out: Path) -> Drawing:
     if isinstance(source, Pictures):
         return out
     name = f"camera{source.source}.mp4" if isinstance(source.source, int) else f"{source.source.stem}.mp4"
-    return VideoFile(out / name, source.fps)
+    return VideoWriter(out / name, source.fps)
 
 
 def _detect(model: BaseDetector, source: Pictures | Video, document: Document, drawing: Drawing | None) -> None:
@@ -203,10 +225,10 @@ def _detect(model: BaseDetector, source: Pictures | Video, document: Document, d
                     document["errors"].append(looked)
                 else:
                     _keep(looked, document, drawing)
-        if isinstance(drawing, VideoFile):
+        if isinstance(drawing, VideoWriter):
             drawing.finish()
     finally:
-        if isinstance(drawing, VideoFile):
+        if isinstance(drawing, VideoWriter):
             drawing.discard()
 
 
@@ -218,11 +240,10 @@ def _keep(looked: Looked, document: Document, drawing: Drawing | None) -> None:
         return
     width = max(image.shape[1], LEAST_WIDTH)
     drawn = draw_boxes(image, kept.boxes, kept.labels, document["classes"], kept.scores, width=width)
-    if isinstance(drawing, VideoFile):
+    if isinstance(drawing, VideoWriter):
         drawing.add(drawn)
     else:
-        _make((drawing / name).parent)
-        save_picture(drawing / name, drawn)
+        save_image(drawing / name, drawn)
 
 
 def _nothing(source: str, unit: str, errors: Sequence[Failure]) -> str:

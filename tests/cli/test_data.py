@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from mobile_centernet.cli.main import check as check_command
+from mobile_centernet.cli.data import check as check_command
+from mobile_centernet.cli.data import export as export_command
 from mobile_centernet.cli.main import main
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
@@ -159,7 +160,7 @@ def test_options_of_the_command_are_those_of_the_library() -> None:
     options = {option.name: option for option in check_command.params}
     assert options["near"].default == NEAR_BITS
     assert list(options["layout"].type.choices) == list(Layout)
-    assert list(main.commands["data"].commands["export"].params[1].type.choices) == list(ExportFormat)
+    assert list(export_command.params[1].type.choices) == list(ExportFormat)
 
 
 def test_categories_of_ones_own(raw: Path) -> None:

@@ -1,0 +1,27 @@
+"""Tables in plain text and in markdown."""
+
+from collections.abc import Iterable, Sequence
+
+
+def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
+    """Lay rows out in columns that are two spaces apart.
+
+    Args:
+        rows: cells; the first row may be the headings. All rows have the same number of cells.
+        align: `<` (left) or `>` (right) for each column; the last one also holds for all further columns.
+
+    Returns:
+        One line per row, without spaces at its end.
+    """
+    sides = [align[min(column, len(align) - 1)] for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write rows as a table in markdown; a `|` inside a cell becomes `/`."""
+    lines = (header, ["---"] * len(header), *rows)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

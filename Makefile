@@ -30,7 +30,7 @@ repro: install ## run the pipeline: footage → teacher → student → evaluate
 
 ablation: install ## train every row of the ablation with every seed; its table lands in data/reports/ablation.md
 	dvc repro class_weights
-	dvc repro ablation/dvc.yaml
+	cd ablation && dvc repro
 
 browser: ## install Chromium, in which tests look at the HTML pages (Debian; Chrome will do); without it they skip
 	@command -v chromium google-chrome >/dev/null && command -v chromedriver >/dev/null || { \
@@ -60,4 +60,4 @@ demo-edge: install ## one promotion reaches five device agents, four of them in 
 	python -m examples.fleet
 
 clean: ## remove what the pipeline wrote; keeps .venv and the DVC cache
-	rm -rf data/raw data/prepared data/models data/export data/ablation data/pseudo_labels data/reports .work
+	rm -rf data/raw data/prepared data/models data/export data/pseudo_labels data/reports ablation/runs .work

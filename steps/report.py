@@ -32,7 +32,6 @@ from mobile_centernet.models.complexity import count
 from mobile_centernet.reports import plots
 from mobile_centernet.reports.page import Picture
 from mobile_centernet.reports.run_page import ApRow, DataSection, ReportContent, Score, SliceGroup, write_report
-from steps.evaluate import STATED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +170,7 @@ def _slices(frames: PreparedSet, student: _Judged) -> tuple[SliceGroup, ...]:
     """By size on the test frames; by time of day and weather where frames state them, as BDD100K's do."""
     sizes = SliceGroup("Object size", tuple(slice_by_size(frames.coco, student.results, frames.classes)))
     stated = PreparedSet(paths.PREPARED / "bdd100k", "val")
-    measured = [(frames, student.results), (stated, read_json(paths.EVALUATION / f"{STATED}.json"))]
+    measured = [(frames, student.results), (stated, read_json(paths.ATTRIBUTED_RESULTS))]
     groups = [
         SliceGroup(f"{title}, {part.root.name} {part.split}", tuple(slices))
         for attribute, title in (("timeofday", "Time of day"), ("weather", "Weather"))

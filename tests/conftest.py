@@ -1,5 +1,7 @@
 """Fixtures that many tests share."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,18 @@ from sample.clip import FPS, Clip
 pytest_plugins = ["tests.helpers.releases", "tests.helpers.registry_fixtures"]
 
 SHARED_DATA = (Path(__file__).resolve().parents[2] / "shared" / "data").resolve()
+
+
+@pytest.fixture(autouse=True)
+def _messages() -> Iterator[None]:
+    """Tests see the project's messages in `caplog`; what `setup_logging` does in a test ends with it."""
+    loggers = [logging.getLogger(name) for name in ("mobile_centernet", "steps", "pipelines")]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+    yield
+    for logger in loggers:
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 @pytest.fixture(scope="session")

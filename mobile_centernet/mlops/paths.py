@@ -1,29 +1,57 @@
 """Where every stage reads and writes, relative to the project's root (the current directory of a stage)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+PAPER_PARAMS = Path("params.paper.yaml")
+DVC_FILE = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+MLFLOW_DB = Path("mlflow.db")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 MODELS = Path("data/models")
+PSEUDO_LABELS = Path("data/pseudo_labels")
 EXPORT = Path("data/export")
 REPORTS = Path("data/reports")
-WORK = Path(".work")
-"""Unfinished training lives here, outside DVC's outputs, which DVC clears before a stage runs."""
 
-CLASS_WEIGHTS = PREPARED / "class_weights.json"
-SUBSAMPLE = RAW / "ivslab_frames.json"
-TEACHER = MODELS / "teacher"
-STUDENT = MODELS / "student"
+DATA_SETS = ("bdd100k", "ivslab")
+ROLES = ("teacher", "student")
+"""The two networks, by the names of their folders in MODELS."""
+PHASES: Mapping[str, str] = {"pretrain": "bdd100k", "finetune": "ivslab"}
+"""The phases of a training, and the data set of each."""
 MODEL_FILE = "model.safetensors"
+PHASE_FILES: Mapping[str, str] = {"pretrain": "pretrained.safetensors", "finetune": MODEL_FILE}
+"""Where the weights at the end of each phase are kept, in a network's folder."""
 HISTORY_FILE = "history.jsonl"
+TEACHER, STUDENT = (MODELS / role for role in ROLES)
+
+SUBSAMPLE = RAW / "ivslab_frames.json"
+CLASS_WEIGHTS = PREPARED / "class_weights.json"
 ONNX_FP32 = EXPORT / "model.fp32.onnx"
+
 METRICS = REPORTS / "metrics.json"
 EVALUATION = REPORTS / "evaluation"
+ATTRIBUTED_RESULTS = EVALUATION / "student_bdd100k_val.json"
+"""The student's detections on frames with attributes (weather, time of day): BDD100K's own validation frames."""
+PR_CURVES = REPORTS / "pr_curves.csv"
 PARITY = REPORTS / "parity.json"
 LATENCY = REPORTS / "latency.json"
 CONFUSION = REPORTS / "confusion.csv"
 TRAINING_CURVES = REPORTS / "training_curves.csv"
 REPORT = REPORTS / "index.html"
 REGISTRATION = REPORTS / "registration.json"
-MLFLOW_DB = Path("mlflow.db")
+PROMOTION = REPORTS / "promotion"
+"""What the gate decided, and the audit trail; no stage's output, so DVC leaves it alone."""
+
+ABLATION_RUNS = Path("ablation/runs")
+"""Inside the ablation's own DVC project, which caches them."""
+
+WORK = Path(".work")
+"""Unfinished work, outside DVC's outputs, which DVC clears before a stage runs."""
+DOWNLOADS = WORK / "downloads"
+TRACKING = WORK / "tracking"
+TENSORRT_TIMING = WORK / "tensorrt.timing"
+REGISTRATION_LOCK = WORK / "registration.lock"
+RELEASE_LOCK = WORK / "release.lock"
+PROMOTION_LOCK = WORK / "promotion.lock"

@@ -61,9 +61,9 @@ def change(params: dict[str, Any], key: str, value: object) -> None:
     place[last] = value
 
 
-def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command with this interpreter's tools first on the path; the copy's own code, not the installed one."""
+def run(project: Path, *command: str, folder: str = ".") -> subprocess.CompletedProcess[str]:
+    """A command in `folder` with this interpreter's tools first on the path; the copy's own code, not the installed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(project), "DVC_NO_ANALYTICS": "1"}
     env.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=project / folder, env=env, capture_output=True, text=True, check=False)

@@ -86,13 +86,13 @@ def test_another_training_s_checkpoint_is_refused_with_both_fingerprints(prepare
 
 
 def test_a_stage_names_the_unfinished_trainings_that_it_refuses(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Changed params after a kill: a schedule must go on by itself, and a person must see why it begins anew."""
     ours, other = "a" * 16, "b" * 16
     for name in (ours, other):
         (tmp_path / name).mkdir()
     _refuse_others(tmp_path, [ours + "a" * 48])
-    said = capsys.readouterr().out
+    said = caplog.text
     assert f"{other}: this unfinished training is refused: expected fingerprint {ours}" in said
     assert f"found {other}" in said and said.count("\n") == 1

@@ -1,7 +1,7 @@
 """Which of the project's own code a module imports, by package, as dvc.yaml names it."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,20 +26,30 @@ def imported_packages(module: Path) -> frozenset[str]:
 
     Imports inside functions count; those of NEUTRAL code are not followed. Paths are relative to ROOT.
     """
-    seen: set[Path] = set()
-    todo = [module]
+    files = closure(imported_files(module)) - {module}
+    return frozenset(package(file) for file in files if file.name != "__init__.py") - {"steps"}
+
+
+def closure(files: Iterable[Path]) -> set[Path]:
+    """These files and all of ours that they import, directly or not; NEUTRAL code is left out and not followed."""
+    found: set[Path] = set()
+    todo = [*files]
     while todo:
         file = todo.pop()
-        if file in seen or package(file) in NEUTRAL:
-            continue
-        seen.add(file)
-        todo += imported_files(file)
-    return frozenset(package(file) for file in seen if file != module and file.name != "__init__.py") - {"steps"}
+        if file not in found and package(file) not in NEUTRAL:
+            found.add(file)
+            todo += imported_files(file)
+    return found
 
 
 def imported_files(file: Path) -> Iterator[Path]:
     """Files of ours that one file imports, the `__init__.py` of their packages included."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    return imported_in(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def imported_in(tree: ast.AST) -> Iterator[Path]:
+    """The same for a piece of a file's code."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):

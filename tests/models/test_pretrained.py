@@ -385,7 +385,7 @@ def kernels(model: CenterNet) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.backbone.named_parameters() if tensor.ndim > 1}
 
 
-def test_the_stage_starts_from_the_file_and_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stage_starts_from_the_file_and_says_so(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(11)
     source = build_model("hrnet_w16", 1)
     save_model(source, project / "other.safetensors", classes=["tram"], input_size=(64, 64))
@@ -393,7 +393,7 @@ def test_the_stage_starts_from_the_file_and_says_so(project: Path, capsys: pytes
     trained = load_model(project / "data/models/teacher/model.safetensors").model
     for name, tensor in kernels(source).items():
         assert torch.equal(kernels(trained)[name], tensor), name
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "other.safetensors into hrnet_w16: 402 of 402 tensors of the body; the heads are new" in said
     assert "a head for other classes (tram)" in said
     report = json.loads((project / "data/models/teacher/init.json").read_text())

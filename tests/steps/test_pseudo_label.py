@@ -27,10 +27,9 @@ from mobile_centernet.mlops.params import load_params
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.variants import build_model
 from steps.__main__ import main
-from steps.pseudo_label import PSEUDO_LABELS, TEACHERS
-from steps.train import DATA_SETS, PHASE_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
+TEACHERS = {paths.PHASES[phase]: paths.TEACHER / file for phase, file in paths.PHASE_FILES.items()}
 INPUT = (64, 96)
 CLASSES = ("car", "bus")
 UNLABELLED = {"bdd100k": 3, "ivslab": 2}
@@ -96,13 +95,13 @@ def run(project: Path, stage: str, monkeypatch: pytest.MonkeyPatch, **unlabelled
 
 
 def document(project: Path, name: str) -> Any:
-    return json.loads((project / PSEUDO_LABELS / f"{name}.json").read_text())
+    return json.loads((project / paths.PSEUDO_LABELS / f"{name}.json").read_text())
 
 
 def account(project: Path) -> dict[str, Any]:
     """Per phase, what became of the unlabelled frames: mode, frames, used, skipped."""
     summary = json.loads((project / paths.STUDENT / "training.json").read_text())
-    return {phase: tuple(summary[phase]["unlabelled"].values())[:4] for phase in DATA_SETS}
+    return {phase: tuple(summary[phase]["unlabelled"].values())[:4] for phase in paths.PHASES}
 
 
 def best_scores(project: Path, name: str) -> list[float]:
@@ -113,13 +112,19 @@ def best_scores(project: Path, name: str) -> list[float]:
     return sorted(float(one.scores.max()) for _, one in found)
 
 
-def test_each_data_set_is_labelled_by_the_teacher_that_trained_on_it() -> None:
-    expected = {DATA_SETS[phase]: paths.TEACHER / file for phase, file in PHASE_FILES.items()}
-    assert dict(TEACHERS) == expected
+def test_each_data_set_is_labelled_by_the_teacher_that_trained_on_it(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(made, "pseudo_label", monkeypatch, mode="pseudo") == 0
+    for name, file in {"bdd100k": "pretrained.safetensors", "ivslab": "model.safetensors"}.items():
+        assert document(made, name)["info"]["teacher_sha256"] == file_digest(made / paths.TEACHER / file)
 
 
 def test_pseudo_the_students_labels_are_the_teachers_boxes(
-    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     scores = best_scores(made, "bdd100k")
     assert scores[0] < scores[1] <= scores[2] < 1
@@ -131,7 +136,7 @@ def test_pseudo_the_students_labels_are_the_teachers_boxes(
     assert (written["info"]["frames"], written["info"]["frames_without_a_box"]) == (3, 1)
     assert all(entry["score"] >= threshold for entry in written["annotations"])
     assert len(document(made, "ivslab")["images"]) == 2
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err + caplog.text
     assert "bdd100k train: 3 of 7 frames are unlabelled, mode pseudo" in printed
     assert "1 frames without such a box stay unlabelled and are skipped" in printed
 
@@ -139,12 +144,12 @@ def test_pseudo_the_students_labels_are_the_teachers_boxes(
     edited = document(made, "bdd100k")
     first = edited["annotations"][0] | {"bbox": [10, 10, 20, 20]}
     edited["annotations"] = [first, first | {"id": 2, "bbox": [1, 1]}]
-    (made / PSEUDO_LABELS / "bdd100k.json").write_text(json.dumps(edited))
+    (made / paths.PSEUDO_LABELS / "bdd100k.json").write_text(json.dumps(edited))
     ivslab = len({entry["image_id"] for entry in document(made, "ivslab")["annotations"]})
-    capsys.readouterr()
+    caplog.clear()
     assert run(made, "distill_student", monkeypatch, mode="pseudo", score_threshold=threshold) == 0
     assert account(made) == {"pretrain": ("pseudo", 3, 1, 2), "finetune": ("pseudo", 2, ivslab, 2 - ivslab)}
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err + caplog.text
     assert "bdd100k: 3 unlabelled training frames, mode pseudo: 1 used, 2 skipped" in printed
     assert "data/pseudo_labels/bdd100k.json: nan_box, quarantined: bdd100k-" in printed
     assert load_model(made / paths.STUDENT / paths.MODEL_FILE).classes == CLASSES

@@ -1,0 +1,98 @@
+"""A phase of training as params.yaml describes it, for the pipeline's networks and for the ablation's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.training.augment import Augmentation
+from mobile_centernet.data.training.pseudo_labels import PseudoLabels
+from mobile_centernet.losses.criterion import Criterion
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import DistillPhase, Params, Phase
+from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.models.checkpoint import load_model
+from mobile_centernet.training.fit import FitResult, Record, TrainConfig, TrainingData, fit
+from mobile_centernet.training.module import Schedule
+
+
+def fit_phase(
+    student: CenterNet,
+    data_set: str,
+    phase: Phase,
+    params: Params,
+    *,
+    seed: int,
+    work: Path,
+    fingerprint: str,
+    teacher_file: Path | None = None,
+    balanced: bool = True,
+    distill_unlabelled: bool = False,
+    rare_classes: float = 0.0,
+    pseudo_labels: PseudoLabels | None = None,
+    on_epoch: Callable[[Record], None],
+) -> FitResult:
+    """Train `student` in place on the prepared set `data_set`, with the settings of `phase` and `params`.
+
+    Args:
+        student: the network; afterwards it has the weights of the best epoch.
+        data_set: its training split is trained on, its validation split chooses the best epoch.
+        phase: epochs, batch size, learning rate and its schedule.
+        params: of these the sections loss, hardware, input_size and augment.
+        seed: of everything random in this phase.
+        work: folder of the checkpoints from which a killed training resumes.
+        fingerprint: digest of everything that the result depends on.
+        teacher_file: weights of the network to distill from.
+        balanced: weight the focal loss by class (equation 4).
+        distill_unlabelled: unlabelled frames train from the teacher alone.
+        rare_classes: a class in fewer than this share of the frames is drawn more often; 0: every frame once.
+        pseudo_labels: boxes of unlabelled frames, which train as labelled ones.
+        on_epoch: receives every epoch's record.
+
+    Raises:
+        UserError: see `fit`.
+    """
+    weights = json.loads(paths.CLASS_WEIGHTS.read_text(encoding="utf-8"))[data_set]["weights"]
+    criterion = Criterion(
+        list(weights.values()) if balanced else None,
+        alpha=params.loss.alpha,
+        beta=params.loss.beta,
+        weights={
+            "heatmap": 1.0,
+            "size": params.loss.lambda_size,
+            "offset": params.loss.lambda_offset,
+            "pixelwise": params.loss.lambda_pixelwise,
+            "pairwise": params.loss.lambda_pairwise,
+        },
+        kl_direction=params.loss.kl_direction,
+    )
+    config = TrainConfig(
+        epochs=phase.epochs,
+        batch_size=phase.batch_size,
+        schedule=Schedule(phase.learning_rate, phase.milestones, phase.warmup_steps),
+        seed=seed,
+        workers=params.hardware.workers,
+        precision=params.hardware.precision,
+        devices=params.hardware.devices,
+        ema_decay=phase.ema_decay,
+        distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
+        distill_unlabelled=distill_unlabelled,
+        rare_classes=rare_classes,
+    )
+    data = TrainingData(
+        PreparedSet(paths.PREPARED / data_set, "train"),
+        PreparedSet(paths.PREPARED / data_set, "val"),
+        params.input_size.hw,
+        Augmentation(**params.augment.model_dump()),
+        pseudo_labels.frames if pseudo_labels else None,
+    )
+    return fit(
+        student,
+        criterion,
+        config,
+        data,
+        work=work,
+        fingerprint=fingerprint,
+        teacher=load_model(teacher_file).model if teacher_file else None,
+        on_epoch=on_epoch,
+    )

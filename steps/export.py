@@ -15,9 +15,8 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import ModelError
 from mobile_centernet.export.accuracy import SomeFrames, check_classes, measure, running
 from mobile_centernet.export.calibration import Quantized, balanced_frames, quantize
-from mobile_centernet.export.hop import Hop, Reference, compare_with
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
-from mobile_centernet.export.parity import Limits
+from mobile_centernet.export.parity import ParityLimits, ParityReport, Reference, compare_with
 from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16
 from mobile_centernet.export.tensorrt import provide_engines
 from mobile_centernet.export.tensorrt_lint import lint
@@ -62,8 +61,8 @@ def export(params: Params) -> None:
     failures: list[str] = []
     for precision, path in files.items():
         with _detector(precision, path) as detect:
-            hop = compare_with(reference, detect, _limits(rules[precision]))
-        record = _settled(path, hop, rules[precision], failures)
+            comparison = compare_with(reference, detect, _limits(rules[precision]))
+        record = _settled(path, comparison, rules[precision], failures)
         report[precision] = {**record, **_calibration(int8.get(precision))}
     for_tensorrt = {name: files[name] for name in FOR_TENSORRT if name in files and files[name].exists()}
     report["engine"] = _engines(for_tensorrt, section, reference, failures)
@@ -99,17 +98,17 @@ def _quantized(
     train = PreparedSet(paths.PREPARED / "ivslab", "train")
     chosen = balanced_frames(train, section.calibration.frames)
     inputs = [to_input(train.image(i), input_size) for i in chosen]
-    judges = SomeFrames(paths.PREPARED / "ivslab", "val", section.calibration.validation_frames)
+    validation = SomeFrames(paths.PREPARED / "ivslab", "val", section.calibration.validation_frames)
     with running(graph) as detector:
-        reference = measure(judges, detector.run, input_size)
+        reference = measure(validation, detector.run, input_size)
 
-    def judge(candidate: ModelProto) -> tuple[float, float]:
+    def score(candidate: ModelProto) -> tuple[float, float]:
         with running(candidate) as detector:
-            accuracy = measure(judges, detector.run, input_size)
+            accuracy = measure(validation, detector.run, input_size)
         return accuracy.map50, accuracy.score_difference(reference)
 
     methods = section.calibration.methods
-    return {precision: quantize(graph, inputs, methods, layout, judge) for precision, layout in layouts.items()}
+    return {precision: quantize(graph, inputs, methods, layout, score) for precision, layout in layouts.items()}
 
 
 @contextmanager
@@ -123,24 +122,24 @@ def _detector(precision: str, path: Path) -> Iterator[Runner]:
             yield detector.run
 
 
-def _limits(rule: PrecisionLimits) -> Limits:
-    return Limits(**rule.model_dump(exclude={"required"}))
+def _limits(rule: PrecisionLimits) -> ParityLimits:
+    return ParityLimits(**rule.model_dump(exclude={"required"}))
 
 
-def _settled(path: Path, hop: Hop, rule: PrecisionLimits, failures: list[str]) -> dict[str, Any]:
+def _settled(path: Path, comparison: ParityReport, rule: PrecisionLimits, failures: list[str]) -> dict[str, Any]:
     """The record of one file or engine; when it is past its limits it is either a failure or withdrawn."""
     size = path.stat().st_size
-    status = "exported" if not hop.objections else "failed" if rule.required else "withdrawn"
-    scores = f"mAP@0.5 {hop.accuracy.map50:.3f} ({-hop.map50_drop:+.4f})"
+    status = "exported" if not comparison.violations else "failed" if rule.required else "withdrawn"
+    scores = f"mAP@0.5 {comparison.accuracy.map50:.3f} ({-comparison.map50_drop:+.4f})"
     print(f"{path.name}: {size / 2**20:.1f} MiB, {scores}, {status}")
-    for objection in hop.objections:
-        print(f"  {objection}")
+    for violation in comparison.violations:
+        print(f"  {violation}")
     if status == "failed":
-        failures.append(f"{path}: {', '.join(hop.objections)}")
+        failures.append(f"{path}: {', '.join(comparison.violations)}")
     elif status == "withdrawn":
         path.unlink()
         sidecar(path).unlink(missing_ok=True)
-    return {"file": path.name, "bytes": size, "status": status, "required": rule.required, **hop.as_record()}
+    return {"file": path.name, "bytes": size, "status": status, "required": rule.required, **comparison.to_dict()}
 
 
 def _calibration(int8: Quantized | None) -> dict[str, Any]:
@@ -160,6 +159,6 @@ def _engines(files: Mapping[str, Path], section: Export, reference: Reference, f
         if path in built.engines:
             engine = built.engines[path]
             detect = EngineRunner(import_module("tensorrt"), engine)
-            hop = compare_with(reference, detect, _limits(rules[precision]))
-            measured[precision] = _settled(engine, hop, rules[precision], failures)
+            comparison = compare_with(reference, detect, _limits(rules[precision]))
+            measured[precision] = _settled(engine, comparison, rules[precision], failures)
     return {"status": built.status, "measured": measured}

@@ -1,4 +1,4 @@
-"""Which range of values each int8 tensor covers: chosen on training frames, judged on frames set aside."""
+"""Which range of values each int8 tensor covers: from training frames, chosen by validation frames."""
 
 import io
 import tempfile
@@ -19,7 +19,7 @@ from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
 from mobile_centernet.export.precision import QUANTIZED, Layout, to_int8
-from mobile_centernet.export.subgraph import Body
+from mobile_centernet.export.subgraph import NetworkSubgraph
 from mobile_centernet.inference.graph import INPUT
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -37,12 +37,10 @@ _METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
 # Half a point of mAP@0.5 is one box that tips over its threshold: it tells nothing about which way is better.
 EQUAL = 0.005
 
-FLOAT_LAYERS = ("none", "outputs", "ends")
-
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to int8, and how it did on the frames set aside.
+    """One way to int8, and its scores on the validation frames.
 
     symmetric:        whether 0 is in the middle of each range, as TensorRT wants it; else the range is what was seen
     float_layers:     what stays float32: none; outputs, the last convolution of each head; ends, these, the heads'
@@ -66,29 +64,36 @@ class Quantized:
     graph: ModelProto
 
 
-Judge = Callable[[ModelProto], tuple[float, float]]
-"""A quantized graph to its mAP@0.5 and score difference, on frames that neither calibrate nor test."""
+ScoreFn = Callable[[ModelProto], tuple[float, float]]
+"""A quantized graph to its mAP@0.5 and score difference, on validation frames: they neither calibrate nor test."""
 
 
 def quantize(
-    graph: ModelProto, inputs: Sequence[NDArray[np.float32]], methods: Sequence[Method], layout: Layout, judge: Judge
+    graph: ModelProto, inputs: Sequence[NDArray[np.float32]], methods: Sequence[Method], layout: Layout, score: ScoreFn
 ) -> Quantized:
-    """Try every method with every choice of layers that stay float32, and keep the `best`."""
+    """Try every method with every choice of layers that stay float32, and keep the one closest to float32.
+
+    Args:
+        graph: float32, as `export_onnx` writes it.
+        inputs: what calibrates, [1, 3, h, w] each, RGB 0..255.
+        methods: the calibrators.
+        layout: for which runtime.
+        score: measures each candidate. Among those within EQUAL of the highest mAP@0.5 the smallest score
+            difference wins.
+    """
     trials: dict[Trial, ModelProto] = {}
     symmetric = layout == "tensorrt"  # neither layout can do the other
+    network = NetworkSubgraph.of(graph.graph)
+    float_layers = {"none": (), "outputs": network.last, "ends": network.first + network.hidden + network.last}
     for method in methods:
         ranges = calibrate(graph, inputs, method, symmetric)
-        for float_layers in FLOAT_LAYERS:
-            candidate = to_int8(graph, ranges, float_nodes(graph, float_layers), layout)
-            trials[Trial(method, symmetric, float_layers, *judge(candidate))] = candidate
-    chosen = best(tuple(trials))
-    return Quantized(chosen, tuple(trials), trials[chosen])
-
-
-def best(trials: Sequence[Trial]) -> Trial:
-    """The one whose scores are closest to float32 among those within EQUAL of the highest mAP@0.5."""
+        for name, nodes in float_layers.items():
+            candidate = to_int8(graph, ranges, nodes, layout)
+            trials[Trial(method, symmetric, name, *score(candidate))] = candidate
     highest = max(trial.map50 for trial in trials)
-    return min((t for t in trials if t.map50 >= highest - EQUAL), key=lambda trial: trial.score_difference)
+    equals = [trial for trial in trials if trial.map50 >= highest - EQUAL]
+    chosen = min(equals, key=lambda trial: trial.score_difference)
+    return Quantized(chosen, tuple(trials), trials[chosen])
 
 
 def balanced_frames(prepared: PreparedSet, count: int) -> list[int]:
@@ -114,7 +119,7 @@ def balanced_frames(prepared: PreparedSet, count: int) -> list[int]:
 def calibrate(
     graph: ModelProto, inputs: Iterable[NDArray[np.float32]], method: Method, symmetric: bool = True
 ) -> TensorsData:
-    """The range of every tensor around the body's operators, over `inputs` ([1, 3, h, w], RGB 0..255).
+    """The range of every tensor around the network's operators, over `inputs` ([1, 3, h, w], RGB 0..255).
 
     `symmetric` chooses by absolute values; `minmax` is always what was seen, and made symmetric by `to_int8`.
     """
@@ -139,9 +144,3 @@ class _Once(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no 
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         return self._left.pop() if self._left else None
-
-
-def float_nodes(graph: ModelProto, float_layers: str) -> tuple[str, ...]:
-    """Names of the convolutions that stay float32."""
-    body = Body.of(graph.graph)
-    return {"none": (), "outputs": body.last, "ends": body.first + body.hidden + body.last}[float_layers]

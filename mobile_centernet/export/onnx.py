@@ -27,15 +27,37 @@ OPSET = 13
 def export_onnx(
     model: CenterNet, path: Path, *, classes: Sequence[str], input_size: tuple[int, int], k: int = 100
 ) -> None:
-    """Write `model` as float32 ONNX to `path`, whole or not at all; equal weights give equal bytes.
+    """Write a model as float32 ONNX, whole or not at all; equal weights give equal bytes.
 
-    The graph takes and gives what `edge.graph` describes: normalisation, network, one sigmoid, peaks and top
-    `k` are all inside, batch norms are folded into convolutions, every shape is fixed. `input_size` is (height,
-    width). Raises ModelError when the class list or the size doesn't fit the model.
+    The graph takes and gives what `inference.graph` describes: normalisation, network, one sigmoid, peaks and top
+    `k` are all inside, batch norms are folded into convolutions, every shape is fixed.
+
+    Args:
+        model: the trained network, on any device; it stays as it is.
+        path: the file to write.
+        classes: names in label order.
+        input_size: (height, width) in pixels, multiples of COARSEST_STRIDE.
+        k: how many detections per image.
+
+    Raises:
+        ModelError: the class list, the size or `k` doesn't fit the model.
     """
-    _check(model, classes, input_size, k)
-    metadata = GraphMetadata(model.name, tuple(classes), input_size, "fp32")
-    write_graph(path, _simplified(_traced(model, input_size, k)), metadata)
+    if len(classes) != model.num_classes:
+        raise ModelError(f"{model.name}: expected {model.num_classes} class names to export, found {len(classes)}")
+    height, width = input_size
+    if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
+        raise ModelError(f"{model.name}: expected sides in multiples of {COARSEST_STRIDE}, found {width}x{height}")
+    cells = height * width // model.stride**2
+    if not 1 <= k <= cells:
+        raise ModelError(f"{model.name}: expected k in 1..{cells} for {width}x{height}, found {k}")
+
+    graph = ir.from_proto(_traced(model, input_size, k))
+    # Fold everything that fixed shapes make constant, so that only arithmetic on the image is left. TensorRT 8.2 needs
+    # this: there ConstantOfShape is float only and weights must be initialisers, not Identity.
+    optimizer.fold_constants(graph, should_fold=lambda _node: True)
+    optimizer.optimize(graph)
+    ClearMetadataAndDocStringPass()(graph)  # opset 13 files have no metadata on nodes
+    write_graph(path, ir.to_proto(graph), GraphMetadata(model.name, tuple(classes), input_size, "fp32"))
 
 
 def read_graph(path: Path) -> tuple[ModelProto, GraphMetadata]:
@@ -73,17 +95,6 @@ class DetectionGraph(nn.Module):
         return found.boxes, found.scores, found.labels
 
 
-def _check(model: CenterNet, classes: Sequence[str], input_size: tuple[int, int], k: int) -> None:
-    if len(classes) != model.num_classes:
-        raise ModelError(f"{model.name}: expected {model.num_classes} class names to export, found {len(classes)}")
-    height, width = input_size
-    if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
-        raise ModelError(f"{model.name}: expected sides in multiples of {COARSEST_STRIDE}, found {width}x{height}")
-    cells = height * width // model.stride**2
-    if not 1 <= k <= cells:
-        raise ModelError(f"{model.name}: expected k in 1..{cells} for {width}x{height}, found {k}")
-
-
 def _traced(model: CenterNet, input_size: tuple[int, int], k: int) -> ModelProto:
     """The graph as PyTorch's TorchScript exporter writes it, batch norms folded.
 
@@ -105,15 +116,3 @@ def _traced(model: CenterNet, input_size: tuple[int, int], k: int) -> ModelProto
             output_names=list(OUTPUTS),
         )
         return onnx.load(file)
-
-
-def _simplified(traced: ModelProto) -> ModelProto:
-    """Fold everything that fixed shapes make constant, so that only arithmetic on the image is left.
-
-    TensorRT 8.2 needs this: there ConstantOfShape is float only and weights must be initialisers, not Identity.
-    """
-    graph = ir.from_proto(traced)
-    optimizer.fold_constants(graph, should_fold=lambda _node: True)
-    optimizer.optimize(graph)
-    ClearMetadataAndDocStringPass()(graph)  # opset 13 files have no metadata on nodes
-    return ir.to_proto(graph)

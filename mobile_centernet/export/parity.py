@@ -1,19 +1,19 @@
-"""Does an exported file still say what its model says? Measured detection by detection, and as mAP@0.5."""
+"""Does an exported file or engine still detect what its model detects? As mAP@0.5, and detection by detection."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.boxes import box_iou
+from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.detections import NumpyBatch
 from mobile_centernet.errors import ModelError
+from mobile_centernet.export.accuracy import Accuracy, measure
 from mobile_centernet.images import to_input
 from mobile_centernet.inference.detector import Runner
-from mobile_centernet.inference.onnx import Detector
-from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.models.centernet import CenterNet
 
 SAME_PEAK = float(CenterNet.stride)
@@ -27,7 +27,7 @@ CONFIDENT = 0.3
 
 
 @dataclass(frozen=True)
-class Difference:
+class TensorDifference:
     """How far one output tensor is from the reference, over all matched detections, in `unit`."""
 
     tensor: str
@@ -53,11 +53,11 @@ class Confident:
 
 @dataclass(frozen=True)
 class Parity:
-    """The table for one hop, such as torch → ONNX fp32; `dataclasses.asdict` makes it JSON.
+    """Detections of a candidate beside the reference's on the same images; `dataclasses.asdict` makes it JSON.
 
     Rows are matched by class and place, because near-tied scores may swap ranks.
 
-    images, detections: how many were compared (K detections an image)
+    images, detections: how many were compared (K detections per image)
     labels_agreement:   the part of all detections, 0..1, that found a partner of the same class
     worst_unmatched:    how far the best detection without a partner scores above the other side's last one; about
                         0 when the only ones are at the cut-off of the top K, where it is chance who makes it
@@ -69,16 +69,12 @@ class Parity:
     detections: int
     labels_agreement: float
     worst_unmatched: float
-    tensors: tuple[Difference, ...]
+    tensors: tuple[TensorDifference, ...]
     confident: Confident
-
-    def worst(self, tensor: str) -> float:
-        """The largest difference of `tensor`."""
-        return next(row.max_abs for row in self.tensors if row.tensor == tensor)
 
 
 @dataclass(frozen=True)
-class Limits:
+class ParityLimits:
     """How far a file may be from torch: mAP@0.5 lost, 0..1; a score, 0..1; a coordinate, input pixels. None: any."""
 
     map50_drop: float
@@ -86,14 +82,75 @@ class Limits:
     boxes: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What every export is compared with: torch on `frames`, detection by detection (`found`) on the first few."""
+
+    frames: PreparedSet
+    inputs: Sequence[NDArray[np.float32]]
+    found: Sequence[NumpyBatch]
+    input_size: tuple[int, int]
+    accuracy: Accuracy
+
+    @classmethod
+    def of(cls, detect: Runner, frames: PreparedSet, parity_frames: int, input_size: tuple[int, int]) -> "Reference":
+        """Run the reference.
+
+        Args:
+            detect: takes one image at a time.
+            frames: mAP@0.5 is measured on all of them.
+            parity_frames: on how many, the first ones, detections are compared one by one.
+            input_size: (height, width).
+
+        Raises:
+            DataError: `frames` hold no box to find.
+        """
+        inputs = [to_input(frames.image(i), input_size) for i in range(min(parity_frames, len(frames)))]
+        found = [detect(image) for image in inputs]
+        return cls(frames, inputs, found, input_size, measure(frames, detect, input_size))
+
+
+@dataclass(frozen=True, eq=False)
+class ParityReport:
+    """One comparison. `violations` names what is past its limit, one sentence each; with none it passes."""
+
+    parity: Parity
+    accuracy: Accuracy
+    map50_drop: float
+    violations: tuple[str, ...]
+    limits: ParityLimits
+
+    def to_dict(self) -> dict[str, Any]:
+        """As parity.json holds it."""
+        return {
+            "passed": not self.violations,
+            "objections": list(self.violations),
+            "map50": self.accuracy.map50,
+            "map50_drop": self.map50_drop,
+            "ap50": dict(self.accuracy.ap50),
+            "limits": asdict(self.limits),
+            **asdict(self.parity),
+        }
+
+
+def compare_with(reference: Reference, detect: Runner, limits: ParityLimits) -> ParityReport:
+    """Measure `detect`, which takes one image at a time, on the reference's frames."""
+    parity = compare_found(reference.found, detect, reference.inputs)
+    accuracy = measure(reference.frames, detect, reference.input_size)
+    before = reference.accuracy
+    violations = exceeded(parity, before.ap50, accuracy.ap50, limits)
+    return ParityReport(parity, accuracy, before.map50 - accuracy.map50, tuple(violations), limits)
+
+
 def exceeded(
-    parity: Parity, reference: Mapping[str, float | None], found: Mapping[str, float | None], limits: Limits
+    parity: Parity, reference: Mapping[str, float | None], found: Mapping[str, float | None], limits: ParityLimits
 ) -> list[str]:
     """What is past its limit, one sentence each. `reference` and `found` are AP@0.5 by class, None without truth."""
+    worst = {row.tensor: row.max_abs for row in parity.tensors}
     sentences = [
-        f"{tensor} differ by up to {parity.worst(tensor):.3g} (limit {limit:g})"
+        f"{tensor} differ by up to {worst[tensor]:.3g} (limit {limit:g})"
         for tensor, limit in (("scores", limits.scores), ("boxes", limits.boxes))
-        if limit is not None and parity.worst(tensor) > limit
+        if limit is not None and worst[tensor] > limit
     ]
     drops = {
         name: before - after
@@ -102,42 +159,37 @@ def exceeded(
     }
     drop = sum(drops.values()) / len(drops) if drops else 0.0
     if drop > limits.map50_drop:
-        worst = max(drops, key=lambda name: drops[name])
+        most = max(drops, key=lambda name: drops[name])
         sentences.append(
-            f"mAP@0.5 falls by {100 * drop:.2f} points (limit {100 * limits.map50_drop:g}); class {worst} fell most, "
-            f"from AP {reference[worst]:.3f} to {found[worst]:.3f}"
+            f"mAP@0.5 falls by {100 * drop:.2f} points (limit {100 * limits.map50_drop:g}); class {most} fell most, "
+            f"from AP {reference[most]:.3f} to {found[most]:.3f}"
         )
     return sentences
 
 
-def compare(
-    model: CenterNet, onnx_path: Path, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]
-) -> Parity:
-    """Run the PyTorch model (in eval mode) and its exported file over RGB pictures of any size.
-
-    Raises ModelError when there are no pictures or the file was made for another `input_size` (height, width).
-    """
-    exported = Detector(onnx_path)
-    if exported.input_size != input_size:
-        raise ModelError(f"{onnx_path}: expected input size {input_size}, found {exported.input_size}")
-    return compare_detectors(TorchRunner(model), exported.run, images, input_size)
-
-
-def compare_detectors(
-    reference: Runner, candidate: Runner, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]
-) -> Parity:
-    """Any hop: both take [1, 3, h, w], RGB 0..255, and give boxes in input pixels, scores and labels."""
-    inputs = [to_input(image, input_size) for image in images]
-    return compare_found([reference(image) for image in inputs], candidate, inputs)
-
-
 def compare_found(reference: Sequence[NumpyBatch], candidate: Runner, inputs: Sequence[NDArray[np.float32]]) -> Parity:
-    """The same for a reference that has been run over `inputs`. Raises ModelError when there are none."""
+    """Match the candidate's detections with the reference's.
+
+    Args:
+        reference: what the reference found in each of `inputs`.
+        candidate: run over them here, one by one.
+        inputs: [1, 3, h, w] each, RGB 0..255.
+
+    Raises:
+        ModelError: there are no inputs.
+    """
     if not inputs:
         raise ModelError("parity needs at least one picture, found none")
     pairs = [_Pairs.of(found, candidate(image)) for found, image in zip(reference, inputs, strict=True)]
     detections = sum(pair.detections for pair in pairs)
     matched = sum(len(pair.scores) for pair in pairs)
+
+    confident = Confident(CONFIDENT, sum(pair.confident_detections for pair in pairs), 0, None, None, None, None)
+    iou = np.concatenate([pair.iou[pair.confident] for pair in pairs])
+    scores = np.concatenate([pair.scores[pair.confident] for pair in pairs])
+    if len(iou):
+        figures = (float(figure) for figure in (iou.mean(), iou.min(), scores.mean(), scores.max()))
+        confident = Confident(CONFIDENT, confident.detections, len(iou), *figures)
     return Parity(
         images=len(inputs),
         detections=detections,
@@ -147,13 +199,13 @@ def compare_found(reference: Sequence[NumpyBatch], candidate: Runner, inputs: Se
             _difference("boxes", "input px", np.concatenate([pair.boxes for pair in pairs])),
             _difference("scores", "1", np.concatenate([pair.scores for pair in pairs])),
         ),
-        confident=_confident(pairs),
+        confident=confident,
     )
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """One picture's matched detections: absolute differences of boxes [M, 4] and scores [M], overlap [M], and which
+    """One image's matched detections: absolute differences of boxes [M, 4] and scores [M], overlap [M], and which
     of them are `confident` [M]; `confident_detections` counts those without a partner, too."""
 
     detections: int
@@ -166,38 +218,32 @@ class _Pairs:
 
     @classmethod
     def of(cls, reference: NumpyBatch, candidate: NumpyBatch) -> "_Pairs":
-        ours, theirs = _one_image(reference), _one_image(candidate)
-        i, j = _match(ours, theirs)
+        (boxes, scores, labels), (other_boxes, other_scores, other_labels) = _rows(reference), _rows(candidate)
+        # Partners are of the same class, each the other's nearest centre, at most SAME_PEAK apart.
+        gap = _centres(boxes)[:, None] - _centres(other_boxes)[None]
+        distance = np.hypot(gap[..., 0], gap[..., 1])
+        distance[labels[:, None] != other_labels[None]] = np.inf
+        nearest = distance.argmin(axis=1)
+        every = np.arange(len(distance))
+        mutual = distance.argmin(axis=0)[nearest] == every
+        i = np.flatnonzero(mutual & (distance[every, nearest] <= SAME_PEAK))
+        j = nearest[i]
+
+        ours, theirs = boxes[i], other_boxes[j]
         return cls(
-            detections=len(ours[1]),
-            confident_detections=int((ours[1] >= CONFIDENT).sum()),
-            confident=ours[1][i] >= CONFIDENT,
-            iou=box_iou(ours[0][i], theirs[0][j]),
-            boxes=np.abs(ours[0][i] - theirs[0][j]),
-            scores=np.abs(ours[1][i] - theirs[1][j]),
-            worst_unmatched=max(_surplus(ours[1], i, theirs[1]), _surplus(theirs[1], j, ours[1])),
+            detections=len(scores),
+            confident_detections=int((scores >= CONFIDENT).sum()),
+            confident=scores[i] >= CONFIDENT,
+            iou=box_iou(ours, theirs),
+            boxes=np.abs(ours - theirs),
+            scores=np.abs(scores[i] - other_scores[j]),
+            worst_unmatched=max(_surplus(scores, i, other_scores), _surplus(other_scores, j, scores)),
         )
 
 
-_Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
-
-
-def _one_image(found: NumpyBatch) -> _Rows:
+def _rows(found: NumpyBatch) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     boxes, scores, labels = found
     return boxes[0].astype(np.float64), scores[0].astype(np.float64), labels[0]
-
-
-def _match(ours: _Rows, theirs: _Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of partners: same class, each the other's nearest centre, at most SAME_PEAK apart."""
-    gap = _centres(ours[0])[:, None] - _centres(theirs[0])[None]
-    distance = np.hypot(gap[..., 0], gap[..., 1])
-    distance[ours[2][:, None] != theirs[2][None]] = np.inf
-    nearest = distance.argmin(axis=1)
-    rows = np.arange(len(distance))
-    mutual = distance.argmin(axis=0)[nearest] == rows
-    close = distance[rows, nearest] <= SAME_PEAK
-    i = np.flatnonzero(mutual & close)
-    return i, nearest[i]
 
 
 def _centres(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -209,18 +255,8 @@ def _surplus(scores: NDArray[np.float64], matched: NDArray[np.intp], others: NDA
     return max(0.0, float(alone.max() - others.min())) if len(alone) else 0.0
 
 
-def _difference(tensor: str, unit: str, gaps: NDArray[np.float64]) -> Difference:
+def _difference(tensor: str, unit: str, gaps: NDArray[np.float64]) -> TensorDifference:
     """NaN-free: with nothing matched there is no difference to tell, and `labels_agreement` is 0."""
     if not gaps.size:
-        return Difference(tensor, unit, 0.0, 0.0)
-    return Difference(tensor, unit, float(gaps.max()), float(gaps.mean()))
-
-
-def _confident(pairs: Sequence[_Pairs]) -> Confident:
-    iou = np.concatenate([pair.iou[pair.confident] for pair in pairs])
-    scores = np.concatenate([pair.scores[pair.confident] for pair in pairs])
-    detections = sum(pair.confident_detections for pair in pairs)
-    if not len(iou):
-        return Confident(CONFIDENT, detections, 0, None, None, None, None)
-    figures = (iou.mean(), iou.min(), scores.mean(), scores.max())
-    return Confident(CONFIDENT, detections, len(iou), *(float(figure) for figure in figures))
+        return TensorDifference(tensor, unit, 0.0, 0.0)
+    return TensorDifference(tensor, unit, float(gaps.max()), float(gaps.mean()))

@@ -1,6 +1,6 @@
 """From the exported float32 graph to float16 and int8: the precision is in the graph, so every runtime obeys it.
 
-TensorRT 11 takes precision from nowhere else. Only the body changes (see `export.body`), names and shapes don't.
+TensorRT 11 takes precision from nowhere else. Only the network changes (see `export.subgraph`), names and shapes don't.
 """
 
 import tempfile
@@ -17,34 +17,58 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxscript import ir
 
-from mobile_centernet.export.subgraph import CONVOLUTIONS, Body
+from mobile_centernet.export.subgraph import CONVOLUTIONS, NetworkSubgraph
 
 Layout = Literal["tensorrt", "cpu"]
 """Where the int8 graph shall run. They contradict each other: TensorRT takes no zero point but 0, ONNX Runtime's CPU
 kernels are fast only where a zero point lets a ReLU vanish into the rounding.
 
 tensorrt: int8, zero point 0; inputs of convolutions and residual inputs of sums are quantized, outputs are not, so
-    that TensorRT fuses convolution, sum and ReLU; weights and biases stay float32 with Q/DQ behind the weights, since
+    that TensorRT fuses convolution, sum and ReLU; weights and biases stay float32 with Q/DQ after the weights, since
     TensorRT 8 refuses int8 constants
-cpu:      uint8 with any zero point, every tensor of the body, weights stored as int8
+cpu:      uint8 with any zero point, every tensor of the network, weights stored as int8
 """
 
 # What the calibrator has to watch for either layout.
 QUANTIZED = ("Conv", "ConvTranspose", "Add", "Resize", "Relu", "MaxPool")
 _OPERATORS = {"tensorrt": ("Conv", "ConvTranspose", "Add"), "cpu": QUANTIZED}
 
+_OPTIONS: dict[Layout, dict[str, object]] = {
+    "tensorrt": {
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "AddQDQPairToWeight": True,
+        "QuantizeBias": False,
+        "DedicatedQDQPair": True,
+        "OpTypesToExcludeOutputQuantization": list(_OPERATORS["tensorrt"]),
+    },
+    "cpu": {"WeightSymmetric": True},
+}
+
 
 def to_fp16(graph: ModelProto) -> ModelProto:
-    """The same graph with a float16 body, cast on its way in and out.
+    """The same graph with the network in float16, cast on its way in and out.
 
-    The body is cut out for ONNX Runtime's converter: what that is told to leave alone it still rounds in between.
+    The network is cut out for ONNX Runtime's converter: what that is told to leave alone it still rounds in between.
     """
     typed = _with_shapes(graph)
-    body = Body.of(typed.graph)
+    network = NetworkSubgraph.of(typed.graph)
     half = convert_float_to_float16(
-        Extractor(typed).extract_model(list(body.inputs), list(body.outputs)), keep_io_types=True
+        Extractor(typed).extract_model(list(network.inputs), list(network.outputs)), keep_io_types=True
     )
-    return _transplanted(graph, set(body.nodes), half)
+    # Back into its place: tensors at the border have the same names.
+    result = ModelProto()
+    result.CopyFrom(graph)
+    del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
+    replaced = set(network.nodes)
+    rest = [node for node in graph.graph.node if node.name not in replaced]
+    needed = {name for node in rest for name in node.input}
+    result.graph.node.extend([*rest, *half.graph.node])
+    result.graph.initializer.extend(tensor for tensor in graph.graph.initializer if tensor.name in needed)
+    result.graph.initializer.extend(half.graph.initializer)
+    sortable = ir.from_proto(result)
+    sortable.graph.sort()
+    return ir.to_proto(sortable)
 
 
 def in_half_arithmetic(graph: ModelProto) -> ModelProto:
@@ -63,7 +87,17 @@ def in_half_arithmetic(graph: ModelProto) -> ModelProto:
     rounded.CopyFrom(graph)
     del rounded.graph.node[:], rounded.graph.value_info[:]
     for node in graph.graph.node:
-        rounded.graph.node.extend(_rounding(node, halves))
+        added = rounded.graph.node.add()
+        added.CopyFrom(node)
+        for i, name in enumerate(node.output):
+            if name in halves:  # after each float16 output a cast to float16 and back to float32
+                added.output[i] = f"{name}/exact"
+                rounded.graph.node.extend(
+                    [
+                        helper.make_node("Cast", [f"{name}/exact"], [f"{name}/half"], to=TensorProto.FLOAT16),
+                        helper.make_node("Cast", [f"{name}/half"], [name], to=TensorProto.FLOAT),
+                    ]
+                )
     for tensor in rounded.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT16:
             exact = numpy_helper.to_array(tensor).astype(np.float32)
@@ -72,12 +106,15 @@ def in_half_arithmetic(graph: ModelProto) -> ModelProto:
 
 
 def to_int8(graph: ModelProto, ranges: TensorsData, keep_float: Collection[str], layout: Layout) -> ModelProto:
-    """The same graph with Q/DQ nodes in its body, weights by channel; the nodes in `keep_float` stay as they are.
+    """The same graph with Q/DQ nodes in its network, weights by channel.
 
-    `ranges` are of the operators in QUANTIZED, from `calibration.calibrate`.
+    Args:
+        graph: float32, as `export_onnx` writes it.
+        ranges: of the operators in QUANTIZED, from `calibration.calibrate`.
+        keep_float: names of nodes that stay as they are.
+        layout: for which runtime.
     """
-    operators = _OPERATORS[layout]
-    body = set(Body.of(graph.graph).nodes) - set(keep_float)
+    quantizable = set(NetworkSubgraph.of(graph.graph).nodes) - set(keep_float)
     prepared = _with_shapes(graph)
     add_pre_process_metadata(prepared)  # else it is advised to fold what is folded
     with tempfile.TemporaryDirectory() as folder:
@@ -87,28 +124,15 @@ def to_int8(graph: ModelProto, ranges: TensorsData, keep_float: Collection[str],
             Path(folder, "int8.onnx"),
             calibration_cache_path=Path(folder, "ranges.json"),
             calibrate_method=ranges.calibration_method,
-            op_types_to_quantize=list(operators),
-            nodes_to_quantize=[node.name for node in graph.graph.node if node.name in body],
+            op_types_to_quantize=list(_OPERATORS[layout]),
+            nodes_to_quantize=[node.name for node in graph.graph.node if node.name in quantizable],
             per_channel=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8 if layout == "tensorrt" else QuantType.QUInt8,
-            extra_options=_options(layout),
+            extra_options=_OPTIONS[layout],
         )
         quantized = onnx.load(Path(folder, "int8.onnx"))
     return _fusable_sums(quantized) if layout == "tensorrt" else quantized
-
-
-def _options(layout: Layout) -> dict[str, object]:
-    if layout == "cpu":
-        return {"WeightSymmetric": True}
-    return {
-        "ActivationSymmetric": True,
-        "WeightSymmetric": True,
-        "AddQDQPairToWeight": True,
-        "QuantizeBias": False,
-        "DedicatedQDQPair": True,
-        "OpTypesToExcludeOutputQuantization": list(_OPERATORS[layout]),
-    }
 
 
 def _with_shapes(graph: ModelProto) -> ModelProto:
@@ -119,38 +143,10 @@ def _with_shapes(graph: ModelProto) -> ModelProto:
     return onnx.shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True)
 
 
-def _transplanted(graph: ModelProto, old: set[str], body: ModelProto) -> ModelProto:
-    """`graph` with the nodes of `body` in place of those named `old`; tensors at the border have the same names."""
-    result = ModelProto()
-    result.CopyFrom(graph)
-    del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
-    rest = [node for node in graph.graph.node if node.name not in old]
-    needed = {name for node in rest for name in node.input}
-    result.graph.node.extend([*rest, *body.graph.node])
-    result.graph.initializer.extend(tensor for tensor in graph.graph.initializer if tensor.name in needed)
-    result.graph.initializer.extend(body.graph.initializer)
-    sortable = ir.from_proto(result)
-    sortable.graph.sort()
-    return ir.to_proto(sortable)
-
-
-def _rounding(node: NodeProto, halves: set[str]) -> list[NodeProto]:
-    """The node, and behind each of its float16 outputs a cast to float16 and back to float32."""
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    nodes = [copy]
-    for i, name in enumerate(node.output):
-        if name in halves:
-            copy.output[i] = f"{name}/exact"
-            nodes.append(helper.make_node("Cast", [f"{name}/exact"], [f"{name}/half"], to=TensorProto.FLOAT16))
-            nodes.append(helper.make_node("Cast", [f"{name}/half"], [name], to=TensorProto.FLOAT))
-    return nodes
-
-
 def _fusable_sums(quantized: ModelProto) -> ModelProto:
     """Sums take a convolution's output as it is; only the other input, the residual, stays quantized.
 
-    TensorRT's rule for Q/DQ around a residual sum; a pair behind the convolution would keep them apart.
+    TensorRT's rule for Q/DQ around a residual sum; a pair after the convolution would keep them apart.
     """
     producers = {name: node for node in quantized.graph.node for name in node.output}
 
@@ -169,12 +165,8 @@ def _fusable_sums(quantized: ModelProto) -> ModelProto:
     kept = [node for node in quantized.graph.node if node.name not in unused]
     del quantized.graph.node[:], quantized.graph.value_info[:]
     quantized.graph.node.extend(kept)
-    return _without_unused_initializers(quantized)
-
-
-def _without_unused_initializers(graph: ModelProto) -> ModelProto:
-    used = {name for node in graph.graph.node for name in node.input}
-    kept = [tensor for tensor in graph.graph.initializer if tensor.name in used]
-    del graph.graph.initializer[:]
-    graph.graph.initializer.extend(kept)
-    return graph
+    used = {name for node in kept for name in node.input}
+    constants = [tensor for tensor in quantized.graph.initializer if tensor.name in used]
+    del quantized.graph.initializer[:]
+    quantized.graph.initializer.extend(constants)
+    return quantized

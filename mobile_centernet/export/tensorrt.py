@@ -1,6 +1,14 @@
 """TensorRT engines of the exported files, where there is a CUDA device; always the exact commands that build them.
 
-Engines are not portable, so devices build their own, from the ONNX file of the precision they want.
+Experimental: no engine has been built or run on a GPU yet. Tests hold every call against NVIDIA's bindings alone.
+
+Engines are not portable: one runs only on the kind of GPU and the TensorRT version that built it. So devices build
+their own, from the ONNX file of the precision they want, through the API of TensorRT 8.6, 10 and 11 or by `trtexec`.
+Beside each engine lies a JSON file of what it was built from and on; an engine that does not match it, or does not
+fit here, is built again.
+
+`trt` is the module `tensorrt` itself, which cannot be imported where no NVIDIA driver is. torch is imported late: what
+builds one engine needs none, and a device may have none.
 """
 
 import importlib
@@ -8,18 +16,21 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
-import torch
-
-from mobile_centernet.errors import UserError
-from mobile_centernet.export.engines import WEAK_TYPING, WORKSPACE_MIB, provide_engine
-from mobile_centernet.files import file_digest, write_json
+from mobile_centernet.errors import ModelError, UserError
+from mobile_centernet.files import file_digest, write_atomically, write_json
 from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.inference.tensorrt import ABSENT, Origin, sidecar, why_not
 
 Mode = Literal["auto", "required", "off"]
 PLAN = "engine_plan.json"
 NO_CUDA = "engine not built: no CUDA device"
+WORKSPACE_MIB = 1024
+
+# What TensorRT 8 may use beyond float32, which it takes from no graph; from 10 on networks are strongly typed.
+WEAK_TYPING = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8",)}
 
 
 @dataclass(frozen=True)
@@ -40,20 +51,54 @@ class EngineReport:
 
 
 def provide_engines(models: Sequence[Path], out: Path, mode: Mode, timing_cache: Path | None = None) -> EngineReport:
-    """Build an engine from each exported file into the folder `out`, and write there how a device builds its own.
+    """Build an engine from each exported file, and write down how a device builds its own.
 
-    `auto` builds where TensorRT and a CUDA device are present, and else says why not; `required` raises UserError
-    there; both write `engine_plan.json`. `off` writes nothing. Raises ModelError when a file is not ours or TensorRT
-    refuses it.
+    Experimental: never run on a GPU.
+
+    Args:
+        models: exported ONNX files.
+        out: the folder of the engines and of `engine_plan.json`.
+        mode: `auto` builds where TensorRT and a CUDA device are present, and else says why not; `required` fails
+            there; `off` writes nothing.
+        timing_cache: see `provide_engine`.
+
+    Raises:
+        UserError: engines are required and cannot be built here.
+        ModelError: a file is not ours or TensorRT refuses it.
     """
     if mode == "off":
         return EngineReport("engine not built: export.tensorrt is off", {})
-    obstacle = _obstacle()
+    import torch
+
+    obstacle = None
+    if not torch.cuda.is_available():
+        obstacle = NO_CUDA
+    elif importlib.util.find_spec("tensorrt") is None:
+        obstacle = "engine not built: TensorRT's Python package is not installed"
     if obstacle is not None and mode == "required":
         raise UserError(f"{obstacle}, but export.tensorrt is 'required'")
+
     out.mkdir(parents=True, exist_ok=True)
-    report = EngineReport(obstacle, {}) if obstacle else _built(models, out, timing_cache)
-    _write_plan(report, models, out / PLAN)
+    if obstacle is not None:
+        report = EngineReport(obstacle, {})
+    else:
+        trt, gpu = importlib.import_module("tensorrt"), torch.cuda.get_device_name()
+        engines = {model: out / f"{model.stem}.engine" for model in models}
+        done = [provide_engine(trt, gpu, model, engine, timing_cache) for model, engine in engines.items()]
+        report = EngineReport("; ".join(done), engines)
+    plans = []
+    for model in models:
+        precision = Detector(model, provider="cpu").metadata.precision
+        plans.append(
+            {
+                "onnx": model.name,
+                "onnx_sha256": file_digest(model),
+                "precision": precision,
+                "engine": report.engines[model].name if model in report.engines else None,
+                "commands": [asdict(command) for command in build_commands(model.name, precision)],
+            }
+        )
+    write_json(out / PLAN, {"status": report.status, "models": plans})
     return report
 
 
@@ -79,33 +124,62 @@ def build_commands(onnx_name: str, precision: str) -> tuple[BuildCommand, ...]:
     )
 
 
-def _obstacle() -> str | None:
-    if not torch.cuda.is_available():
-        return NO_CUDA
-    if importlib.util.find_spec("tensorrt") is None:
-        return "engine not built: TensorRT's Python package is not installed"
-    return None
+def provide_engine(trt: ModuleType, gpu: str, onnx_path: Path, engine: Path, timing_cache: Path | None = None) -> str:
+    """See that `engine` is the engine of `onnx_path` for this GPU and TensorRT.
+
+    Experimental: never run on a GPU.
+
+    Args:
+        trt: the module `tensorrt`.
+        gpu: its name, as CUDA gives it.
+        onnx_path: the exported file.
+        engine: where the engine is, or will be.
+        timing_cache: keeps what TensorRT measured, so that the next build takes seconds.
+
+    Returns:
+        What was done, in a sentence.
+
+    Raises:
+        ModelError: the file is not ours or TensorRT refuses it.
+    """
+    origin = Origin.of(trt, gpu, onnx_path)
+    refused = why_not(engine, origin)
+    if refused is None:
+        return f"{engine.name} fits TensorRT {origin.tensorrt} on {gpu}: not built again"
+    write_atomically(engine, build_engine(trt, onnx_path, origin.precision, timing_cache))
+    write_json(sidecar(engine), {**asdict(origin), "engine_sha256": file_digest(engine)})
+    reason = "" if refused == ABSENT else f" ({refused})"
+    return f"{engine.name} built by TensorRT {origin.tensorrt} on {gpu}{reason}"
 
 
-def _built(models: Sequence[Path], out: Path, timing_cache: Path | None) -> EngineReport:
-    trt = importlib.import_module("tensorrt")
-    gpu = torch.cuda.get_device_name()
-    engines = {model: out / f"{model.stem}.engine" for model in models}
-    done = [provide_engine(trt, gpu, model, engine, timing_cache) for model, engine in engines.items()]
-    return EngineReport("; ".join(done), engines)
+def build_engine(trt: ModuleType, onnx_path: Path, precision: str, timing_cache: Path | None = None) -> bytes:
+    """The serialised engine. Raises ModelError in TensorRT's own words where it cannot parse or build the graph."""
+    is_8 = int(trt.__version__.split(".")[0]) < 10
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    flags = trt.NetworkDefinitionCreationFlag
+    network = builder.create_network(1 << int(flags.EXPLICIT_BATCH if is_8 else flags.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx_path.read_bytes()):
+        reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise ModelError(f"{onnx_path}: TensorRT {trt.__version__} cannot parse it: {reasons}")
 
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_MIB << 20)
+    if precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # 10 bits of mantissa: on by default since Ampere
+    for flag in WEAK_TYPING[precision] if is_8 else ():
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    if timing_cache is not None:  # timings of another version or GPU are refused: then it starts with none
+        old = timing_cache.read_bytes() if timing_cache.is_file() else b""
+        for content in (old, b""):
+            timings = config.create_timing_cache(content)
+            if timings is not None and config.set_timing_cache(timings, False):
+                break
 
-def _write_plan(report: EngineReport, models: Sequence[Path], path: Path) -> None:
-    write_json(path, {"status": report.status, "models": [_plan(model, report) for model in models]})
-
-
-def _plan(model: Path, report: EngineReport) -> dict[str, object]:
-    precision = Detector(model, provider="cpu").metadata.precision
-    engine = report.engines.get(model)
-    return {
-        "onnx": model.name,
-        "onnx_sha256": file_digest(model),
-        "precision": precision,
-        "engine": engine.name if engine else None,
-        "commands": [asdict(command) for command in build_commands(model.name, precision)],
-    }
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise ModelError(f"{onnx_path}: TensorRT {trt.__version__} built no engine; its log says why")
+    if timing_cache is not None:
+        write_atomically(timing_cache, bytes(config.get_timing_cache().serialize()))
+    return bytes(engine)

@@ -69,7 +69,7 @@ def sidecar(engine: Path) -> Path:
 
 
 class EngineRunner:
-    """A `Runner`: an engine of `export.engines.provide_engine`, on the GPU that it was built for.
+    """A `Runner`: an engine of `export.tensorrt.provide_engine`, on the GPU that it was built for.
 
     `trt` is the module `tensorrt` itself. Raises ModelError when TensorRT cannot read the engine or its tensors are
     not those of our graphs.

@@ -14,10 +14,10 @@ import onnxruntime
 import pytest
 import torch
 
-from mobile_centernet.export.calibration import calibrate, float_nodes
+from mobile_centernet.export.calibration import calibrate
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.precision import to_int8
-from mobile_centernet.export.subgraph import Body
+from mobile_centernet.export.subgraph import NetworkSubgraph
 from mobile_centernet.inference.benchmark import halves_of
 from mobile_centernet.inference.graph import INPUT
 from mobile_centernet.inference.load import open_model
@@ -46,7 +46,9 @@ def files(student: CenterNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_onnx(student, folder / "model.fp32.onnx", classes=CLASSES, input_size=SIZE)
     graph, metadata = read_graph(folder / "model.fp32.onnx")
     ranges = calibrate(graph, [an_input()], "minmax", symmetric=False)
-    write_graph(folder / "model.int8_cpu.onnx", to_int8(graph, ranges, float_nodes(graph, "outputs"), "cpu"), metadata)
+    write_graph(
+        folder / "model.int8_cpu.onnx", to_int8(graph, ranges, NetworkSubgraph.of(graph.graph).last, "cpu"), metadata
+    )
     return folder
 
 
@@ -129,7 +131,7 @@ def test_decoding_inside_the_graph(files: Path, file: str, tmp_path: Path, row) 
 def decoding(fp32: Path) -> set[str]:
     """Names of the nodes behind the network."""
     graph = read_graph(fp32)[0].graph
-    body = Body.of(graph)
+    body = NetworkSubgraph.of(graph)
     behind = set(body.outputs)
     names = set()
     for node in graph.node:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorrt_bindings
 
 from mobile_centernet.errors import ModelError
-from mobile_centernet.export.engines import build_engine
+from mobile_centernet.export.tensorrt import build_engine
 from mobile_centernet.inference.tensorrt import EngineRunner
 from tests.export.checked_bindings import Answers, CheckedModule, MismatchError
 

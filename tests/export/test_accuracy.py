@@ -1,4 +1,4 @@
-"""mAP of a detector on frames of a prepared set, and whether one hop passes its limits."""
+"""mAP of a detector on frames of a prepared set, and whether one comparison passes its limits."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,7 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.errors import DataError
 from mobile_centernet.export.accuracy import SomeFrames, check_classes, measure
-from mobile_centernet.export.hop import Reference, compare_with
-from mobile_centernet.export.parity import Limits
+from mobile_centernet.export.parity import ParityLimits, Reference, compare_with
 from mobile_centernet.inference.detector import Runner
 from tests.export.small_set import CLASSES, PICTURE, small_set
 
@@ -74,22 +73,25 @@ def reference(prepared: Path) -> Reference:
     return Reference.of(finds_rectangles(), PreparedSet(prepared, "test"), 4, PICTURE)
 
 
-def test_a_hop_to_itself_passes_any_limit(reference: Reference) -> None:
-    hop = compare_with(reference, finds_rectangles(), Limits(map50_drop=0, scores=0, boxes=0))
-    assert hop.objections == () and hop.map50_drop == 0 and hop.parity.images == 4
-    record = hop.as_record()
+def test_a_comparison_with_itself_passes_any_limit(reference: Reference) -> None:
+    compared = compare_with(reference, finds_rectangles(), ParityLimits(map50_drop=0, scores=0, boxes=0))
+    assert compared.violations == () and compared.map50_drop == 0 and compared.parity.images == 4
+    record = compared.to_dict()
     assert record["passed"] and record["ap50"].keys() == set(CLASSES)
     assert json.loads(json.dumps(record, allow_nan=False))["confident"]["mean_iou"] == 1
 
 
-def test_a_hop_that_loses_a_class_names_it(reference: Reference) -> None:
-    hop = compare_with(reference, finds_rectangles("car"), Limits(map50_drop=0.01))
-    (objection,) = hop.objections
-    assert "class bus fell most, from AP" in objection and "to 0.000" in objection
-    assert not hop.as_record()["passed"]
-    assert hop.map50_drop == pytest.approx(reference.accuracy.map50 - hop.accuracy.map50) and hop.map50_drop > 0.1
+def test_an_export_that_loses_a_class_names_it(reference: Reference) -> None:
+    compared = compare_with(reference, finds_rectangles("car"), ParityLimits(map50_drop=0.01))
+    (violation,) = compared.violations
+    assert "class bus fell most, from AP" in violation and "to 0.000" in violation
+    assert not compared.to_dict()["passed"]
+    assert (
+        compared.map50_drop == pytest.approx(reference.accuracy.map50 - compared.accuracy.map50)
+        and compared.map50_drop > 0.1
+    )
 
 
-def test_a_hop_that_moves_boxes_is_told_by_how_much(reference: Reference) -> None:
-    hop = compare_with(reference, finds_rectangles(shift=0.5), Limits(map50_drop=1, boxes=0.05))
-    assert hop.objections == ("boxes differ by up to 0.5 (limit 0.05)",)
+def test_an_export_that_moves_boxes_is_told_by_how_much(reference: Reference) -> None:
+    compared = compare_with(reference, finds_rectangles(shift=0.5), ParityLimits(map50_drop=1, boxes=0.05))
+    assert compared.violations == ("boxes differ by up to 0.5 (limit 0.05)",)

@@ -12,7 +12,7 @@ from onnx import ModelProto, parser
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
 from mobile_centernet.export.accuracy import running
-from mobile_centernet.export.calibration import EQUAL, Method, Trial, balanced_frames, best, calibrate, quantize
+from mobile_centernet.export.calibration import EQUAL, Method, Trial, balanced_frames, calibrate, quantize
 from mobile_centernet.export.onnx import read_graph
 from mobile_centernet.images import to_input
 from tests.export.small_set import LABELS, small_set
@@ -82,29 +82,31 @@ def test_percentile_cuts_off_what_is_rare() -> None:
     assert calibrate(graph, frames, "minmax")["a"].range_value[1].item() == 9_999
 
 
-def test_among_equals_the_closest_to_float32_is_the_best() -> None:
-    noisy = Trial("minmax", True, "none", 0.572, 0.0024)
-    close = Trial("percentile", True, "ends", 0.572 - EQUAL + 1e-6, 0.0015)
-    worse = Trial("minmax", True, "ends", 0.572 - EQUAL - 1e-3, 0.0001)
-    assert best([noisy, close, worse]) is close
-    assert best([noisy, worse]) is noisy
+def test_among_equals_the_closest_to_float32_is_the_best(graph: ModelProto) -> None:
+    def chosen(*scores: tuple[float, float]) -> Trial:
+        left = iter(scores)
+        return quantize(graph, images(200), ["minmax"], "tensorrt", lambda _graph: next(left)).chosen
+
+    noisy, close, worse = (0.572, 0.0024), (0.572 - EQUAL + 1e-6, 0.0015), (0.572 - EQUAL - 1e-3, 0.0001)
+    assert chosen(noisy, close, worse) == Trial("minmax", True, "outputs", *close)
+    assert chosen(worse, noisy, worse) == Trial("minmax", True, "outputs", *noisy)
 
 
-def test_all_ways_are_tried_and_the_judges_choice_is_kept(exported: Path, pictures: list[NDArray[np.uint8]]) -> None:
+def test_all_ways_are_tried_and_the_best_by_score_is_kept(exported: Path, pictures: list[NDArray[np.uint8]]) -> None:
     graph = read_graph(exported)[0]
     inputs = [to_input(picture, SIZE) for picture in pictures[:2]]
-    judged = []
+    scored = []
 
-    def judge(candidate: ModelProto) -> tuple[float, float]:
-        judged.append(candidate)
-        return (0.5, 0.1) if len(judged) != 2 else (0.6, 0.1)
+    def score(candidate: ModelProto) -> tuple[float, float]:
+        scored.append(candidate)
+        return (0.5, 0.1) if len(scored) != 2 else (0.6, 0.1)
 
-    int8 = quantize(graph, inputs, ["minmax"], "tensorrt", judge)
+    int8 = quantize(graph, inputs, ["minmax"], "tensorrt", score)
     assert [(trial.method, trial.float_layers) for trial in int8.trials] == [
         ("minmax", layers) for layers in ("none", "outputs", "ends")
     ]
     assert int8.chosen == Trial("minmax", True, "outputs", 0.6, 0.1)
-    assert int8.graph is judged[1]
+    assert int8.graph is scored[1]
     other = quantize(graph, inputs, ["percentile"], "cpu", lambda _graph: (0.5, 0.1))
     assert [trial.symmetric for trial in (*int8.trials, *other.trials)] == [True] * 3 + [False] * 3
     with running(other.graph) as detector:

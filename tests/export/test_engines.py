@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mobile_centernet.errors import ModelError
-from mobile_centernet.export.engines import provide_engine
+from mobile_centernet.export.tensorrt import provide_engine
 from mobile_centernet.inference.tensorrt import Origin, sidecar, why_not
 
 

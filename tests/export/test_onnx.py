@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from mobile_centernet.codec import decode
 from mobile_centernet.errors import ModelError
 from mobile_centernet.export.onnx import export_onnx
-from mobile_centernet.export.parity import compare
 from mobile_centernet.images import to_input
+from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.variants import build_model
+from tests.export.test_parity import compared
 
 CLASSES = ("vehicle", "pedestrian", "scooter", "bicycle")
 SIZE = (96, 128)
@@ -119,6 +121,7 @@ import sys, torch
 from pathlib import Path
 from mobile_centernet.export.onnx import export_onnx
 from mobile_centernet.models.variants import build_model
+from tests.export.test_parity import compared
 torch.manual_seed(7)
 export_onnx(build_model("hrnet_w16", 1), Path(sys.argv[1]), classes=["car"], input_size=(64, 64))
 """
@@ -151,7 +154,7 @@ def test_parity_on_every_kind_of_picture(
 ) -> None:
     model = lively(name)
     export_onnx(model, tmp_path / "model.onnx", classes=CLASSES, input_size=SIZE)
-    parity = compare(model, tmp_path / "model.onnx", pictures, SIZE)
+    parity = compared(TorchRunner(model), Detector(tmp_path / "model.onnx").run, pictures)
     boxes, scores = parity.tensors
     # Which of two equal scores makes the last of the 100 is chance: only there may partners be missing.
     assert parity.labels_agreement > 0.99 and parity.worst_unmatched < 1e-5

@@ -17,14 +17,15 @@ from onnx.utils import Extractor
 from onnxruntime.quantization import TensorsData
 
 from mobile_centernet.export.accuracy import running
-from mobile_centernet.export.calibration import calibrate, float_nodes
+from mobile_centernet.export.calibration import calibrate
 from mobile_centernet.export.onnx import read_graph, write_graph
-from mobile_centernet.export.parity import Parity, compare_detectors, compare_found
+from mobile_centernet.export.parity import Parity, compare_found
 from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16, to_int8
-from mobile_centernet.export.subgraph import CONVOLUTIONS, Body
+from mobile_centernet.export.subgraph import CONVOLUTIONS, NetworkSubgraph
 from mobile_centernet.images import to_input
 from mobile_centernet.inference.graph import GraphMetadata
 from mobile_centernet.inference.onnx import Detector
+from tests.export.test_parity import compared
 from tests.export.test_subgraph import SMALL
 
 SIZE = (96, 128)
@@ -49,7 +50,7 @@ def ranges(fp32: ModelProto, pictures: list[NDArray[np.uint8]]) -> TensorsData:
 
 @pytest.fixture(scope="module")
 def int8(fp32: ModelProto, ranges: TensorsData) -> dict[str, ModelProto]:
-    kept = float_nodes(fp32, "outputs")
+    kept = NetworkSubgraph.of(fp32.graph).last
     return {layout: to_int8(fp32, ranges, kept, layout) for layout in ("tensorrt", "cpu")}  # type: ignore[arg-type]
 
 
@@ -76,7 +77,7 @@ def interface(graph: ModelProto) -> list[tuple[str, int, list[int]]]:
 
 def measured(fp32: ModelProto, candidate: ModelProto, pictures: list[NDArray[np.uint8]]) -> Parity:
     with running(fp32) as ours, running(candidate) as theirs:
-        return compare_detectors(ours.run, theirs.run, pictures, SIZE)
+        return compared(ours.run, theirs.run, pictures)
 
 
 def heads(graph: ModelProto, pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
@@ -156,7 +157,7 @@ def with_half(body: str, kind: str, half: float) -> ModelProto:
 
 class TestFloat16:
     def test_the_body_is_half_and_nothing_else(self, fp32: ModelProto, fp16: ModelProto) -> None:
-        known, body = types(fp16), Body.of(fp16.graph)
+        known, body = types(fp16), NetworkSubgraph.of(fp16.graph)
         for node in fp16.graph.node:
             kinds = {known[name] for name in node.output if known[name] in (HALF, FLOAT)}
             assert kinds <= ({HALF} if node.name in body.nodes else {FLOAT}) or node.op_type == "Cast"
@@ -245,7 +246,7 @@ class TestInt8:
         graph = int8["tensorrt"]
         producers = {name: node.op_type for node in graph.graph.node for name in node.output}
         uses = Counter(name for node in graph.graph.node for name in node.input)
-        body = Body.of(graph.graph)
+        body = NetworkSubgraph.of(graph.graph)
         sources = Counter(
             producers[name] for node in nodes(graph, "Add") if node.name in body.nodes for name in node.input
         )
@@ -255,7 +256,7 @@ class TestInt8:
         assert {uses[node.output[0]] for node in nodes(graph, "QuantizeLinear", "DequantizeLinear")} == {1}
 
     def test_sigmoid_and_decoding_are_float32_as_before(self, fp32: ModelProto, int8: dict[str, ModelProto]) -> None:
-        before = [node for node in fp32.graph.node if node.name not in Body.of(fp32.graph).nodes]
+        before = [node for node in fp32.graph.node if node.name not in NetworkSubgraph.of(fp32.graph).nodes]
         for graph in int8.values():
             after = {node.name: node for node in graph.graph.node}
             known = types(graph)
@@ -263,11 +264,12 @@ class TestInt8:
                 assert after[node.name] == node
                 assert {known[name] for name in node.input} <= {FLOAT, TensorProto.INT64, TensorProto.BOOL}
 
-    @pytest.mark.parametrize(("layers", "count"), [("none", 73), ("outputs", 70), ("ends", 66)])
+    @pytest.mark.parametrize(("layers", "count"), [((), 73), (("last",), 70), (("first", "hidden", "last"), 66)])
     def test_layers_that_shall_stay_float_do(
-        self, fp32: ModelProto, ranges: TensorsData, layers: str, count: int
+        self, fp32: ModelProto, ranges: TensorsData, layers: tuple[str, ...], count: int
     ) -> None:
-        kept = float_nodes(fp32, layers)
+        network = NetworkSubgraph.of(fp32.graph)
+        kept = [name for part in layers for name in getattr(network, part)]
         graph = to_int8(fp32, ranges, kept, "tensorrt")
         fed = {name for node in nodes(graph, "DequantizeLinear") for name in node.output}
         quantized = [node.name for node in nodes(graph, "Conv") if fed & set(node.input)]
@@ -295,7 +297,7 @@ class TestInt8:
     ) -> None:
         broken = ModelProto()
         broken.CopyFrom(int8["tensorrt"])
-        hidden = next(node for node in broken.graph.node if node.name in Body.of(broken.graph).hidden)
+        hidden = next(node for node in broken.graph.node if node.name in NetworkSubgraph.of(broken.graph).hidden)
         dequantize = next(node for node in broken.graph.node if hidden.input[0] in node.output)
         wrong = constants(broken)[dequantize.input[1]] * np.float32(0.5)
         broken.graph.initializer.append(numpy_helper.from_array(wrong, "wrong"))

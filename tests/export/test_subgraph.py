@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import GraphProto, TensorProto, helper, parser
 
-from mobile_centernet.export.subgraph import Body
+from mobile_centernet.export.subgraph import NetworkSubgraph
 
 # A normalisation, a stem, a residual block, two heads of two convolutions, decoding.
 SMALL = """
@@ -31,17 +31,17 @@ small (float[1,2,4,4] image) => (float[1,2,4,4] heat, float[1,2,4,4] size)
 
 
 @pytest.fixture(scope="module")
-def body() -> Body:
-    return Body.of(parser.parse_model(SMALL).graph)
+def body() -> NetworkSubgraph:
+    return NetworkSubgraph.of(parser.parse_model(SMALL).graph)
 
 
-def test_all_between_the_first_and_the_last_convolution(body: Body) -> None:
+def test_all_between_the_first_and_the_last_convolution(body: NetworkSubgraph) -> None:
     inside = ("stem", "stem_relu", "block", "sum", "heat_hidden", "heat_relu", "heat_out", "size_hidden", "size_out")
     assert body.nodes == inside
     assert (body.inputs, body.outputs) == (("a",), ("h", "j"))
 
 
-def test_the_ends_are_known_by_their_place(body: Body) -> None:
+def test_the_ends_are_known_by_their_place(body: NetworkSubgraph) -> None:
     assert body.first == ("stem",)
     assert body.hidden == ("heat_hidden", "size_hidden")
     assert body.last == ("heat_out", "size_out")
@@ -50,17 +50,17 @@ def test_the_ends_are_known_by_their_place(body: Body) -> None:
 def test_a_tensor_that_is_used_inside_and_outside_leaves() -> None:
     graph: GraphProto = parser.parse_model(SMALL).graph
     graph.output.append(helper.make_tensor_value_info("e", TensorProto.FLOAT, [1, 2, 4, 4]))
-    assert Body.of(graph).outputs == ("e", "h", "j")
+    assert NetworkSubgraph.of(graph).outputs == ("e", "h", "j")
 
 
 def test_transposed_convolutions_count() -> None:
     graph = parser.parse_model(SMALL.replace("[block] d = Conv", "[block] d = ConvTranspose")).graph
-    assert "block" in Body.of(graph).nodes
+    assert "block" in NetworkSubgraph.of(graph).nodes
 
 
 def test_the_students_body_has_all_convolutions_and_nothing_of_decoding(exported: Path) -> None:
     graph = onnx.load(exported).graph
-    body = Body.of(graph)
+    body = NetworkSubgraph.of(graph)
     inside = {node.op_type for node in graph.node if node.name in body.nodes}
     outside = {node.op_type for node in graph.node if node.name not in body.nodes}
     assert inside == {"Conv", "Relu", "Add", "Resize"}

@@ -86,7 +86,7 @@ def test_a_file_for_every_precision_that_runs_without_this_package(done: Path) -
         assert Detector(path).metadata.precision == precision.removesuffix("_cpu")
 
 
-def test_parity_tells_of_every_hop(done: Path) -> None:
+def test_parity_tells_of_every_file(done: Path) -> None:
     report = parity(done)
     assert report["measured_on"] == {"set": "ivslab test", "frames": 6}
     assert report["torch"]["ap50"].keys() == set(CLASSES)

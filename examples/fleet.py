@@ -31,7 +31,7 @@ import mlflow
 import numpy as np
 
 from mobile_centernet.agent.health import Heartbeat
-from mobile_centernet.agent.store import read_current
+from mobile_centernet.agent.store import AgentStore
 from mobile_centernet.bundle.keys import generate_keys
 from tests.helpers import registry_project as small
 from tests.helpers.mlflow_servers import RealServer, free_port
@@ -259,7 +259,7 @@ def beating(device: Device) -> Iterator[None]:
     def beat() -> None:
         heart = Heartbeat(device.root)
         while not end.wait(0.2):
-            if digest := read_current(device.root):
+            if digest := AgentStore(device.root).pointed():
                 heart.beat(digest)
 
     thread = threading.Thread(target=beat)

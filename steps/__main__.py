@@ -1,9 +1,7 @@
 """`python -m steps STAGE`: run one stage of dvc.yaml in the project's root."""
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from mobile_centernet.errors import UserError
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.mlops.stages import ListedParams, listed_params
+from mobile_centernet.processes import end_with_parent
 
 STAGES: Mapping[str, str] = {
     "fetch_bdd100k": "fetch",
@@ -36,7 +35,6 @@ STAGES: Mapping[str, str] = {
 """The file that holds each stage's function, which has the stage's name; in the order of dvc.yaml."""
 
 STARTED_BY_DVC = "DVC_STAGE"  # DVC sets it for its commands
-_PR_SET_PDEATHSIG = 1
 
 
 def load_stage(name: str) -> Callable[[Params], None]:
@@ -53,8 +51,8 @@ def single_instance(stage: str) -> Iterator[None]:
     next one would start a second beside it.
     """
     # DVC's shell execs the stage, so the parent is DVC. A stage that a person started may outlive their terminal.
-    if STARTED_BY_DVC in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if STARTED_BY_DVC in os.environ:
+        end_with_parent()
     paths.WORK.mkdir(exist_ok=True)
     lock = FileLock(paths.WORK / f"{stage}.lock")
     try:

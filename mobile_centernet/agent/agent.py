@@ -11,33 +11,32 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from typing import Protocol
+from functools import partial
 
 from mobile_centernet.agent import recovery
 from mobile_centernet.agent.config import Config
 from mobile_centernet.agent.device import Device
-from mobile_centernet.agent.health import Watch, read_beat
-from mobile_centernet.agent.install import Intake
-from mobile_centernet.agent.outbox import Outbox
-from mobile_centernet.agent.registry_client import Offer, RegistryClient
-from mobile_centernet.agent.reports import HEALTHY, REFUSED, REVERTED
-from mobile_centernet.agent.selftest_runner import Proof, Prove, prover
-from mobile_centernet.agent.states import TRANSITIONS, Event, State
-from mobile_centernet.agent.status import Status, event_key, write_status
-from mobile_centernet.agent.store import Installed, Memory, Store
-from mobile_centernet.agent.transfer import download
-from mobile_centernet.bundle.errors import (
-    BundleError,
+from mobile_centernet.agent.errors import (
     NothingOfferedError,
-    ProofError,
-    ProofInterruptedError,
     RottenError,
-    StorageError,
+    SelfTestError,
+    SelfTestInterruptedError,
     TransferError,
 )
+from mobile_centernet.agent.health import HealthMonitor, read_beat
+from mobile_centernet.agent.http import Offer
+from mobile_centernet.agent.install import Installer
+from mobile_centernet.agent.registry_client import RegistryClient
+from mobile_centernet.agent.reports import Outbox
+from mobile_centernet.agent.selftest_runner import SelfTest, SelfTestResult, run_self_test
+from mobile_centernet.agent.states import TRANSITIONS, Event, State
+from mobile_centernet.agent.status import STATUS, Status
+from mobile_centernet.agent.store import AgentState, AgentStore, Installed
+from mobile_centernet.bundle.errors import BundleError, StorageError
 from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.bundle.protocol import HEALTHY, REFUSED, REVERTED
 
-log = logging.getLogger("mobile-centernet-edge")
+logger = logging.getLogger(__name__)
 
 TRIALS = 5
 """A release whose trial was cut off so often is refused: it may be what brings the device down."""
@@ -45,20 +44,12 @@ TRIALS = 5
 _TICK = 1.0
 
 
-class Registry(Protocol):
-    """As `registry_client.RegistryClient`."""
-
-    def offered(self, alias: str) -> Offer: ...
-    def report(self, version: str, key: str, value: str) -> None: ...
-    def headers(self) -> dict[str, str]: ...
-
-
 class StoppedError(Exception):
     """The agent was asked to end inside a trial; the next start goes back."""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateRelease:
     """The release that the agent is about to run; `offer` is None where it goes back to the one before.
 
     `manifest` is there once it was verified.
@@ -79,30 +70,32 @@ class Agent:
         self,
         config: Config,
         *,
-        registry: Registry | None = None,
-        prove: Prove | None = None,
+        registry: RegistryClient | None = None,
+        self_test: SelfTest | None = None,
         device: Device | None = None,
         observe: Callable[[State, Event, State], None] = lambda *_: None,
         stop: threading.Event | None = None,
     ) -> None:
         source = config.registry
         self.config = config
-        self.store = Store(config.paths.root)
+        self.store = AgentStore(config.paths.root)
         self.state = State.STARTING
-        self.memory = Memory()
+        self.saved = AgentState()
         self.problem: str | None = None
         self.failures = 0
         self._registry = registry or RegistryClient(source.url, source.model, source.timeout_s)
-        self._intake = Intake(config, self.store, device or Device.here(), prove or prover(config))
+        self._installer = Installer(
+            config, self.store, device or Device.here(), self_test or partial(run_self_test, config)
+        )
         self._outbox = Outbox(config, self._registry)
         self._observe = observe
         self._stop = stop or threading.Event()
         self._events: Counter[str] = Counter()
         self._since = now_text()
         self._last_check: str | None = None
-        self._candidate: Candidate | None = None
-        self._proof: Proof | None = None
-        self._watch: Watch | None = None
+        self._candidate: CandidateRelease | None = None
+        self._result: SelfTestResult | None = None
+        self._monitor: HealthMonitor | None = None
         self._unhealthy: str | None = None
 
     # What a caller may ask for.
@@ -118,38 +111,38 @@ class Agent:
         self._outbox.send()
 
     def rollback(self) -> None:
-        """Go back to the release before, with proof and health window, and refuse the present one from now on."""
-        if self.memory.previous is None:
+        """Go back to the release before, with self-test and health window, and refuse the present one from now on."""
+        if self.saved.previous is None:
             self._say("rollback: expected a release before this one, found none")
             return
         self.problem = None
-        self._candidate = Candidate(self.memory.previous)
+        self._candidate = CandidateRelease(self.saved.previous)
         self._run(Event.ROLLBACK)
 
     def forget_refusals(self) -> None:
         """Try again what was refused. Raises StorageError."""
         try:
-            self._remember(replace(self.memory, refused={}, interrupted={}))
+            self._save(replace(self.saved, refused={}, interrupted={}))
         except OSError as error:
             raise StorageError(f"{self.store.root}: cannot be changed ({error.strerror})") from error
 
     def status(self) -> Status:
         """What is known now; may be called from another thread."""
-        memory, candidate, config = self.memory, self._candidate, self.config
+        saved, candidate, config = self.saved, self._candidate, self.config
         return Status(
             device=config.device.name,
             profile=config.device.profile,
             alias=config.registry.alias,
             state=self.state.value,
             since=self._since,
-            release=_plain(memory.committed),
-            previous=_plain(memory.previous),
-            trial=_plain(memory.trial),
+            release=_plain(saved.committed),
+            previous=_plain(saved.previous),
+            trial=_plain(saved.trial),
             offered=_plain(candidate.installed) if candidate else None,
             problem=self.problem,
             failures=self.failures,
             last_check=self._last_check,
-            proof=asdict(self._proof) if self._proof else None,
+            proof=asdict(self._result) if self._result else None,
             events=dict(self._events),
         )
 
@@ -174,23 +167,27 @@ class Agent:
     def _move(self, event: Event) -> None:
         left, self.state = self.state, TRANSITIONS[self.state, event]
         self._since = now_text()
-        self._events[event_key(left, event)] += 1
+        key = f"{left.value}: {event.value}"
+        self._events[key] += 1
         if self.state is State.IDLE:
             self.failures = self.failures + 1 if event is Event.FAILED else 0
         is_routine = event is Event.NOTHING_NEW or left is State.IDLE
-        log.log(logging.DEBUG if is_routine else logging.INFO, "%s: %s", left.value, event.value)
+        logger.log(logging.DEBUG if is_routine else logging.INFO, key)
         try:
-            write_status(self.store.root, self.status())
+            # Not pushed to the disk: losing it costs nothing.
+            temporary = self.store.root / f".{STATUS}.tmp"
+            temporary.write_text(self.status().to_json(), encoding="utf-8")
+            temporary.replace(self.store.root / STATUS)
         except OSError as error:
-            log.warning("status.json cannot be written (%s)", error.strerror)
+            logger.warning("status.json cannot be written (%s)", error.strerror)
         self._observe(left, event, self.state)
 
     # One method a state.
 
     def _starting(self) -> Event:
         self.store.create()
-        self.memory = recovery.recall(self.store)
-        if self.memory.trial is not None:
+        self.saved = recovery.load_state(self.store)
+        if self.saved.trial is not None:
             return Event.UNCOMMITTED
         self._settle()
         self._report_committed()
@@ -206,11 +203,11 @@ class Agent:
             return Event.NOTHING_NEW
         except TransferError as error:
             return self._fail(error)
-        self._candidate = Candidate(Installed(offer.digest, offer.version, offer.release), offer)
-        if self.memory.committed and offer.digest == self.memory.committed.digest:
+        self._candidate = CandidateRelease(Installed(offer.digest, offer.version, offer.release), offer)
+        if self.saved.committed and offer.digest == self.saved.committed.digest:
             return Event.NOTHING_NEW
-        refusal = self.memory.refused.get(offer.digest)
-        if refusal and refusal.circumstances == self._intake.circumstances():
+        refusal = self.saved.refused.get(offer.digest)
+        if refusal and refusal.circumstances == self._installer.circumstances():
             self.problem = f"refused before: {refusal.why}"
             return Event.NOTHING_NEW
         self._collect(offer.digest)
@@ -220,9 +217,7 @@ class Agent:
         offer = self._chosen().offer
         assert offer is not None  # noqa: S101  # only what was offered is downloaded
         try:
-            self._intake.check_space(offer)
-            partial = self.store.partial(offer.digest)
-            download(offer, partial, self._registry.headers(), self.config.registry.timeout_s)
+            self._installer.fetch(offer, self._registry.headers())
         except (TransferError, StorageError) as error:
             return self._fail(error)
         return Event.DONE
@@ -230,20 +225,19 @@ class Agent:
     def _verifying(self) -> Event:
         candidate = self._chosen()
         try:
-            self._intake.trusted()
+            self._installer.trusted()
         except BundleError as error:  # the device's own keys cannot be read: says nothing about the release
             return self._fail(error)
         try:
-            manifest = self._intake.verify(candidate.installed.digest)
-            if candidate.offer is not None:  # what ran here before fits
-                self._intake.check_fit(manifest, self.memory)
+            wanted = self.saved if candidate.offer else None  # what ran here before fits
+            manifest = self._installer.verify(candidate.installed.digest, wanted)
         except RottenError as error:
             self._say(error)
             return Event.NEW if candidate.offer else Event.FAILED
         except StorageError as error:
             return self._fail(error)
         except BundleError as error:
-            self._intake.discard(candidate.installed.digest)
+            self._installer.discard(candidate.installed.digest)
             return self._refuse(error)
         self.problem = None
         installed = replace(candidate.installed, release=manifest.release)
@@ -254,10 +248,10 @@ class Agent:
         candidate = self._chosen()
         assert candidate.manifest is not None  # noqa: S101  # it was verified
         try:
-            self._proof = self._intake.prove(candidate.installed.digest, candidate.manifest)
-        except ProofError as error:
+            self._result = self._installer.self_test(candidate.installed.digest, candidate.manifest)
+        except SelfTestError as error:
             return self._refuse(error)
-        except ProofInterruptedError as error:
+        except SelfTestInterruptedError as error:
             return self._fail(error)
         return Event.DONE
 
@@ -265,36 +259,36 @@ class Agent:
         installed = self._chosen().installed
         before = read_beat(self.store.root)
         try:
-            self._remember(replace(self.memory, trial=installed))
+            self._save(replace(self.saved, trial=installed))
             self.store.point(installed.digest)
         except OSError as error:
             return self._fail(f"{self.store.root}: cannot be changed ({error.strerror})")
-        self._watch = Watch(installed.digest, self.config.health, time.monotonic(), before)
+        self._monitor = HealthMonitor(installed.digest, self.config.health, time.monotonic(), before)
         return Event.DONE
 
     def _watching(self) -> Event:
         health = self.config.health
         tick = min(0.5, health.gap_s / 5, health.start_s / 5)
-        assert self._watch is not None  # noqa: S101  # set by the swap
+        assert self._monitor is not None  # noqa: S101  # set by the swap
         while True:
-            now = time.monotonic()
-            if complaint := self._watch.look(read_beat(self.store.root), now):
-                self._unhealthy = f"unhealthy: {complaint}"
+            self._monitor.update(read_beat(self.store.root), time.monotonic())
+            if self._monitor.reason:
+                self._unhealthy = f"unhealthy: {self._monitor.reason}"
                 self._say(self._unhealthy)
                 return Event.UNHEALTHY
-            if self._watch.is_over(now):
+            if self._monitor.is_over:
                 return Event.DONE
             self._pause(tick)
 
     def _committing(self) -> Event:
-        candidate, memory = self._chosen(), self.memory
+        candidate, saved = self._chosen(), self.saved
         assert candidate.manifest is not None  # noqa: S101  # it was verified
-        committed = memory.committing(candidate.installed, candidate.manifest.sha256)
-        if candidate.offer is None and memory.committed:
+        committed = saved.committing(candidate.installed, candidate.manifest.sha256)
+        if candidate.offer is None and saved.committed:
             why = "an operator rolled back from it"
-            committed = committed.refusing(memory.committed.digest, why, self._intake.circumstances())
+            committed = committed.refusing(saved.committed.digest, why, self._installer.circumstances())
         try:
-            self._remember(committed)
+            self._save(committed)
         except OSError as error:
             return self._fail(f"{self.store.root}: the new release cannot be committed ({error.strerror})")
         self._collect(candidate.installed.digest)
@@ -303,15 +297,19 @@ class Agent:
 
     def _reverting(self) -> Event:
         """From an unhealthy trial, from a disk that refused, or from a trial that the last agent did not end."""
-        trial = self.memory.trial
-        memory = replace(self.memory, trial=None)
+        trial = self.saved.trial
+        state = replace(self.saved, trial=None)
+        refusal = self._unhealthy
         if trial and self._candidate is None:
-            memory = self._cut_off(memory, trial)
-        elif trial and self._unhealthy:
-            memory = memory.refusing(trial.digest, self._unhealthy, self._intake.circumstances())
+            times = state.interrupted.get(trial.digest, 0) + 1
+            self._say(f"release {trial.release}: its trial was cut off (time {times}); back to the committed one")
+            state = replace(state, interrupted={trial.digest: times})
+            refusal = f"its trial was cut off {times} times" if times >= TRIALS else None
+        if trial and refusal:
+            state = state.refusing(trial.digest, refusal, self._installer.circumstances())
         try:
-            self.store.point(memory.committed.digest if memory.committed else None)
-            self._remember(memory)
+            self.store.point(state.committed.digest if state.committed else None)
+            self._save(state)
         except OSError as error:
             self._say(f"{self.store.root}: cannot go back ({error.strerror}); tried again")
             self._collect()  # the trial's own files may be what fills the disk
@@ -325,13 +323,13 @@ class Agent:
 
     # What they are made of.
 
-    def _chosen(self) -> Candidate:
+    def _chosen(self) -> CandidateRelease:
         assert self._candidate is not None  # noqa: S101  # set by the check that led here
         return self._candidate
 
     def _say(self, problem: object) -> None:
         self.problem = str(problem)
-        log.warning("%s", problem)
+        logger.warning("%s", problem)
 
     def _fail(self, problem: object) -> Event:
         self._say(problem)
@@ -343,42 +341,31 @@ class Agent:
         self._say(why)
         self._outbox.put(installed, REFUSED, now_text(), why)
         try:
-            self._remember(self.memory.refusing(installed.digest, why, self._intake.circumstances()))
+            self._save(self.saved.refusing(installed.digest, why, self._installer.circumstances()))
         except OSError as error:
             return self._fail(f"{why}; that cannot be written down ({error.strerror})")
         return Event.REFUSED
 
-    def _remember(self, memory: Memory) -> None:
-        self.store.remember(memory)
-        self.memory = memory
-
-    def _cut_off(self, memory: Memory, trial: Installed) -> Memory:
-        times = memory.interrupted.get(trial.digest, 0) + 1
-        self._say(f"release {trial.release}: its trial was cut off (time {times}); back to the committed one")
-        memory = replace(memory, interrupted={trial.digest: times})
-        if times < TRIALS:
-            return memory
-        return memory.refusing(trial.digest, f"its trial was cut off {times} times", self._intake.circumstances())
+    def _save(self, state: AgentState) -> None:
+        self.store.save(state)
+        self.saved = state
 
     def _settle(self) -> None:
         """Leave `current` on the committed release if that is whole, else on the one before, else on none."""
         try:
-            settled = recovery.whole(self.memory, self.store, self._intake.trusted())
-            recovery.settle(settled, self.store)
+            self.saved = recovery.settle(self.saved, self.store, self._installer.trusted())
         except BundleError as error:  # the device's own keys cannot be read: nothing can be judged, nothing changes
             self._say(error)
         except OSError as error:
             self._say(f"{self.store.root}: cannot be changed ({error.strerror})")
-        else:
-            self.memory = settled
 
     def _collect(self, *digests: str) -> None:
-        kept = [entry.digest for entry in (self.memory.committed, self.memory.previous) if entry]
-        self._intake.collect([*kept, *digests])
+        kept = [entry.digest for entry in (self.saved.committed, self.saved.previous) if entry]
+        self._installer.collect([*kept, *digests])
 
     def _report_committed(self) -> None:
-        if self.memory.committed:
-            self._outbox.put(self.memory.committed, HEALTHY, now_text())
+        if self.saved.committed:
+            self._outbox.put(self.saved.committed, HEALTHY, now_text())
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):

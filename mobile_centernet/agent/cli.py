@@ -1,25 +1,27 @@
 """`mobile-centernet-edge`: the agent on a device. Exit codes: 0 done; 1 the offered release was not taken; 2 an error
-that the user can mend; 11 another agent works in the same folder."""
+that the user can fix; 11 another agent works in the same folder."""
 
 import json
 import logging
 import signal
-import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mobile_centernet import __version__
 from mobile_centernet.agent.config import load_config
-from mobile_centernet.bundle.errors import ConfigError, LockedError
+from mobile_centernet.agent.errors import ConfigError, LockedError
+from mobile_centernet.bundle.errors import StorageError
 from mobile_centernet.errors import UserError
+from mobile_centernet.logs import setup_logging
 
 CONFIG = Path("/etc/mobile-centernet/edge.toml")
 NOT_TAKEN, USER_ERROR, LOCKED = 1, 2, 11
 
 
-class Commands(click.Group):
+class EdgeCommands(click.Group):
     """Every command's UserError becomes one sentence on stderr."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -30,7 +32,7 @@ class Commands(click.Group):
             ctx.exit(LOCKED if isinstance(error, LockedError) else USER_ERROR)
 
 
-@click.group(cls=Commands)
+@click.group(cls=EdgeCommands)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option(
     "--config",
@@ -44,8 +46,7 @@ class Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context, config: Path, verbose: bool) -> None:
     """Keep this device on the release that an alias of the model registry names (docs/edge.md)."""
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    setup_logging(logging.DEBUG if verbose else logging.INFO)
     ctx.obj = config
 
 
@@ -54,7 +55,7 @@ def main(ctx: click.Context, config: Path, verbose: bool) -> None:
 def run(config: Path) -> None:
     """Follow the alias until stopped (SIGTERM or Ctrl-C)."""
     from mobile_centernet.agent.agent import Agent
-    from mobile_centernet.agent.follow import follow
+    from mobile_centernet.agent.polling import follow
     from mobile_centernet.agent.status import served
 
     settings = load_config(config)
@@ -107,7 +108,7 @@ def rollback(ctx: click.Context) -> None:
     A running agent does it within a second; where none runs, this command does.
     """
     from mobile_centernet.agent.agent import Agent
-    from mobile_centernet.agent.follow import ask_for_rollback
+    from mobile_centernet.agent.polling import REQUEST
 
     settings = load_config(ctx.obj)
     agent = Agent(settings)
@@ -116,23 +117,25 @@ def rollback(ctx: click.Context) -> None:
             agent.start()
             agent.rollback()
     except LockedError:
-        ask_for_rollback(settings.paths.root)
+        request = settings.paths.root / REQUEST
+        try:
+            request.touch()
+        except OSError as error:
+            raise StorageError(f"{request}: cannot be written ({error.strerror})") from error
         click.echo("asked the running agent to roll back: mobile-centernet-edge status")
         return
     click.echo(_summary(json.loads(agent.status().to_json())))
     ctx.exit(NOT_TAKEN if agent.problem else 0)
 
 
-def _summary(status: dict[str, object]) -> str:
-    lines = [f"{name:<9} {_named(status.get(name))}" for name in ("release", "previous", "offered")]
+def _summary(status: dict[str, Any]) -> str:
+    lines = []
+    for name in ("release", "previous", "offered"):
+        found = status.get(name)
+        text = f"{found['release']} (version {found['version']}, {found['digest'][:12]})" if found else "none"
+        lines.append(f"{name:<9} {text}")
     lines += [f"{name:<9} {status.get(name)}" for name in ("state", "since")]
     return "\n".join([*lines, f"problem   {status.get('problem') or 'none'}"])
-
-
-def _named(release: object) -> str:
-    if not isinstance(release, dict):
-        return "none"
-    return f"{release['release']} (version {release['version']}, {release['digest'][:12]})"
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
-from mobile_centernet.bundle.errors import ConfigError
+from mobile_centernet.agent.errors import ConfigError
+from mobile_centernet.bundle.protocol import DEVICE_NAME
 from mobile_centernet.inference.graph import PRECISIONS
 
 if sys.version_info >= (3, 11):
@@ -18,7 +19,6 @@ if sys.version_info >= (3, 11):
 else:  # JetPack 6
     import tomli as tomllib
 
-DEVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PROVIDERS = ("auto", "tensorrt", "cuda", "cpu")
 
 
@@ -97,7 +97,7 @@ class HealthSettings:
 
 
 @dataclass(frozen=True)
-class ProofSettings:
+class SelfTestSettings:
     """The self-test, in a process of its own. `command` replaces it: its arguments are those of the default."""
 
     command: tuple[str, ...] = _setting("a command", lambda _: True, ())
@@ -121,12 +121,14 @@ class StatusSettings:
 
 @dataclass(frozen=True)
 class Config:
+    """The agent's settings, a section a field. `proof` are those of the self-test."""
+
     registry: RegistrySettings
     paths: PathSettings
     device: DeviceSettings = field(default_factory=DeviceSettings)
     poll: PollSettings = field(default_factory=PollSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
-    proof: ProofSettings = field(default_factory=ProofSettings)
+    proof: SelfTestSettings = field(default_factory=SelfTestSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     status: StatusSettings = field(default_factory=StatusSettings)
 
@@ -137,67 +139,63 @@ SECTIONS: dict[str, type] = {
     "device": DeviceSettings,
     "poll": PollSettings,
     "health": HealthSettings,
-    "proof": ProofSettings,
+    "proof": SelfTestSettings,
     "store": StoreSettings,
     "status": StatusSettings,
 }
 
-T = TypeVar("T")
-
 
 def load_config(path: Path) -> Config:
-    """Raises ConfigError, naming the file and the setting, for the first thing that is not as it must be."""
+    """Read the settings.
+
+    Args:
+        path: a TOML file; relative paths in it start at its folder.
+
+    Raises:
+        ConfigError: for the first thing that is not as it must be, naming the file and the setting.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: expected the agent's settings, but it cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected TOML: {error}") from error
-    _known(document, SECTIONS, str(path))
-    folder = path.resolve().parent
-    return Config(
-        **{name: _section(kind, document.get(name, {}), f"{path}: {name}", folder) for name, kind in SECTIONS.items()}
-    )
+    _check_names(document, SECTIONS, str(path))
+    sections: dict[str, Any] = {}
+    for section, kind in SECTIONS.items():
+        values, where = document.get(section, {}), f"{path}: {section}"
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: expected a section [{section}], found {values!r}")
+        settings = {setting.name: setting for setting in fields(kind)}
+        _check_names(values, settings, where)
+        taken = {}
+        for name, setting in settings.items():
+            if name in values:
+                taken[name] = _typed(values[name], setting.type, f"{where}.{name}", path.resolve().parent)
+            elif setting.default is MISSING and setting.default_factory is MISSING:
+                raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found nothing")
+        sections[section] = kind(**taken)
+        for name, setting in settings.items():
+            value = getattr(sections[section], name)
+            if not setting.metadata["holds"](value):
+                raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found {value!r}")
+    return Config(**sections)
 
 
-def _section(kind: type[T], values: object, where: str, folder: Path) -> T:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected a section [{where.rpartition(' ')[2]}], found {values!r}")
-    settings = {setting.name: setting for setting in fields(kind)}  # type: ignore[arg-type]
-    _known(values, settings, where)
-    taken = {}
-    for name, setting in settings.items():
-        if name in values:
-            taken[name] = _value(setting.type, values[name], f"{where}.{name}", folder)
-        elif setting.default is MISSING and setting.default_factory is MISSING:
-            raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found nothing")
-    made = kind(**taken)
-    for name, setting in settings.items():
-        if not setting.metadata["holds"](getattr(made, name)):
-            raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found {getattr(made, name)!r}")
-    return made
-
-
-def _known(values: Mapping[str, object], known: Mapping[str, object], where: str) -> None:
+def _check_names(values: Mapping[str, object], known: Mapping[str, object], where: str) -> None:
     if unknown := sorted(set(values) - set(known)):
         raise ConfigError(f"{where}: expected {', '.join(known)}, found {', '.join(unknown)}")
 
 
-def _value(kind: object, value: object, where: str, folder: Path) -> object:
+def _typed(value: Any, kind: Any, where: str, folder: Path) -> Any:
     """`value` as the field wants it: whole numbers do for float, texts for paths; True is no number."""
     if kind == Path or kind == (Path | None):
-        return folder / Path(_typed(value, str, where)).expanduser()
-    if kind == tuple[Path, ...]:
-        return tuple(folder / Path(_typed(entry, str, where)).expanduser() for entry in _typed(value, list, where))
-    if kind == tuple[str, ...]:
-        return tuple(_typed(entry, str, where) for entry in _typed(value, list, where))
+        return folder / Path(_typed(value, str, where, folder)).expanduser()
+    if kind in (tuple[Path, ...], tuple[str, ...]):
+        entry_kind = Path if kind == tuple[Path, ...] else str
+        return tuple(_typed(entry, entry_kind, where, folder) for entry in _typed(value, list, where, folder))
     if kind is float and type(value) is int:
         return float(value)
-    assert isinstance(kind, type)  # noqa: S101  # of the fields above
-    return _typed(value, kind, where)
-
-
-def _typed(value: object, kind: type[T], where: str) -> T:
     if type(value) is not kind:
         raise ConfigError(f"{where}: expected {kind.__name__}, found {type(value).__name__} {value!r}")
     return value

@@ -6,8 +6,11 @@ import hashlib
 import json
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from mobile_centernet.bundle.manifest import Manifest
 
 _JETSON = Path("/proc/device-tree/model")
 
@@ -21,39 +24,30 @@ class Device:
 
     @classmethod
     def here(cls) -> "Device":
-        return cls(_gpu(), _tensorrt())
+        """The device that this process runs on."""
+        gpu = tensorrt = None
+        if _JETSON.is_file():
+            gpu = _JETSON.read_bytes().rstrip(b"\0").decode(errors="replace")
+        elif shutil.which("nvidia-smi"):
+            command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+            with suppress(OSError, subprocess.TimeoutExpired):
+                listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+                if listed.returncode == 0 and listed.stdout.strip():
+                    gpu = listed.stdout.strip().splitlines()[0]
 
-    def builds_engines(self, provider: str) -> bool:
-        """Whether a release needs an engine before it runs here; `provider` as in the settings."""
-        return provider == "tensorrt" or (provider == "auto" and bool(self.gpu and self.tensorrt))
+        if name := ctypes.util.find_library("nvinfer"):
+            with suppress(OSError, AttributeError):
+                number = int(ctypes.CDLL(name).getInferLibVersion())  # 8601 is 8.6.1, 100300 is 10.3.0
+                base = 10000 if number >= 10000 else 1000
+                tensorrt = f"{number // base}.{number % base // 100}.{number % 100}"
+        return cls(gpu, tensorrt)
 
-    def engine_key(self, precision: str, onnx_sha256: str) -> str:
-        """Names an engine: another GPU, TensorRT, precision or graph needs another one."""
-        parts = [self.gpu, self.tensorrt, precision, onnx_sha256]
+    def engine_key(self, precision: str, manifest: Manifest) -> str:
+        """Name the engine of a release: another GPU, TensorRT, precision or graph needs another one.
+
+        Raises:
+            KeyError: the release has no variant of that precision.
+        """
+        model = manifest.variants[precision].model
+        parts = [self.gpu, self.tensorrt, precision, manifest.files[model].sha256]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _gpu() -> str | None:
-    if _JETSON.is_file():
-        return _JETSON.read_bytes().rstrip(b"\0").decode(errors="replace")
-    if not shutil.which("nvidia-smi"):
-        return None
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return listed.stdout.strip().splitlines()[0] if listed.returncode == 0 and listed.stdout.strip() else None
-
-
-def _tensorrt() -> str | None:
-    """From libnvinfer itself, which tells 8.6.1 as 8601 and 10.3.0 as 100300."""
-    name = ctypes.util.find_library("nvinfer")
-    if name is None:
-        return None
-    try:
-        number = int(ctypes.CDLL(name).getInferLibVersion())
-    except (OSError, AttributeError):
-        return None
-    base = 10000 if number >= 10000 else 1000
-    return f"{number // base}.{number % base // 100}.{number % 100}"

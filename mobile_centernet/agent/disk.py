@@ -1,4 +1,4 @@
-"""Changes to the disk that survive a loss of power once they return: each is pushed to the disk before the next begins.
+"""Changes to the disk. The agent pushes each to the disk before the next begins, so that it survives a loss of power.
 
 Every one of them passes through here, so that tests can interrupt, refuse or replay each.
 """
@@ -8,23 +8,6 @@ import shutil
 from pathlib import Path
 
 from mobile_centernet.files import sync_folder as sync_folder
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write_file(temporary, content)
-    rename(temporary, path)
-    sync_folder(path.parent)
-
-
-def link_durably(path: Path, target: str) -> None:
-    """Make `path` a symbolic link to `target` in one step: whoever follows it meets the old or the new target."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    unlink(temporary)
-    symlink(temporary, target)
-    rename(temporary, path)
-    sync_folder(path.parent)
 
 
 def remove_durably(path: Path) -> None:

@@ -59,11 +59,17 @@ def read_beat(root: Path) -> Beat | None:
     )
 
 
-class Watch:
-    """The health window of one release. `look` often; all times are of a clock that only goes forward."""
+class HealthMonitor:
+    """The health window of one release. All times are seconds of a clock that only goes forward.
+
+    After each `update`: `reason` is a sentence where the release is unhealthy, `is_over` tells whether it has lived
+    through the window.
+    """
 
     def __init__(self, release: str, settings: HealthSettings, now: float, before: Beat | None) -> None:
         """`before`: the heartbeat as it was before the swap, which says nothing about the new release."""
+        self.reason: str | None = None
+        self.is_over = False
         self._release = release
         self._settings = settings
         self._began = now
@@ -73,32 +79,23 @@ class Watch:
         self._pid: int | None = None
         self._restarts = 0
 
-    def look(self, beat: Beat | None, now: float) -> str | None:
-        """Take in the heartbeat as it is; a sentence where the release is unhealthy."""
+    def update(self, beat: Beat | None, now: float) -> None:
+        """Take in the heartbeat as it is; call it often."""
         if beat is not None and beat.stamp != self._stamp:
             self._stamp = beat.stamp
             if beat.release in (None, self._release):
-                self._count(beat, now)
-        return self._complaint(now)
+                if beat.pid != self._pid and self._pid is not None:
+                    self._restarts += 1
+                self._pid = beat.pid
+                self._last = now
+                if self._first is None:
+                    self._first = now
 
-    def is_over(self, now: float) -> bool:
-        """Whether the release has lived through the window."""
-        return self._first is not None and now - self._first >= self._settings.window_s
-
-    def _count(self, beat: Beat, now: float) -> None:
-        if beat.pid != self._pid and self._pid is not None:
-            self._restarts += 1
-        self._pid = beat.pid
-        self._last = now
-        if self._first is None:
-            self._first = now
-
-    def _complaint(self, now: float) -> str | None:
         settings = self._settings
         if self._restarts > settings.restarts:
-            return f"expected at most {settings.restarts} restarts of the application, found {self._restarts}"
-        if self._first is None and now - self._began > settings.start_s:
-            return f"expected a heartbeat of the new release within {settings.start_s:g} s, found none"
-        if self._first is not None and now - self._last > settings.gap_s:
-            return f"expected a heartbeat every {settings.gap_s:g} s, found none for {now - self._last:.1f} s"
-        return None
+            self.reason = f"expected at most {settings.restarts} restarts of the application, found {self._restarts}"
+        elif self._first is None and now - self._began > settings.start_s:
+            self.reason = f"expected a heartbeat of the new release within {settings.start_s:g} s, found none"
+        elif self._first is not None and now - self._last > settings.gap_s:
+            self.reason = f"expected a heartbeat every {settings.gap_s:g} s, found none for {now - self._last:.1f} s"
+        self.is_over = self._first is not None and now - self._first >= settings.window_s

@@ -1,39 +1,40 @@
-"""How an offered release becomes one that may run here: room for it, its bundle verified, its fit, its proof."""
+"""How an offered release becomes one that may run here: room for it, its bundle verified, its fit, its self-test."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 from mobile_centernet.agent import disk
 from mobile_centernet.agent.config import Config
 from mobile_centernet.agent.device import Device
-from mobile_centernet.agent.registry_client import Offer
-from mobile_centernet.agent.selftest_runner import Proof, Prove, check_latency
-from mobile_centernet.agent.store import Memory, Store
-from mobile_centernet.bundle.errors import BundleError, ProofError, ProofInterruptedError, RottenError, StorageError
+from mobile_centernet.agent.errors import RottenError, SelfTestError, SelfTestInterruptedError
+from mobile_centernet.agent.http import Offer, download
+from mobile_centernet.agent.selftest_runner import SelfTest, SelfTestResult
+from mobile_centernet.agent.store import AgentState, AgentStore
+from mobile_centernet.bundle.errors import BundleError, StorageError
 from mobile_centernet.bundle.keys import TrustedKeys
-from mobile_centernet.bundle.manifest import MANIFEST, Manifest
-from mobile_centernet.bundle.unpack import extract, verify_folder
+from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.bundle.unpack import extract, read_manifest, verify_folder
 
-log = logging.getLogger("mobile-centernet-edge")
+logger = logging.getLogger(__name__)
 
 _MB = 1_000_000
 
 
-class Intake:
+class Installer:
     """Of one device. Changes the store's releases and engines, never what `current` leads to."""
 
-    def __init__(self, config: Config, store: Store, device: Device, prove: Prove) -> None:
+    def __init__(self, config: Config, store: AgentStore, device: Device, self_test: SelfTest) -> None:
         self._config = config
         self._store = store
         self._device = device
-        self._prove = prove
+        self._self_test = self_test
 
     def trusted(self) -> TrustedKeys:
-        """Read anew each time: keys are added and revoked under a running agent. Raises BundleError."""
+        """Read again each time: keys are added and revoked under a running agent. Raises BundleError."""
         return TrustedKeys.load(self._config.paths.trusted, self._config.paths.revoked)
 
     def circumstances(self) -> str:
@@ -46,55 +47,101 @@ class Intake:
         facts = [keys, asdict(self._device), asdict(self._config.device), self._config.proof.command]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    def check_space(self, offer: Offer) -> None:
-        """Raises StorageError where the rest of the bundle and its unpacked files would leave too little."""
+    def fetch(self, offer: Offer, headers: Mapping[str, str]) -> None:
+        """Download a bundle, or the rest of it, where there is room.
+
+        Raises:
+            TransferError: it may be tried again.
+            StorageError: the disk refuses, or the bundle and its unpacked files would leave too little room.
+        """
         partial = self._store.partial(offer.digest)
         have = partial.stat().st_size if partial.exists() else 0
         need = max(0, offer.bytes - have) + offer.bytes + int(self._config.store.keep_free_mb * _MB)
-        free = self._store.free_bytes()
+        free = shutil.disk_usage(self._store.root).free
         if free < need:
             raise StorageError(
                 f"{self._store.root}: expected {need / _MB:.1f} MB of free space for release {offer.release}, "
                 f"found {free / _MB:.1f} MB"
             )
+        download(offer, partial, headers, self._config.registry.timeout_s)
 
-    def verify(self, digest: str) -> Manifest:
-        """Unpack the download, or look again at files that lie here. The partial download goes.
+    def verify(self, digest: str, state: AgentState | None) -> Manifest:
+        """Unpack the download, or verify again the files that lie here. The partial download goes.
 
-        Raises BundleError for a release that no good signature covers, StorageError where the disk is at fault,
-        RottenError for files that were good once and are removed now.
+        Args:
+            digest: of the bundle.
+            state: what the release must fit, besides the device; None for one that ran here before, which fits.
+
+        Raises:
+            BundleError: no good signature covers the release, or it is not for this device, or not for now.
+            StorageError: the disk is at fault.
+            RottenError: the files were good once; they are removed, so that others are fetched, which then are judged.
         """
         folder, partial = self._store.folder(digest), self._store.partial(digest)
         trusted = self.trusted()
         try:
-            manifest = self._verified_again(folder, trusted) if folder.is_dir() else extract(partial, folder, trusted)
+            if folder.is_dir():
+                try:
+                    manifest = verify_folder(folder, trusted)
+                except BundleError as error:
+                    disk.remove_folder(folder)
+                    raise RottenError(str(error)) from error
+            else:
+                manifest = extract(partial, folder, trusted)
             disk.remove_durably(partial)
         except OSError as error:
             raise StorageError(f"{folder}: cannot be changed ({error.strerror})") from error
-        return manifest
+        if state is None:
+            return manifest
 
-    def check_fit(self, manifest: Manifest, memory: Memory) -> None:
-        """Raises BundleError for a good bundle that is not for this device, or not for now."""
         wanted, precision = self._config.registry.model, self._config.device.precision
         if manifest.name != wanted:
             raise BundleError(f"bundle: expected a release of {wanted}, found one of {manifest.name}")
         if precision not in manifest.variants:
             raise BundleError(f"bundle: expected a variant {precision}, found {', '.join(manifest.variants)}")
-        is_again = manifest.release == memory.floor and manifest.sha256 == memory.newest
-        if manifest.release <= memory.floor and not is_again:
-            raise BundleError(f"bundle: expected a release after {memory.floor}, found {manifest.release}")
+        is_again = manifest.release == state.min_release and manifest.sha256 == state.newest
+        if manifest.release <= state.min_release and not is_again:
+            raise BundleError(f"bundle: expected a release after {state.min_release}, found {manifest.release}")
+        return manifest
 
-    def prove(self, digest: str, manifest: Manifest) -> Proof:
+    def self_test(self, digest: str, manifest: Manifest) -> SelfTestResult:
         """Build the engine or find it, run the self-test, judge its latency.
 
-        Raises ProofError where the release does not run here, ProofInterruptedError where that is not known yet.
+        An engine is built beside its place, so that only tested ones are ever in it.
+
+        Raises:
+            SelfTestError: the release does not run here.
+            SelfTestInterruptedError: that is not known yet.
         """
+        folder, device, settings = self._store.folder(digest), self._device, self._config.device
         try:
-            proof = self._proved(self._store.folder(digest), manifest)
+            if settings.provider == "tensorrt" or (settings.provider == "auto" and device.gpu and device.tensorrt):
+                engine = self._store.engine(device.engine_key(settings.precision, manifest))
+                if engine.is_dir():
+                    try:
+                        result = self._self_test(folder, manifest, engine)
+                    except SelfTestError as error:
+                        disk.remove_folder(engine)
+                        raise SelfTestInterruptedError(f"{error}; its engine is to be built anew") from error
+                else:
+                    building = engine.with_name(f"{engine.name}.partial")
+                    disk.remove_folder(building)
+                    building.mkdir()
+                    result = self._self_test(folder, manifest, building)
+                    disk.rename(building, engine)
+                    disk.sync_folder(engine.parent)
+            else:
+                result = self._self_test(folder, manifest, None)
         except OSError as error:
-            raise ProofInterruptedError(f"{self._store.engines}: cannot be changed ({error.strerror})") from error
-        check_latency(proof, manifest, self._config.device.profile)
-        return proof
+            raise SelfTestInterruptedError(f"{self._store.engines}: cannot be changed ({error.strerror})") from error
+
+        budget = manifest.latency_budget(settings.profile)
+        if not result.latency_ms <= budget:
+            raise SelfTestError(
+                f"latency: expected at most {budget:g} ms a picture on profile {settings.profile}, "
+                f"found {result.latency_ms:.1f} ms ({result.provider})"
+            )
+        return result
 
     def discard(self, digest: str) -> None:
         """Remove a release; one that stays is removed by a later `collect`."""
@@ -102,61 +149,18 @@ class Intake:
             try:
                 disk.remove_folder(path)
             except OSError as error:
-                log.warning("%s: cannot be removed (%s)", path, error.strerror)
+                logger.warning("%s: cannot be removed (%s)", path, error.strerror)
 
     def collect(self, digests: Iterable[str]) -> None:
         """Keep these releases and their engines only; a disk that refuses is not worth stopping for."""
-        kept = list(digests)
-        try:
-            self._store.collect(kept, self._engines(kept))
-        except OSError as error:
-            log.warning("%s: cannot be tidied (%s)", self._store.root, error.strerror)
-
-    def _verified_again(self, folder: Path, trusted: TrustedKeys) -> Manifest:
-        """Files that are not whole any more go, so that others are fetched, which then are judged."""
-        try:
-            return verify_folder(folder, trusted)
-        except BundleError as error:
-            disk.remove_folder(folder)
-            raise RottenError(str(error)) from error
-
-    def _proved(self, folder: Path, manifest: Manifest) -> Proof:
-        """An engine is built beside its place, so that only proven ones are ever in it."""
-        if not self._device.builds_engines(self._config.device.provider):
-            return self._prove(folder, manifest, None)
-        place = self._store.engine(self._engine_key(manifest))
-        if place.is_dir():
-            return self._proved_with(place, folder, manifest)
-        building = place.with_name(f"{place.name}.partial")
-        disk.remove_folder(building)
-        building.mkdir()
-        proof = self._prove(folder, manifest, building)
-        disk.rename(building, place)
-        disk.sync_folder(place.parent)
-        return proof
-
-    def _proved_with(self, engine: Path, folder: Path, manifest: Manifest) -> Proof:
-        try:
-            return self._prove(folder, manifest, engine)
-        except ProofError as error:
-            disk.remove_folder(engine)
-            raise ProofInterruptedError(f"{error}; its engine is to be built anew") from error
-
-    def _engine_key(self, manifest: Manifest) -> str:
-        precision = self._config.device.precision
-        return self._device.engine_key(precision, manifest.files[manifest.variants[precision].model].sha256)
-
-    def _engines(self, digests: Iterable[str]) -> list[str]:
-        keys = []
-        for digest in digests:
+        kept, engines = list(digests), []
+        for digest in kept:
             try:
-                keys.append(self._engine_key(read_manifest(self._store.folder(digest))))
+                manifest = read_manifest(self._store.folder(digest))
+                engines.append(self._device.engine_key(self._config.device.precision, manifest))
             except (BundleError, KeyError, OSError):
                 continue  # not unpacked yet, or without this device's variant: it has no engine
-        return keys
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Of a release that was verified when it was unpacked. Raises BundleError or OSError."""
-    path = folder / MANIFEST
-    return Manifest.from_bytes(path.read_bytes(), str(path))
+        try:
+            self._store.collect(kept, engines)
+        except OSError as error:
+            logger.warning("%s: cannot be tidied (%s)", self._store.root, error.strerror)

@@ -12,28 +12,28 @@ from numpy.typing import NDArray
 
 from mobile_centernet.agent.device import Device
 from mobile_centernet.agent.health import Heartbeat
-from mobile_centernet.agent.install import read_manifest
-from mobile_centernet.agent.store import Store
+from mobile_centernet.agent.store import AgentStore
 from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.bundle.unpack import read_manifest
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import ModelError, UserError
 from mobile_centernet.inference.onnx import AUTO, Detector
 from mobile_centernet.inference.stream import FrameDetections, detect_stream
 
-log = logging.getLogger("mobile-centernet-edge")
+logger = logging.getLogger(__name__)
 
 
 class Release:
     """A release with its model loaded and warm. Raises UserError or OSError where it does not load."""
 
-    def __init__(self, store: Store, digest: str, precision: str, provider: str, threads: int | None) -> None:
+    def __init__(self, store: AgentStore, digest: str, precision: str, provider: str, threads: int | None) -> None:
         folder = store.folder(digest)
         self.digest = digest
         self.manifest: Manifest = read_manifest(folder)
         if precision not in self.manifest.variants:
             raise ModelError(f"{folder}: expected a variant {precision}, found {', '.join(self.manifest.variants)}")
         model = self.manifest.variants[precision].model
-        engine = store.engine(Device.here().engine_key(precision, self.manifest.files[model].sha256))
+        engine = store.engine(Device.here().engine_key(precision, self.manifest))
         self.detector = Detector(folder / model, threads, provider, engine if engine.is_dir() else None)
         self.detector.warm_up()
 
@@ -57,7 +57,7 @@ class LiveDetector:
         beat_every_s: float = 1.0,
     ) -> None:
         """`root`: the agent's folder. `precision` and `provider` as in its settings; `threads` as `Detector`'s."""
-        self._store = Store(root)
+        self._store = AgentStore(root)
         self._settings = (precision, provider, threads)
         self._look_every_s, self._beat_every_s = look_every_s, beat_every_s
         self._heart = Heartbeat(root)
@@ -83,7 +83,14 @@ class LiveDetector:
         """As `Detector.detect`, on the newest release; a frame that was detected on is a heartbeat."""
         self.release = self._newest
         found = self.release.detector.detect(image)
-        self._beat()
+        # At once for a new release, then now and then. A disk that refuses must not stop the frames.
+        now, (last, digest) = time.monotonic(), self._beaten
+        if digest != self.release.digest or now - last >= self._beat_every_s:
+            try:
+                self._heart.beat(self.release.digest)
+            except OSError as error:
+                logger.warning("no heartbeat: %s", error)
+            self._beaten = (now, self.release.digest)
         return found
 
     def detect_stream(
@@ -91,17 +98,6 @@ class LiveDetector:
     ) -> Iterator[FrameDetections]:
         """As `Detector.detect_stream`; `release` is the one of the frame that was yielded last."""
         return detect_stream(self.detect, frames, drop_late=drop_late)
-
-    def _beat(self) -> None:
-        """At once for a new release, then now and then. A disk that refuses must not stop the frames."""
-        now, (last, digest) = time.monotonic(), self._beaten
-        if digest == self.release.digest and now - last < self._beat_every_s:
-            return
-        try:
-            self._heart.beat(self.release.digest)
-        except OSError as error:
-            log.warning("no heartbeat: %s", error)
-        self._beaten = (now, self.release.digest)
 
     def _follow(self) -> None:
         failed = None
@@ -112,8 +108,8 @@ class LiveDetector:
             try:
                 self._newest = Release(self._store, digest, *self._settings)
             except (UserError, OSError) as error:
-                log.error("release %s does not load, the old one stays: %s", digest[:12], error)
+                logger.error("release %s does not load, the old one stays: %s", digest[:12], error)
                 failed = digest
             else:
                 failed = None
-                log.info("release %d from now on", self._newest.manifest.release)
+                logger.info("release %d from now on", self._newest.manifest.release)

@@ -3,66 +3,62 @@
 import logging
 from dataclasses import replace
 
-from mobile_centernet.agent.install import read_manifest
-from mobile_centernet.agent.store import Installed, Memory, Store
+from mobile_centernet.agent.store import AgentState, AgentStore, Installed
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.keys import TrustedKeys
-from mobile_centernet.bundle.unpack import verify_folder
+from mobile_centernet.bundle.unpack import read_manifest, verify_folder
 
-log = logging.getLogger("mobile-centernet-edge")
+logger = logging.getLogger(__name__)
 
 
-def recall(store: Store) -> Memory:
-    """What was remembered. Where that is damaged, what `current` leads to counts as committed: `whole` verifies it."""
+def load_state(store: AgentStore) -> AgentState:
+    """What was saved. Where that is damaged, what `current` leads to counts as committed: `settle` verifies it."""
     try:
-        memory = store.recall()
+        if (state := store.load()) is not None:
+            return state
     except (OSError, ValueError) as error:
-        log.error("memory.json: expected what the last agent wrote, found something else (%s); made anew", error)
-        memory = None
-    return _from_current(store) if memory is None else memory
-
-
-def whole(memory: Memory, store: Store, trusted: TrustedKeys) -> Memory:
-    """`memory` with the best committed release that is whole and still trusted: itself, the one before, or none."""
-    if memory.committed is None or _is_whole(memory.committed, store, trusted):
-        return memory
-    if memory.previous is not None and _is_whole(memory.previous, store, trusted):
-        return replace(memory, committed=memory.previous, previous=None)
-    return replace(memory, committed=None, previous=None)
-
-
-def settle(memory: Memory, store: Store) -> None:
-    """Make `current` and `memory.json` say what `memory` says; what says so already is not written. OSError."""
-    digest = memory.committed.digest if memory.committed else None
-    if store.pointed() != digest:
-        store.point(digest)
-    if _remembered(store) != memory:
-        store.remember(memory)
-
-
-def _remembered(store: Store) -> Memory | None:
-    try:
-        return store.recall()
-    except (OSError, ValueError):
-        return None
-
-
-def _from_current(store: Store) -> Memory:
+        logger.error("memory.json: expected what the last agent wrote, found something else (%s); made anew", error)
     digest = store.pointed()
     if digest is None:
-        return Memory()
+        return AgentState()
     try:
         manifest = read_manifest(store.folder(digest))
     except (BundleError, OSError):
-        return Memory()
+        return AgentState()
     committed = Installed(digest, manifest.version, manifest.release)
-    return Memory(committed=committed, floor=manifest.release, newest=manifest.sha256)
+    return AgentState(committed=committed, min_release=manifest.release, newest=manifest.sha256)
 
 
-def _is_whole(installed: Installed, store: Store, trusted: TrustedKeys) -> bool:
+def settle(state: AgentState, store: AgentStore, trusted: TrustedKeys) -> AgentState:
+    """Make `current` and `memory.json` name the best committed release that is whole and still trusted.
+
+    That is the committed one, the one before, or none. What is so already is not written again.
+
+    Returns:
+        `state` with that release committed.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if state.committed is not None and not _is_whole(state.committed, store, trusted):
+        is_before_whole = state.previous is not None and _is_whole(state.previous, store, trusted)
+        state = replace(state, committed=state.previous if is_before_whole else None, previous=None)
+    digest = state.committed.digest if state.committed else None
+    if store.pointed() != digest:
+        store.point(digest)
+    try:
+        is_saved = store.load() == state
+    except (OSError, ValueError):
+        is_saved = False
+    if not is_saved:
+        store.save(state)
+    return state
+
+
+def _is_whole(installed: Installed, store: AgentStore, trusted: TrustedKeys) -> bool:
     try:
         verify_folder(store.folder(installed.digest), trusted)
     except BundleError as error:
-        log.error("release %d runs here no longer: %s", installed.release, error)
+        logger.error("release %d runs here no longer: %s", installed.release, error)
         return False
     return True

@@ -8,44 +8,21 @@ import json
 import netrc
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from mobile_centernet.agent.web import read_within, request
-from mobile_centernet.bundle.errors import NothingOfferedError, TransferError
+from mobile_centernet.agent.errors import NothingOfferedError, TransferError
+from mobile_centernet.agent.http import Offer, read_within, request
+from mobile_centernet.bundle.protocol import BUNDLE_BYTES, BUNDLE_PATH, BUNDLE_RELEASE, BUNDLE_SHA256
 from mobile_centernet.bundle.tar import MAX_MEMBER
 
 API = "/api/2.0/mlflow"
 MAX_ANSWER = 1 << 20
 
-# Tags of a model version that lead to its bundle, written when the bundle is stored.
-BUNDLE_SHA256, BUNDLE_BYTES, BUNDLE_RELEASE, BUNDLE_PATH = (
-    "bundle_sha256",
-    "bundle_bytes",
-    "bundle_release",
-    "bundle_path",
-)
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a missing alias
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A release that the registry names. Nothing of it is trusted: the bundle's signature decides.
-
-    digest and bytes are those of the bundle's file; release is its number as the registry says it.
-    """
-
-    version: str
-    digest: str
-    bytes: int
-    release: int
-    url: str
 
 
 class RegistryClient:
@@ -58,9 +35,26 @@ class RegistryClient:
 
     def offered(self, alias: str) -> Offer:
         """What `alias` names. Raises NothingOfferedError where it names nothing that a device could take."""
-        answer = self._get("registered-models/alias", {"name": self.model, "alias": alias})
-        if answer is None:
+        where = f"{self.url}{API}/registered-models/alias"
+        query = urlencode({"name": self.model, "alias": alias})
+        with request("GET", f"{where}?{query}", self.headers(), self.timeout_s) as response:
+            content = read_within(response, MAX_ANSWER, self.timeout_s, where)
+        if response.status in (401, 403):
+            raise TransferError(
+                f"{where}: expected to be let in, found status {response.status}: check MLFLOW_TRACKING_USERNAME "
+                "and MLFLOW_TRACKING_PASSWORD, or ~/.netrc"
+            )
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            found = f"{content[:40]!r} (status {response.status})"
+            raise TransferError(f"{where}: expected JSON from MLflow, found {found}") from error
+        if not isinstance(answer, dict):
+            raise TransferError(f"{where}: expected a JSON object from MLflow, found {type(answer).__name__}")
+        if response.status in (400, 404) and answer.get("error_code") in _NOT_THERE:
             raise NothingOfferedError(f"{self.url}: {self.model} has no alias {alias}")
+        if response.status != 200:
+            raise TransferError(f"{where}: expected an answer, found status {response.status}")
         return self._offer(answer.get("model_version"))
 
     def report(self, version: str, key: str, value: str) -> None:
@@ -74,33 +68,32 @@ class RegistryClient:
                 raise TransferError(f"{where}: expected the report to be taken, found status {response.status}")
 
     def headers(self) -> dict[str, str]:
-        """Of every request. Credentials are read anew each time, so that they can be changed under a running agent."""
-        authorization = _authorization(urlsplit(self.url).hostname or "")
-        return {"Authorization": authorization} if authorization else {}
+        """Of every request. Credentials are read again each time, so that they can change under a running agent."""
+        if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+            return {"Authorization": f"Bearer {token}"}
+        user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+        path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+        if not (user and password) and path.is_file():
+            try:
+                found = netrc.netrc(str(path)).authenticators(urlsplit(self.url).hostname or "")
+            except (OSError, netrc.NetrcParseError) as error:
+                raise TransferError(f"{path}: expected credentials in netrc form: {error}") from error
+            user, password = (found[0], found[2]) if found else (None, None)
+        if not (user and password):
+            return {}
+        return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
-    def _get(self, call: str, query: Mapping[str, str]) -> dict[str, Any] | None:
-        """None where the registry says that there is no such thing."""
-        where = f"{self.url}{API}/{call}"
-        with request("GET", f"{where}?{urlencode(query)}", self.headers(), self.timeout_s) as response:
-            content = read_within(response, MAX_ANSWER, self.timeout_s, where)
-            if response.status in (401, 403):
-                raise TransferError(
-                    f"{where}: expected to be let in, found status {response.status}: check MLFLOW_TRACKING_USERNAME "
-                    "and MLFLOW_TRACKING_PASSWORD, or ~/.netrc"
-                )
-            answer = _json_object(content, where, response.status)
-        if response.status in (400, 404) and answer.get("error_code") in _NOT_THERE:
-            return None
-        if response.status != 200:
-            raise TransferError(f"{where}: expected an answer, found status {response.status}")
-        return answer
-
-    def _offer(self, version: object) -> Offer:
+    def _offer(self, version: Any) -> Offer:
+        """From MLflow's description of a model version."""
         where = f"{self.url}: {self.model}"
         try:
-            number, run, tags = _version(version)
+            number, run = version["version"], version["run_id"]
+            if not (isinstance(number, str) and number.isdecimal() and isinstance(run, str) and _RUN.fullmatch(run)):
+                raise ValueError(f"version {number!r} of run {run!r}")
+            tags = {str(tag["key"]): str(tag["value"]) for tag in version.get("tags", [])}
         except (KeyError, TypeError, ValueError) as error:
             raise TransferError(f"{where}: expected a model version, found something else ({error!r})") from error
+
         missing = [name for name in (BUNDLE_SHA256, BUNDLE_BYTES, BUNDLE_RELEASE, BUNDLE_PATH) if name not in tags]
         if missing:
             raise NothingOfferedError(f"{where} version {number}: expected a bundle, found no tag {', '.join(missing)}")
@@ -111,42 +104,3 @@ class RegistryClient:
             raise NothingOfferedError(f"{where} version {number}: expected at most {MAX_MEMBER} bytes, found {size}")
         place = urlencode({"run_id": run, "path": tags[BUNDLE_PATH]})
         return Offer(number, tags[BUNDLE_SHA256], int(size), int(release), f"{self.url}/get-artifact?{place}")
-
-
-def _version(version: Any) -> tuple[str, str, dict[str, str]]:
-    number, run = version["version"], version["run_id"]
-    if not (isinstance(number, str) and number.isdecimal() and isinstance(run, str) and _RUN.fullmatch(run)):
-        raise ValueError(f"version {number!r} of run {run!r}")
-    return number, run, {str(tag["key"]): str(tag["value"]) for tag in version.get("tags", [])}
-
-
-def _json_object(content: bytes, where: str, status: int) -> dict[str, Any]:
-    try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise TransferError(f"{where}: expected JSON from MLflow, found {content[:40]!r} (status {status})") from error
-    if not isinstance(answer, dict):
-        raise TransferError(f"{where}: expected a JSON object from MLflow, found {type(answer).__name__}")
-    return answer
-
-
-def _authorization(host: str) -> str | None:
-    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        return f"Bearer {token}"
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    if not (user and password):
-        user, password = _from_netrc(host) or (None, None)
-    if not (user and password):
-        return None
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-
-
-def _from_netrc(host: str) -> tuple[str, str] | None:
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    if not path.is_file():
-        return None
-    try:
-        found = netrc.netrc(str(path)).authenticators(host)
-    except (OSError, netrc.NetrcParseError) as error:
-        raise TransferError(f"{path}: expected credentials in netrc form: {error}") from error
-    return (found[0], found[2] or "") if found else None

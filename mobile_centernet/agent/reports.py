@@ -1,64 +1,50 @@
-"""What devices tell the registry about a release: one tag of the model version a device, the newest wins.
+"""Reports on their way to the registry. They are never required: what is not taken is offered again, then forgotten."""
 
-edge.health.kiosk-07 = {"alias": "challenger", "at": "2026-11-26T01:00:00Z", "bundle_sha256": "...", ...}
-"""
+import logging
+from collections import deque
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from mobile_centernet.agent.config import Config
+from mobile_centernet.agent.errors import TransferError
+from mobile_centernet.agent.registry_client import RegistryClient
+from mobile_centernet.agent.store import Installed
+from mobile_centernet.bundle.protocol import DeviceReport
 
-from mobile_centernet.agent.config import DEVICE_NAME
+logger = logging.getLogger(__name__)
 
-PREFIX = "edge.health."
-HEALTHY, REVERTED, REFUSED = "healthy", "reverted", "refused"
-STATES = (HEALTHY, REVERTED, REFUSED)
-LONGEST_WHY = 500
-"""Characters; MLflow takes 5,000 for the whole tag."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of the bundle of SHA-256 `bundle_sha256` on a device.
-
-    state: healthy  lived through its health window and was committed
-           reverted ran, was unhealthy, and the device went back
-           refused  never ran: signature, age, engine, self-test or latency
-    why:   one sentence where it is not healthy. at: the device's clock in UTC, which may be wrong.
-    """
-
-    device: str
-    alias: str
-    bundle_sha256: str
-    profile: str
-    release: int
-    state: str
-    why: str
-    at: str
-
-    @property
-    def key(self) -> str:
-        return f"{PREFIX}{self.device}"
-
-    def to_value(self) -> str:
-        value = {name: text for name, text in asdict(self).items() if name != "device"}
-        return json.dumps({**value, "why": self.why[:LONGEST_WHY]}, sort_keys=True)
+WAITING = 16
+"""So many wait; older ones are forgotten."""
 
 
-def read_reports(tags: Mapping[str, str]) -> tuple[Sequence[Report], Sequence[str]]:
-    """The reports among a version's tags, by device, and the keys of those that cannot be read: they count for none."""
-    reports, unreadable = [], []
-    for key, value in sorted(tags.items()):
-        if key.startswith(PREFIX):
-            report = _report(key.removeprefix(PREFIX), value)
-            reports.append(report) if report else unreadable.append(key)
-    return reports, unreadable
+class Outbox:
+    """Empty for ever where the settings want no reports."""
 
+    def __init__(self, config: Config, registry: RegistryClient) -> None:
+        self._config = config
+        self._registry = registry
+        self._waiting: deque[tuple[str, DeviceReport]] = deque(maxlen=WAITING)
 
-def _report(device: str, value: str) -> Report | None:
-    try:
-        found = Report(device=device, **json.loads(value))
-    except (TypeError, ValueError, RecursionError):
-        return None
-    texts = (found.alias, found.bundle_sha256, found.profile, found.state, found.why, found.at)
-    is_report = all(isinstance(text, str) for text in texts) and type(found.release) is int
-    return found if is_report and found.state in STATES and DEVICE_NAME.fullmatch(device) else None
+    def put(self, installed: Installed, state: str, at: str, why: str = "") -> None:
+        """Have a report of one release wait; the arguments are `DeviceReport`'s."""
+        if self._config.registry.report:
+            report = DeviceReport(
+                device=self._config.device.name,
+                alias=self._config.registry.alias,
+                bundle_sha256=installed.digest,
+                profile=self._config.device.profile,
+                release=installed.release,
+                state=state,
+                why=why,
+                at=at,
+            )
+            self._waiting.append((installed.version, report))
+
+    def send(self) -> None:
+        """Offer everything once, oldest first, up to the first that is not taken."""
+        while self._waiting:
+            version, report = self._waiting[0]
+            try:
+                self._registry.report(version, report.key, report.to_json())
+            except TransferError as error:
+                logger.info("report not taken: %s", error)
+                return
+            self._waiting.popleft()

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
-from mobile_centernet.agent.states import Event, State
-from mobile_centernet.bundle.errors import ConfigError
+from mobile_centernet.agent.errors import ConfigError
+from mobile_centernet.agent.states import State
 
 STATUS = "status.json"
 
@@ -41,10 +40,6 @@ class Status:
         return f"{json.dumps(asdict(self), indent=2)}\n"
 
 
-def event_key(state: State, event: Event) -> str:
-    return f"{state.value}: {event.value}"
-
-
 def metrics(status: Status) -> str:
     """Prometheus' text format 0.0.4."""
     lines = ["# HELP mobile_centernet_edge_state 1 for the agent's state.", "# TYPE mobile_centernet_edge_state gauge"]
@@ -67,42 +62,35 @@ def metrics(status: Status) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_status(root: Path, status: Status) -> None:
-    """Replace the file; it is not pushed to the disk, because losing it costs nothing. OSError where it cannot be."""
-    temporary = root / f".{STATUS}.tmp"
-    temporary.write_text(status.to_json(), encoding="utf-8")
-    temporary.replace(root / STATUS)
-
-
 @contextmanager
 def served(port: int, status: Callable[[], Status]) -> Iterator[int]:
-    """Serve /status and /metrics on 127.0.0.1; 0 serves nothing. Yields the port. Raises ConfigError if it is taken."""
+    """Serve /status and /metrics on 127.0.0.1, for as long as the `with` lasts.
+
+    Args:
+        port: 0 serves nothing.
+        status: called for each request, in a thread.
+
+    Yields:
+        The port.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
     if port == 0:
         yield 0
         return
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), _handler(status))
-    except OSError as error:
-        raise ConfigError(f"status.port: expected a free port, but {port} cannot be used ({error.strerror})") from error
-    with server:
-        Thread(target=server.serve_forever, name="status", daemon=True).start()
-        yield server.server_port
-        server.shutdown()
 
-
-def _handler(status: Callable[[], Status]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
 
         def do_GET(self) -> None:
             if self.path == "/status":
-                self._answer(status().to_json(), "application/json")
+                text, kind = status().to_json(), "application/json"
             elif self.path == "/metrics":
-                self._answer(metrics(status()), "text/plain; version=0.0.4; charset=utf-8")
+                text, kind = metrics(status()), "text/plain; version=0.0.4; charset=utf-8"
             else:
                 self.send_error(404)
-
-        def _answer(self, text: str, kind: str) -> None:
+                return
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(text.encode())))
@@ -112,7 +100,14 @@ def _handler(status: Callable[[], Status]) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    return Handler
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise ConfigError(f"status.port: expected a free port, but {port} cannot be used ({error.strerror})") from error
+    with server:
+        Thread(target=server.serve_forever, name="status", daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 def _number(release: dict[str, object] | None) -> object:

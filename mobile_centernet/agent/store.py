@@ -12,18 +12,20 @@
 
 import fcntl
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from mobile_centernet.agent import disk
-from mobile_centernet.bundle.errors import LockedError, StorageError
+from mobile_centernet.agent.errors import LockedError
+from mobile_centernet.bundle.errors import StorageError
 
 REFUSALS = 32
 """So many are remembered; the oldest are forgotten."""
+
+_IN_FILE = {"min_release": "floor"}
+"""Names that a field has in the file, which devices have since before it was renamed."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What the agent must not forget.
+class AgentState:
+    """What the agent must not forget: the contents of `memory.json`.
 
-    floor:       the highest release number ever committed; no older one is taken
+    min_release: the highest release number ever committed, in the file `floor`; no older one is taken
     newest:      SHA-256 of the manifest of that release, which no other of its number may have
     refused:     by digest, oldest first
     interrupted: how often the trial of a release was cut off, by digest
@@ -56,57 +58,57 @@ class Memory:
     committed: Installed | None = None
     previous: Installed | None = None
     trial: Installed | None = None
-    floor: int = 0
+    min_release: int = 0
     newest: str = ""
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     interrupted: Mapping[str, int] = field(default_factory=dict)
 
-    def refusing(self, digest: str, why: str, circumstances: str) -> "Memory":
+    def refusing(self, digest: str, why: str, circumstances: str) -> "AgentState":
+        """The state with one more refusal."""
         kept = {name: refusal for name, refusal in self.refused.items() if name != digest}
         newest = [*kept.items(), (digest, Refusal(why, circumstances))][-REFUSALS:]
         return replace(self, refused=dict(newest))
 
-    def committing(self, installed: Installed, manifest_sha256: str) -> "Memory":
-        """What is remembered once `installed`, which was on trial, stays."""
-        is_newest = installed.release > self.floor
+    def committing(self, installed: Installed, manifest_sha256: str) -> "AgentState":
+        """The state once `installed`, which was on trial, stays."""
+        is_newest = installed.release > self.min_release
         return replace(
             self,
             committed=installed,
             previous=self.committed,
             trial=None,
-            floor=installed.release if is_newest else self.floor,
+            min_release=installed.release if is_newest else self.min_release,
             newest=manifest_sha256 if is_newest else self.newest,
             refused={digest: refusal for digest, refusal in self.refused.items() if digest != installed.digest},
             interrupted={},
         )
 
-    def to_bytes(self) -> bytes:
-        return f"{json.dumps(asdict(self), indent=2)}\n".encode()
+    def to_json(self) -> bytes:
+        """The contents of the file."""
+        document = {_IN_FILE.get(name, name): value for name, value in asdict(self).items()}
+        return f"{json.dumps(document, indent=2)}\n".encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "Memory":
-        """Raises ValueError for anything that is no memory."""
+    def from_json(cls, content: bytes) -> "AgentState":
+        """The inverse of `to_json`. Raises ValueError for anything else."""
         try:
             document = json.loads(content)
-            memory = cls(
-                **{name: _installed(document[name]) for name in ("committed", "previous", "trial")},
-                floor=document["floor"],
+            releases = {name: document[name] for name in ("committed", "previous", "trial")}
+            state = cls(
+                **{name: None if release is None else Installed(**release) for name, release in releases.items()},
+                min_release=document[_IN_FILE["min_release"]],
                 newest=document["newest"],
                 refused={digest: Refusal(**refusal) for digest, refusal in document["refused"].items()},
                 interrupted=dict(document["interrupted"]),
             )
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"not a memory: {error!r}") from error
-        if type(memory.floor) is not int:
-            raise ValueError(f"not a release number: {memory.floor!r}")
-        return memory
+            raise ValueError(f"not an agent's state: {error!r}") from error
+        if type(state.min_release) is not int:
+            raise ValueError(f"not a release number: {state.min_release!r}")
+        return state
 
 
-def _installed(document: Any) -> Installed | None:
-    return None if document is None else Installed(**document)
-
-
-class Store:
+class AgentStore:
     """Reads and changes the folder. Changes return when they are on the disk; OSError where it refuses."""
 
     def __init__(self, root: Path) -> None:
@@ -114,7 +116,7 @@ class Store:
         self.releases = root / "releases"
         self.engines = root / "engines"
         self.current = root / "current"
-        self._memory = root / "memory.json"
+        self._state = root / "memory.json"
 
     def create(self) -> None:
         """Make the folders that are missing. Raises StorageError."""
@@ -148,25 +150,33 @@ class Store:
     def engine(self, key: str) -> Path:
         return self.engines / key
 
-    def remember(self, memory: Memory) -> None:
-        disk.write_durably(self._memory, memory.to_bytes())
+    def save(self, state: AgentState) -> None:
+        """Replace `memory.json`, whole or not at all."""
+        temporary = self._state.with_name(f".{self._state.name}.tmp")
+        disk.write_file(temporary, state.to_json())
+        disk.rename(temporary, self._state)
+        disk.sync_folder(self.root)
 
-    def recall(self) -> Memory | None:
-        """None where nothing was ever remembered. Raises ValueError for a file that is damaged."""
+    def load(self) -> AgentState | None:
+        """None where nothing was ever saved. Raises ValueError for a file that is damaged."""
         try:
-            return Memory.from_bytes(self._memory.read_bytes())
+            return AgentState.from_json(self._state.read_bytes())
         except FileNotFoundError:
             return None
 
     def point(self, digest: str | None) -> None:
-        """Make `current` lead to a release, or to none."""
+        """Make `current` lead to a release, or to none, in one step: whoever follows it meets the old or the new."""
         if digest is None:
             disk.remove_durably(self.current)
-        else:
-            disk.link_durably(self.current, f"{self.releases.name}/{digest}")
+            return
+        temporary = self.current.with_name(f".{self.current.name}.tmp")
+        disk.unlink(temporary)
+        disk.symlink(temporary, f"{self.releases.name}/{digest}")
+        disk.rename(temporary, self.current)
+        disk.sync_folder(self.root)
 
     def pointed(self) -> str | None:
-        """The digest that `current` leads to; None where there is no such link."""
+        """The digest of the release that `current` leads to; None where there is none yet."""
         return self.current.readlink().name if self.current.is_symlink() else None
 
     def collect(self, digests: Iterable[str], engines: Iterable[str]) -> None:
@@ -176,11 +186,3 @@ class Store:
             for entry in folder.iterdir():
                 if entry.name not in names:
                     disk.remove_folder(entry)
-
-    def free_bytes(self) -> int:
-        return shutil.disk_usage(self.root).free
-
-
-def read_current(root: Path) -> str | None:
-    """For the application: the digest of the release to run, None where there is none yet."""
-    return Store(root).pointed()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_centernet.bundle.bundle import write_bundle
-from mobile_centernet.bundle.card import model_card
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.golden import to_json
 from mobile_centernet.bundle.manifest import Manifest, PinnedFile, Tolerance, Variant
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
+from mobile_centernet.tables import markdown_table
 
 CARD = "MODEL_CARD.md"
 
@@ -48,21 +49,33 @@ def build_bundle(
     """
     detectors = _load(models)
     some = next(iter(detectors.values()))
+    if unknown := set(thresholds) - {"default", *some.classes}:
+        known = ", ".join(some.classes)
+        raise BundleError(f"thresholds: expected classes {known}, found {', '.join(sorted(unknown))}")
+    missing = [name for name in some.classes if name not in thresholds]
+    if missing and "default" not in thresholds:
+        raise BundleError(f"thresholds: expected one for each class or a default, found none for {', '.join(missing)}")
+
     images = {f"golden/{number:03d}.png": read_image(path) for number, path in enumerate(pictures)}
-    files = {picture: _png(image) for picture, image in images.items()}
+    files: dict[str, bytes] = {}
+    for picture, image in images.items():
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        files[picture] = buffer.getvalue()
     variants = {}
     for precision, detector in detectors.items():
         variant = Variant(f"model.{precision}.onnx", f"golden/{precision}.json", tolerances[precision])
         variants[precision] = variant
         files[variant.model] = detector.path.read_bytes()
         files[variant.golden] = _golden(detector, images)
+
     parts = Manifest(
         name=name,
         version=version,
         release=release,
         classes=some.classes,
         input_size=some.input_size,
-        thresholds=_for_classes(thresholds, some.classes),
+        thresholds={each: thresholds[each if each in thresholds else "default"] for each in some.classes},
         latency_ms=latency_ms,
         variants=variants,
         pictures=tuple(images),
@@ -71,7 +84,7 @@ def build_bundle(
         files=_pinned(files),
     )
     files[CARD] = (model_card(parts) if card is None else card).encode()
-    manifest = Manifest(**{**vars(parts), "files": _pinned(files)})
+    manifest = replace(parts, files=_pinned(files))
     write_bundle(out, manifest, files)
     return manifest
 
@@ -104,20 +117,42 @@ def _golden(detector: Detector, images: Mapping[str, NDArray[np.uint8]]) -> byte
     return to_json(found)
 
 
-def _for_classes(thresholds: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
-    if unknown := set(thresholds) - {"default", *classes}:
-        raise BundleError(f"thresholds: expected classes {', '.join(classes)}, found {', '.join(sorted(unknown))}")
-    missing = [name for name in classes if name not in thresholds]
-    if missing and "default" not in thresholds:
-        raise BundleError(f"thresholds: expected one for each class or a default, found none for {', '.join(missing)}")
-    return {name: thresholds[name] if name in thresholds else thresholds["default"] for name in classes}
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _pinned(files: Mapping[str, bytes]) -> dict[str, PinnedFile]:
     return {name: PinnedFile(hashlib.sha256(content).hexdigest(), len(content)) for name, content in files.items()}
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown. `manifest` need not list the card itself yet."""
+    height, width = manifest.input_size
+    thresholds = [(name, f"{manifest.thresholds[name]:g}") for name in manifest.classes]
+    latency = [(profile, f"{limit:g}") for profile, limit in sorted(manifest.latency_ms.items())]
+    origin = sorted(manifest.lineage.items())
+    sections = [
+        f"# {manifest.name} {manifest.version}, release {manifest.release}",
+        f"Finds {', '.join(manifest.classes)} in a camera's picture and draws a box around each. The picture may have "
+        f"any size; it is stretched to {width}x{height}.",
+        "## Files",
+        markdown_table(
+            ("file", "precision", "MiB", "may differ from the golden detections by"),
+            (
+                (
+                    variant.model,
+                    precision,
+                    f"{manifest.files[variant.model].bytes / 2**20:.2f}",
+                    f"{variant.tolerance.box:g} px, {variant.tolerance.score:g} in score",
+                )
+                for precision, variant in sorted(manifest.variants.items())
+            ),
+        ),
+        f"Golden pictures: {', '.join(manifest.pictures)}.",
+        "## Thresholds",
+        markdown_table(("class", "least score"), thresholds),
+        "## Latency budget",
+        markdown_table(("device profile", "ms a picture"), latency),
+        "## Where it comes from",
+        markdown_table(("what", "value"), origin) if origin else "Nothing was recorded.",
+        "## Limits",
+        "Scores rank detections; they are no probabilities. It was measured only on what the table above names, and "
+        "says nothing about other cameras, countries or weather. It is not made to be the only safeguard of anything.",
+    ]
+    return "\n\n".join(sections) + "\n"

@@ -17,17 +17,18 @@ from typing import IO
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mobile_centernet.bundle.errors import BundleError, StorageError
-from mobile_centernet.bundle.keys import TrustedKeys
-from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
-from mobile_centernet.bundle.signatures import (
+from mobile_centernet.bundle.keys import (
     MAX_PEM,
     MAX_SIGNATURES,
     SIGNATURE_BYTES,
     Signatures,
-    add_signature,
+    TrustedKeys,
     check_signatures,
+    key_id,
     signature_files,
+    to_pem,
 )
+from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
 from mobile_centernet.bundle.tar import END, Reader, pack
 from mobile_centernet.files import write_atomically
 
@@ -61,16 +62,21 @@ def sign_bundle(path: Path, private_key: Ed25519PrivateKey) -> str:
     with open_bundle(path) as file:
         content = file.read()
     manifest, signatures = walk(BytesIO(content), path, None, discard)
-    signed = manifest.to_bytes()
+    signed = manifest.to_json()
     files = content[len(pack([(MANIFEST, signed), *signature_files(signatures)])) :]
-    identity = add_signature(signatures, signed, private_key, str(path))
+    # Ed25519 has no chance in it: the same key gives the same signature again.
+    public = private_key.public_key()
+    identity = key_id(public)
+    signatures[identity] = (to_pem(public), private_key.sign(signed))
+    if len(signatures) > MAX_SIGNATURES:
+        raise BundleError(f"{path}: expected room for one more signature, found {MAX_SIGNATURES}, as many as may be")
     _write(path, pack([(MANIFEST, signed), *signature_files(signatures)]) + files)
     return identity
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    """Write an unsigned bundle, atomically. `files` are those that the manifest names; `edge.build` sees to that."""
-    _write(path, pack([(MANIFEST, manifest.to_bytes()), *sorted(files.items())]) + END)
+    """Write an unsigned bundle, atomically. `files` are those that the manifest names: `build` sees to that."""
+    _write(path, pack([(MANIFEST, manifest.to_json()), *sorted(files.items())]) + END)
 
 
 def open_bundle(path: Path) -> IO[bytes]:
@@ -89,10 +95,14 @@ def walk(file: IO[bytes], path: Path, trusted: TrustedKeys | None, keep: Keep) -
     reader = Reader(file, path)
     signed = reader.read(MANIFEST, MAX_MANIFEST)
     signatures: Signatures = {}
-    while reader.peek()[0].startswith(SIGNATURES):
-        _read_signature(reader, signatures, path)
+    while (member := reader.peek()[0]).startswith(SIGNATURES):
+        identity = member.removeprefix(SIGNATURES).removesuffix(".pem")
+        if identity <= max(signatures, default="") or len(signatures) == MAX_SIGNATURES:
+            raise BundleError(f"{path}: expected at most {MAX_SIGNATURES} signatures in the order of their key ids")
+        pem = reader.read(f"{SIGNATURES}{identity}.pem", MAX_PEM)
+        signatures[identity] = (pem, reader.read(f"{SIGNATURES}{identity}.sig", SIGNATURE_BYTES))
     check_signatures(signed, signatures, trusted, str(path))
-    manifest = Manifest.from_bytes(signed, f"{path}: {MANIFEST}")
+    manifest = Manifest.from_json(signed, f"{path}: {MANIFEST}")
     for name, content in ((MANIFEST, signed), *signature_files(signatures)):
         keep(name, [content])
     for name in sorted(manifest.files):
@@ -122,14 +132,6 @@ def discard(_name: str, pieces: Iterable[bytes]) -> None:
     """Read to the end, so that the checks run, and keep nothing."""
     for _ in pieces:
         pass
-
-
-def _read_signature(reader: Reader, signatures: Signatures, path: Path) -> None:
-    identity = reader.peek()[0].removeprefix(SIGNATURES).removesuffix(".pem")
-    if identity <= max(signatures, default="") or len(signatures) == MAX_SIGNATURES:
-        raise BundleError(f"{path}: expected at most {MAX_SIGNATURES} signatures in the order of their key ids")
-    pem = reader.read(f"{SIGNATURES}{identity}.pem", MAX_PEM)
-    signatures[identity] = (pem, reader.read(f"{SIGNATURES}{identity}.sig", SIGNATURE_BYTES))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong on a device."""
+"""What makes a bundle unusable."""
 
 from mobile_centernet.errors import UserError
 
@@ -9,31 +9,3 @@ class BundleError(UserError):
 
 class StorageError(BundleError):
     """The disk did not let a bundle or a release be read or written, which says nothing about its contents."""
-
-
-class RottenError(StorageError):
-    """A release that was whole when it was unpacked and is not any more."""
-
-
-class ConfigError(UserError):
-    """The agent's settings cannot be used."""
-
-
-class TransferError(UserError):
-    """The registry did not answer, or not with what was asked for; later it may."""
-
-
-class NothingOfferedError(TransferError):
-    """The registry answers, and offers no release: the alias is gone, or no bundle belongs to its version."""
-
-
-class ProofError(UserError):
-    """This device cannot run the release: its engine, its detections or its latency are not as they must be."""
-
-
-class LockedError(UserError):
-    """Another agent works in the same folder."""
-
-
-class ProofInterruptedError(UserError):
-    """The proof did not come to an end, which says nothing about the release."""

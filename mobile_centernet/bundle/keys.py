@@ -1,10 +1,15 @@
-"""Ed25519 keys: making them, reading them with care, and which of them a device trusts."""
+"""Ed25519 keys: making them, reading them with care, which of them a device trusts, and what they have signed.
+
+A bundle's signatures each are a public key and its signature over the manifest's bytes. The key travels with its
+signature, so that also a signature by a key that a device does not know must hold: no byte of a bundle is left
+unchecked, and keys can be changed while some devices know only the old one.
+"""
 
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +25,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mobile_centernet.bundle.errors import BundleError
+from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES
+
+MAX_SIGNATURES = 16
+MAX_PEM = 200
+SIGNATURE_BYTES = 64
+
+Signatures = dict[str, tuple[bytes, bytes]]
+"""By key id: the public key in PEM form and the signature, 64 bytes."""
 
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -121,19 +134,47 @@ class TrustedKeys:
         if not files:
             raise BundleError("expected at least one trusted public key (*.pub), found none")
         keys = {key_id(key): key for key in map(read_public_key, files)}
-        return cls(keys, _read_revoked(revoked) if revoked else frozenset())
+        if revoked is None:
+            return cls(keys)
+        try:
+            lines = revoked.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(
+                f"{revoked}: expected a list of revoked key ids, but it cannot be read: {error}"
+            ) from error
+        ids = [text for line in lines if (text := line.partition("#")[0].strip())]
+        for found in ids:
+            if not _KEY_ID.fullmatch(found):
+                raise BundleError(f"{revoked}: expected key ids of 64 hexadecimal digits, one a line, found {found!r}")
+        return cls(keys, frozenset(ids))
 
 
-def _read_revoked(path: Path) -> frozenset[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: expected a list of revoked key ids, but it cannot be read: {error}") from error
-    ids = [text for line in lines if (text := line.partition("#")[0].strip())]
-    for found in ids:
-        if not _KEY_ID.fullmatch(found):
-            raise BundleError(f"{path}: expected key ids of 64 hexadecimal digits, one a line, found {found!r}")
-    return frozenset(ids)
+def check_signatures(signed: bytes, signatures: Signatures, trusted: TrustedKeys | None, where: str) -> None:
+    """Raises BundleError unless all signatures hold and one is by a trusted, unrevoked key (None: by any or none)."""
+    for identity, (pem, signature) in signatures.items():
+        key = parse_public_key(pem, f"{where}: {SIGNATURES}{identity}.pem")
+        if key_id(key) != identity or to_pem(key) != pem:
+            raise BundleError(
+                f"{where}: {SIGNATURES}{identity}.pem: expected the key of that id, found another or more"
+            )
+        if not holds(key, signature, signed):
+            raise BundleError(f"{where}: the signature by key {identity} does not fit {MANIFEST}")
+    if trusted is None:
+        return
+    if not signatures:
+        raise BundleError(f"{where}: expected a signature by a trusted key, found none at all")
+    known = [identity for identity in signatures if identity in trusted.keys]
+    if not known:
+        raise BundleError(f"{where}: expected a signature by a trusted key, found only {', '.join(signatures)}")
+    if trusted.revoked.issuperset(known):
+        raise BundleError(f"{where}: expected a signature by an unrevoked key, found only revoked {', '.join(known)}")
+
+
+def signature_files(signatures: Signatures) -> Iterator[tuple[str, bytes]]:
+    """Names and contents, in the order in which a bundle holds them."""
+    for identity, (pem, signature) in sorted(signatures.items()):
+        yield f"{SIGNATURES}{identity}.pem", pem
+        yield f"{SIGNATURES}{identity}.sig", signature
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

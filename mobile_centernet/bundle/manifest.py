@@ -84,9 +84,9 @@ class Manifest:
     @property
     def sha256(self) -> str:
         """Of the one JSON text of this manifest: two bundles with it differ in their signatures only."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        return hashlib.sha256(self.to_json()).hexdigest()
 
-    def to_bytes(self) -> bytes:
+    def to_json(self) -> bytes:
         """The one JSON text of this manifest. Raises BundleError when a value breaks the format's rules."""
         _check(self)
         height, width = self.input_size
@@ -100,7 +100,14 @@ class Manifest:
             "preprocessing": {"input_size": {"height": height, "width": width}, **PREPROCESSING},
             "thresholds": {name: float(self.thresholds[name]) for name in self.classes},
             "latency_ms": {profile: float(self.latency_ms[profile]) for profile in sorted(self.latency_ms)},
-            "variants": {name: _variant_document(self.variants[name]) for name in sorted(self.variants)},
+            "variants": {
+                precision: {
+                    "model": variant.model,
+                    "golden": variant.golden,
+                    "tolerance": {"score": float(variant.tolerance.score), "box": float(variant.tolerance.box)},
+                }
+                for precision, variant in sorted(self.variants.items())
+            },
             "pictures": list(self.pictures),
             "card": self.card,
             "lineage": dict(sorted(self.lineage.items())),
@@ -109,11 +116,11 @@ class Manifest:
         return f"{json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)}\n".encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes, where: str = MANIFEST) -> "Manifest":
-        """The inverse of `to_bytes`. Raises BundleError, naming `where`, for any text that `to_bytes` never writes."""
+    def from_json(cls, content: bytes, where: str = MANIFEST) -> "Manifest":
+        """The inverse of `to_json`. Raises BundleError, naming `where`, for any text that `to_json` never writes."""
         try:
-            manifest = _parsed(_document(content))
-            written = manifest.to_bytes()
+            manifest = _parsed(json.loads(content.decode()))
+            written = manifest.to_json()
         except BundleError as error:
             raise BundleError(f"{where}: {error}") from error
         except (ValueError, RecursionError) as error:
@@ -123,21 +130,22 @@ class Manifest:
         return manifest
 
 
-def _document(content: bytes) -> dict[str, Any]:
-    document = json.loads(content.decode())
+def _parsed(document: object) -> Manifest:
+    """Raises BundleError for the first field that is missing or of another type."""
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise BundleError(f"expected a {KIND}, found something else")
     if document.get("format") != FORMAT:
         raise BundleError(f"expected format {FORMAT}, found {document.get('format')!r}: another version wrote it")
-    return document
-
-
-def _parsed(document: dict[str, Any]) -> Manifest:
     preprocessing = _take(document, "preprocessing", dict)
     known = {name: value for name, value in preprocessing.items() if name != "input_size"}
     if known != PREPROCESSING:
         raise BundleError(f"preprocessing: expected {PREPROCESSING}, the only one there is, found {known}")
     size = _take(preprocessing, "input_size", dict)
+    variants = {}
+    for precision, value in _each(document, "variants", dict).items():
+        limits = _take(value, "tolerance", dict)
+        tolerance = Tolerance(_take(limits, "score", float), _take(limits, "box", float))
+        variants[precision] = Variant(_take(value, "model", str), _take(value, "golden", str), tolerance)
     return Manifest(
         name=_take(document, "name", str),
         version=_take(document, "version", str),
@@ -146,7 +154,7 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         input_size=(_take(size, "height", int), _take(size, "width", int)),
         thresholds=_each(document, "thresholds", float),
         latency_ms=_each(document, "latency_ms", float),
-        variants={name: _variant(value) for name, value in _each(document, "variants", dict).items()},
+        variants=variants,
         pictures=_texts(document, "pictures"),
         card=_take(document, "card", str),
         lineage=_each(document, "lineage", str),
@@ -155,20 +163,6 @@ def _parsed(document: dict[str, Any]) -> Manifest:
             for name, value in _each(document, "files", dict).items()
         },
     )
-
-
-def _variant(document: dict[str, Any]) -> Variant:
-    tolerance = _take(document, "tolerance", dict)
-    return Variant(
-        _take(document, "model", str),
-        _take(document, "golden", str),
-        Tolerance(_take(tolerance, "score", float), _take(tolerance, "box", float)),
-    )
-
-
-def _variant_document(variant: Variant) -> dict[str, Any]:
-    tolerance = {"score": float(variant.tolerance.score), "box": float(variant.tolerance.box)}
-    return {"model": variant.model, "golden": variant.golden, "tolerance": tolerance}
 
 
 def _take(document: dict[str, Any], name: str, kind: type[T]) -> T:
@@ -197,7 +191,14 @@ def _check(manifest: Manifest) -> None:
         _require(_WORD.fullmatch(value), field, "1 to 100 letters, digits, '.', '_', '+' or '-'", value)
     _require(manifest.release >= 1, "release", "a number from 1", manifest.release)
     _require(min(manifest.input_size) >= 1, "input_size", "sides from 1", manifest.input_size)
-    _check_classes(manifest)
+
+    classes = manifest.classes
+    is_list = len(set(classes)) == len(classes) > 0 and all(name and name.isprintable() for name in classes)
+    _require(is_list, "classes", "different, printable names", classes)
+    _require(set(manifest.thresholds) == set(classes), "thresholds", "one for each class", list(manifest.thresholds))
+    for name, threshold in manifest.thresholds.items():
+        _require(0 <= threshold <= 1, f"thresholds.{name}", "a score 0..1", threshold)
+
     _require(DEFAULT_PROFILE in manifest.latency_ms, "latency_ms", f"a {DEFAULT_PROFILE}", dict(manifest.latency_ms))
     for profile, limit in manifest.latency_ms.items():
         _require(_WORD.fullmatch(profile), "latency_ms", "profiles of letters and digits", profile)
@@ -208,21 +209,9 @@ def _check(manifest: Manifest) -> None:
         for field, value in vars(variant.tolerance).items():
             _require(math.isfinite(value) and value >= 0, f"{precision}: tolerance.{field}", "a number from 0", value)
     _require(manifest.pictures, "pictures", "at least one golden picture", "none")
-    for key, value in manifest.lineage.items():
-        _require(key.isprintable() and value.isprintable(), "lineage", "printable text", f"{key}={value}")
-    _check_files(manifest)
+    for key, text in manifest.lineage.items():
+        _require(key.isprintable() and text.isprintable(), "lineage", "printable text", f"{key}={text}")
 
-
-def _check_classes(manifest: Manifest) -> None:
-    classes = manifest.classes
-    is_list = len(set(classes)) == len(classes) > 0 and all(name and name.isprintable() for name in classes)
-    _require(is_list, "classes", "different, printable names", classes)
-    _require(set(manifest.thresholds) == set(classes), "thresholds", "one for each class", list(manifest.thresholds))
-    for name, threshold in manifest.thresholds.items():
-        _require(0 <= threshold <= 1, f"thresholds.{name}", "a score 0..1", threshold)
-
-
-def _check_files(manifest: Manifest) -> None:
     variants = manifest.variants.values()
     named = [manifest.card, *manifest.pictures, *(v.model for v in variants), *(v.golden for v in variants)]
     for name in (*manifest.files, *named):

@@ -38,7 +38,7 @@ def is_safe_name(name: str) -> bool:
 
 def pack(members: Iterable[tuple[str, bytes]]) -> bytes:
     """Members one after the other, without the end of the archive."""
-    return b"".join(_header(name, len(content)) + content + _padding(len(content)) for name, content in members)
+    return b"".join(_header(name, len(content)) + content + bytes(-len(content) % BLOCK) for name, content in members)
 
 
 class Reader:
@@ -52,7 +52,7 @@ class Reader:
     def peek(self) -> tuple[str, int]:
         """The name and size of the next member, which stays the next one."""
         if self._header is None:
-            self._header = self._read_header()
+            self._header = self._parsed(self._exactly(BLOCK))
         return self._header
 
     def read(self, name: str, limit: int) -> bytes:
@@ -84,9 +84,6 @@ class Reader:
         if any(self._exactly(BLOCK)) or self._file.read(1):
             raise BundleError(f"{self._path}: expected nothing behind its end, found more bytes")
         return True
-
-    def _read_header(self) -> tuple[str, int]:
-        return self._parsed(self._exactly(BLOCK))
 
     def _parsed(self, block: bytes) -> tuple[str, int]:
         if not any(block):
@@ -122,7 +119,3 @@ def _header(name: str, size: int) -> bytes:
     info.size = size
     info.mode = 0o644
     return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % BLOCK)

@@ -2,14 +2,14 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-from mobile_centernet.bundle.bundle import Keep, checked, discard, open_bundle, walk
+from mobile_centernet.bundle.bundle import checked, discard, open_bundle, walk
 from mobile_centernet.bundle.errors import BundleError, StorageError
-from mobile_centernet.bundle.keys import TrustedKeys
+from mobile_centernet.bundle.keys import TrustedKeys, check_signatures, signature_files
 from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
-from mobile_centernet.bundle.signatures import Signatures, check_signatures, signature_files
 from mobile_centernet.files import new_folder, sync_folder
 
 _CHUNK = 1 << 20
@@ -24,11 +24,21 @@ def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
     if os.path.lexists(folder):
         raise BundleError(f"{folder}: expected a folder that is not there yet")
     with (
-        new_folder(folder, "the bundle cannot be unpacked there", StorageError, parents=False) as partial,
+        new_folder(folder, "the bundle cannot be unpacked there", StorageError, parents=False) as filling,
         open_bundle(path) as file,
     ):
-        manifest, _ = walk(file, path, trusted, _saver(partial))
-        for inside in (entry for entry in partial.iterdir() if entry.is_dir()):
+
+        def save(name: str, pieces: Iterable[bytes]) -> None:
+            member = filling / name
+            member.parent.mkdir(exist_ok=True)
+            with member.open("xb") as target:
+                for piece in pieces:
+                    target.write(piece)
+                target.flush()
+                os.fsync(target.fileno())
+
+        manifest, _ = walk(file, path, trusted, save)
+        for inside in (entry for entry in filling.iterdir() if entry.is_dir()):
             sync_folder(inside)
     return manifest
 
@@ -36,13 +46,22 @@ def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
 def verify_folder(folder: Path, trusted: TrustedKeys) -> Manifest:
     """What `verify_bundle` checks, for a folder that `extract` made: disks rot, and keys are revoked later."""
     try:
-        found = set(_files(folder))
+        found = set()
+        for entry in folder.rglob("*"):
+            mode = entry.lstat().st_mode
+            if stat.S_ISREG(mode):
+                found.add(entry.relative_to(folder).as_posix())
+            elif not stat.S_ISDIR(mode):
+                raise BundleError(f"{entry}: expected a plain file, found a link or a device")
         signed = (folder / MANIFEST).read_bytes()
-        signatures = _signatures(folder, found)
+        pems = (folder / name for name in sorted(found) if name.startswith(SIGNATURES) and name.endswith(".pem"))
+        signatures = {pem.stem: (pem.read_bytes(), pem.with_suffix(".sig").read_bytes()) for pem in pems}
         check_signatures(signed, signatures, trusted, str(folder))
-        manifest = Manifest.from_bytes(signed, str(folder / MANIFEST))
+        manifest = Manifest.from_json(signed, str(folder / MANIFEST))
         for name in sorted(manifest.files):
-            _check_file(folder, manifest, name)
+            with (folder / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                discard(name, checked(iter(partial(file.read, _CHUNK), b""), size, manifest, name, str(folder)))
     except OSError as error:
         raise BundleError(f"{folder}: expected a whole release, but {error.filename}: {error.strerror}") from error
     extra = found - {MANIFEST, *manifest.files, *(name for name, _ in signature_files(signatures))}
@@ -51,34 +70,7 @@ def verify_folder(folder: Path, trusted: TrustedKeys) -> Manifest:
     return manifest
 
 
-def _files(folder: Path) -> Iterator[str]:
-    for entry in folder.rglob("*"):
-        mode = entry.lstat().st_mode
-        if stat.S_ISREG(mode):
-            yield entry.relative_to(folder).as_posix()
-        elif not stat.S_ISDIR(mode):
-            raise BundleError(f"{entry}: expected a plain file, found a link or a device")
-
-
-def _signatures(folder: Path, found: Iterable[str]) -> Signatures:
-    pems = (folder / name for name in sorted(found) if name.startswith(SIGNATURES) and name.endswith(".pem"))
-    return {pem.stem: (pem.read_bytes(), pem.with_suffix(".sig").read_bytes()) for pem in pems}
-
-
-def _check_file(folder: Path, manifest: Manifest, name: str) -> None:
-    with (folder / name).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        discard(name, checked(iter(lambda: file.read(_CHUNK), b""), size, manifest, name, str(folder)))
-
-
-def _saver(folder: Path) -> Keep:
-    def save(name: str, pieces: Iterable[bytes]) -> None:
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        with path.open("xb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-
-    return save
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a release that was verified when it was unpacked. Raises BundleError or OSError."""
+    path = folder / MANIFEST
+    return Manifest.from_json(path.read_bytes(), str(path))

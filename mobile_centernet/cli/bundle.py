@@ -106,7 +106,7 @@ def inspect(path: Path, as_json: bool) -> None:
     """Show what is in BUNDLE, whoever signed it."""
     manifest, signers = inspect_bundle(path)
     if as_json:
-        click.echo(manifest.to_bytes().decode(), nl=False)
+        click.echo(manifest.to_json().decode(), nl=False)
         return
     height, width = manifest.input_size
     rows = [

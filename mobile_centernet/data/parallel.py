@@ -2,13 +2,14 @@
 
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
 import cv2
+
+from mobile_centernet.processes import end_with_parent
 
 ITEMS_PER_TASK = 16  # small enough for flat memory, large enough to hide the pool's overhead
 Item = TypeVar("Item")
@@ -45,11 +46,4 @@ def set_up_worker() -> None:
     Without the latter the workers of a process that was killed would wait for work for ever and keep its pipes open.
     """
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()

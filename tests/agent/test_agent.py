@@ -1,9 +1,9 @@
 """What an agent does with what the registry offers. Real bundles, a real registry's answers over HTTP, a real disk."""
 
+from mobile_centernet.agent.errors import TransferError
 from mobile_centernet.agent.registry_client import RegistryClient
-from mobile_centernet.agent.reports import read_reports
 from mobile_centernet.agent.states import TRANSITIONS, State
-from mobile_centernet.bundle.errors import TransferError
+from mobile_centernet.bundle.protocol import read_reports
 from tests.helpers.lab import Lab
 from tests.helpers.offers import Bundle
 
@@ -15,7 +15,7 @@ def test_it_installs_the_first_release(lab: Lab, releases: Releases) -> None:
     with lab.application():
         agent = lab.polled()
     assert agent.problem is None and lab.running() == releases[12].digest
-    assert lab.memory.floor == 12 and lab.memory.previous is None
+    assert lab.saved.min_release == 12 and lab.saved.previous is None
 
 
 def test_it_follows_the_alias_and_keeps_the_release_before(lab: Lab, releases: Releases) -> None:
@@ -23,7 +23,7 @@ def test_it_follows_the_alias_and_keeps_the_release_before(lab: Lab, releases: R
         lab.install(releases[number])
     kept = {entry.name for entry in lab.store.releases.iterdir()}
     assert kept == {releases[13].digest, releases[14].digest}
-    assert lab.memory.previous and lab.memory.previous.release == 13
+    assert lab.saved.previous and lab.saved.previous.release == 13
 
 
 class Records:

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.agent.config import load_config
-from mobile_centernet.agent.store import read_current
-from mobile_centernet.bundle.errors import ConfigError
+from mobile_centernet.agent.errors import ConfigError
 from tests.helpers.lab import Lab
 from tests.helpers.mlflow_servers import free_port
 from tests.helpers.offers import Bundle
@@ -82,7 +81,7 @@ def test_a_second_agent_is_refused_and_a_rollback_goes_to_the_first(lab: Lab, re
             assert second.stderr.endswith("expected to be the only agent here, found another one running\n")
         asked = call(lab, "rollback")
         assert asked.returncode == 0 and asked.stdout.startswith("asked the running agent to roll back")
-        until(lambda: lab.memory.committed and lab.memory.committed.release == 12)
+        until(lambda: lab.saved.committed and lab.saved.committed.release == 12)
         assert agent.poll() is None
     assert lab.running() == releases[12].digest
 
@@ -92,7 +91,7 @@ def test_it_ends_on_sigterm_also_inside_a_trial(lab: Lab, releases: Releases) ->
     lab.offer(releases[13])
     lab.configure(health={"start_s": 600.0})
     with running(lab) as agent:
-        until(lambda: read_current(lab.root) == releases[13].digest)
+        until(lambda: lab.store.pointed() == releases[13].digest)
         agent.send_signal(signal.SIGTERM)
         _, said = agent.communicate(timeout=30)
     assert agent.returncode == 0 and "stopped inside a trial" in said and "Traceback" not in said
@@ -140,7 +139,7 @@ def test_killed_for_real_a_few_times(lab: Lab, releases: Releases) -> None:
             ) as process:
                 time.sleep(wait)
                 process.kill()
-            assert read_current(lab.root) in (releases[12].digest, releases[13].digest)
+            assert lab.store.pointed() in (releases[12].digest, releases[13].digest)
         assert call(lab, "once").returncode == 0
     assert lab.running() == releases[13].digest
 

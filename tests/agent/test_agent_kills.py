@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 from mobile_centernet.agent.agent import TRIALS
-from mobile_centernet.agent.store import read_current
 from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.unpack import verify_folder
 from tests.helpers.lab import Forks, Lab
@@ -43,14 +42,14 @@ class Update:
         killed = self.attempt(kill, at)
         where = f"killed at {kill} {at}"
         assert killed["killed"] or (kill == "line" and killed["status"] == 0), where  # the watch's length varies
-        met = read_current(self.lab.root)
+        met = self.lab.store.pointed()
         assert met in (self.old, self.new), where
         verify_folder(self.lab.store.folder(met), TrustedKeys.load([self.lab.trusted]))
         agent = self.lab.agent()
         with agent.store.locked(), self.lab.application():
             agent.start()
             assert self.lab.running() in (self.old, self.new), where
-            assert self.lab.memory.trial is None, where
+            assert self.lab.saved.trial is None, where
             agent.poll()
         assert self.lab.running() == self.new and agent.problem is None, where
         assert {entry.name for entry in self.lab.store.releases.iterdir()} == {self.old, self.new}, where
@@ -98,7 +97,7 @@ def test_killed_while_it_installs_the_first_release(lab: Lab, releases: Releases
         shutil.rmtree(lab.root, ignore_errors=True)
         with lab.application():
             forks.run(lab.settings, "transition", at)
-        assert read_current(lab.root) in (None, releases[12].digest)
+        assert lab.store.pointed() in (None, releases[12].digest)
         with lab.application():
             lab.polled()
         assert lab.running() == releases[12].digest
@@ -109,7 +108,7 @@ def test_killed_while_it_goes_back(update: Update, releases: Releases) -> None:
     lab = update.lab
     for at in range(1, 50):
         assert update.attempt("transition", 7)["killed"]  # swapped, not committed
-        assert read_current(lab.root) == update.new
+        assert lab.store.pointed() == update.new
         killed = update.forks.run(lab.settings, "change", at, poll=False)
         lab.agent().start()
         assert lab.running() == update.old

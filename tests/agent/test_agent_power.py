@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.agent import disk
-from mobile_centernet.agent.store import read_current
 from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.unpack import verify_folder
 from tests.helpers.lab import Lab
@@ -98,13 +97,13 @@ def test_power_lost_between_any_change_and_its_push(
         shutil.copytree(before, lab.root, symlinks=True)
         shutil.copytree(after / "releases" / new, lab.root / "releases" / new)  # extraction ends with its own fsyncs
         replay(state)
-        found = read_current(lab.root)
+        found = lab.store.pointed()
         assert found in (old, new), (number, state)
         verify_folder(lab.store.folder(found), trusted)
         agent = lab.agent()
         agent.start()
         met.add(lab.running())
-        assert lab.running() in (old, new) and lab.memory.trial is None, (number, state)
+        assert lab.running() in (old, new) and lab.saved.trial is None, (number, state)
         with lab.application():
             agent.poll()
         assert lab.running() == new, (number, state, agent.problem)

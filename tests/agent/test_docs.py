@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.agent.config import load_config
-from mobile_centernet.agent.reports import read_reports
 from mobile_centernet.agent.states import table
+from mobile_centernet.bundle.protocol import read_reports
 
 DOCS = Path(__file__).parents[2] / "docs" / "edge.md"
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from mobile_centernet.agent.health import HEARTBEAT, Heartbeat
-from mobile_centernet.agent.store import read_current
 from tests.helpers.lab import Lab
 from tests.helpers.outcomes import Releases
 
@@ -41,7 +40,7 @@ def beat_until(device: Lab, digest: str, beats: int) -> Callable[[threading.Even
     def beat(end: threading.Event) -> None:
         heart, left = Heartbeat(device.root), beats
         while left and not end.wait(0.02):
-            if read_current(device.root) == digest:
+            if device.store.pointed() == digest:
                 heart.beat(digest)
                 left -= 1
 
@@ -69,7 +68,7 @@ def test_an_application_in_a_crash_loop(device: Lab, releases: Releases) -> None
         life = 0
         while not end.wait(0.02):
             life += 1
-            if read_current(device.root) == releases[13].digest:
+            if device.store.pointed() == releases[13].digest:
                 beat = {"release": releases[13].digest, "pid": 1000 + life // 5, "beats": life}
                 (device.root / ".beat").write_text(json.dumps(beat))
                 (device.root / ".beat").replace(device.root / HEARTBEAT)
@@ -107,7 +106,7 @@ def test_a_clock_that_is_wrong_and_jumps(
     def beat() -> None:
         heart = Heartbeat(device.root)
         while not end.wait(0.02):
-            if digest := read_current(device.root):
+            if digest := device.store.pointed():
                 heart.beat(digest)
                 os.utime(device.root / HEARTBEAT, (now, now))
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mobile_centernet.agent.store import read_current
 from mobile_centernet.bundle.bundle import sign_bundle, write_bundle
 from mobile_centernet.bundle.keys import key_id, read_private_key, read_public_key
 from mobile_centernet.bundle.manifest import MANIFEST, Manifest, PinnedFile
@@ -38,7 +37,7 @@ def test_a_strangers_signature_until_the_stranger_is_trusted(
     device.configure(paths={"trusted": [str(device.trusted), str(material / "stranger.pub")]})
     with device.application():
         device.polled()
-    assert read_current(device.root) == Bundle(tmp_path / "other.tar", "13", 13).digest
+    assert device.store.pointed() == Bundle(tmp_path / "other.tar", "13", 13).digest
 
 
 def test_a_revoked_signature(device: Lab, releases: Releases, material: Path, tmp_path: Path) -> None:
@@ -47,10 +46,10 @@ def test_a_revoked_signature(device: Lab, releases: Releases, material: Path, tm
     agent.start()
     device.configure(paths={"revoked": str(tmp_path / "revoked.txt")})
     agent.config = device.agent().config
-    agent._intake._config = agent.config
+    agent._installer._config = agent.config
     agent.poll()
     assert agent.problem and "found only revoked" in agent.problem
-    assert read_current(device.root) == releases[12].digest
+    assert device.store.pointed() == releases[12].digest
 
 
 def test_when_the_key_of_all_releases_is_revoked_nothing_runs(
@@ -61,14 +60,14 @@ def test_when_the_key_of_all_releases_is_revoked_nothing_runs(
     trusted = [str(material / "first.pub"), str(material / "second.pub")]
     device.configure(paths={"revoked": str(tmp_path / "revoked.txt"), "trusted": trusted})
     device.agent().start()
-    assert read_current(device.root) is None
+    assert device.store.pointed() is None
     path = tmp_path / "again.tar"
     path.write_bytes(releases[13].content)
     sign_bundle(path, read_private_key(material / "second"))
     offered(device, path)
     with device.application():
         device.polled()
-    assert read_current(device.root) == Bundle(path, "13", 13).digest
+    assert device.store.pointed() == Bundle(path, "13", 13).digest
 
 
 def test_the_replay_of_an_older_release(device: Lab, releases: Releases) -> None:
@@ -111,7 +110,7 @@ def test_the_same_release_with_one_more_signature_is_taken(
     offered(device, path, 12)
     with device.application():
         agent = device.polled()
-    assert agent.problem is None and read_current(device.root) == Bundle(path, "12", 12).digest
+    assert agent.problem is None and device.store.pointed() == Bundle(path, "12", 12).digest
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_golden_detections_that_another_model_made(
 ) -> None:
     """Signed and whole, and still not what this device finds: the self-test says so."""
     files = unpacked(releases[13])
-    manifest = Manifest.from_bytes(files[MANIFEST])
+    manifest = Manifest.from_json(files[MANIFEST])
     files["golden/fp32.json"] = unpacked(releases[14])["golden/fp32.json"]
     inside = {name: files[name] for name in manifest.files}
     pinned = {name: PinnedFile(sha256(content).hexdigest(), len(content)) for name, content in inside.items()}
@@ -199,7 +198,7 @@ def test_flipped_bytes_that_the_registry_vouches_for(device: Lab, releases: Rele
         )
         offered(device, tmp_path / "odd.tar")
         agent.poll()
-        assert agent.problem and read_current(device.root) == releases[12].digest
-    assert len(device.memory.refused) == 32, "the oldest are forgotten"
+        assert agent.problem and device.store.pointed() == releases[12].digest
+    assert len(device.saved.refused) == 32, "the oldest are forgotten"
     device.offer(releases[13])
     recovers(device, releases)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.agent import disk
-from mobile_centernet.agent.store import read_current
 from tests.helpers.lab import Lab
 from tests.helpers.offers import ALIAS, answer
 from tests.helpers.outcomes import Releases, recovers
@@ -47,11 +46,11 @@ def test_a_disk_that_refuses_each_change_in_turn(
             agent = device.polled()
         for name in CHANGES:
             monkeypatch.setattr(disk, name, real[name])
-        assert read_current(device.root) in (releases[12].digest, releases[13].digest)
+        assert device.store.pointed() in (releases[12].digest, releases[13].digest)
         recovers(device, releases)
         if passed < refuse_from:
             break
-        assert agent.problem or agent.memory.committed, refuse_from
+        assert agent.problem or agent.saved.committed, refuse_from
     assert 10 < refuse_from < 59
 
 
@@ -60,7 +59,7 @@ def test_memory_that_is_damaged(device: Lab, releases: Releases) -> None:
     for damage in (b"", b"{}", b"\0" * 300, (device.root / "memory.json").read_bytes()[:-20]):
         (device.root / "memory.json").write_bytes(damage)
         device.agent().start()
-        assert device.running() == releases[12].digest and device.memory.floor == 12
+        assert device.running() == releases[12].digest and device.saved.min_release == 12
     recovers(device, releases)
 
 

@@ -2,12 +2,13 @@
 
 import json
 import random
+import shutil
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from mobile_centernet.agent.follow import pause
-from mobile_centernet.agent.store import Store
+from mobile_centernet.agent.polling import pause
 from tests.helpers.file_server import Fault, Request, cut, hang, redirect, status
 from tests.helpers.lab import Lab
 from tests.helpers.offers import ALIAS, ARTIFACT
@@ -218,7 +219,7 @@ def test_one_byte_a_second(device: Lab, releases: Releases) -> None:
 
 
 def test_no_room(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Store, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     before = len(device.server.log)
     stays(device, releases, "MB of free space for release 13, found 0.0 MB")
     assert [row[0] for row in device.server.log[before:]] == [ALIAS], "nothing was fetched"

@@ -10,9 +10,8 @@ import pytest
 
 from mobile_centernet.bundle.bundle import inspect_bundle, sign_bundle, verify_bundle, write_bundle
 from mobile_centernet.bundle.errors import BundleError
-from mobile_centernet.bundle.keys import TrustedKeys, key_id, read_private_key, read_public_key
+from mobile_centernet.bundle.keys import MAX_SIGNATURES, TrustedKeys, key_id, read_private_key, read_public_key
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.bundle.signatures import MAX_SIGNATURES
 from mobile_centernet.bundle.tar import BLOCK, END, pack
 
 Members = list[tuple[str, bytes]]

@@ -35,7 +35,7 @@ def example(**changes: Any) -> Manifest:
 
 
 def test_round_trip() -> None:
-    assert Manifest.from_bytes(example().to_bytes()) == example()
+    assert Manifest.from_json(example().to_json()) == example()
 
 
 def test_latency_budget() -> None:
@@ -60,13 +60,13 @@ def test_every_content_has_one_text(
     )
     if not all(text.isprintable() for pair in lineage.items() for text in pair):
         with pytest.raises(BundleError, match="lineage"):
-            manifest.to_bytes()
+            manifest.to_json()
         return
-    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
-    document = json.loads(example().to_bytes())
+    document = json.loads(example().to_json())
     change(document)
     return f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode()
 
@@ -114,7 +114,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
 )
 def test_broken_manifests_are_refused(change: Callable[[dict[str, Any]], object], sentence: str) -> None:
     with pytest.raises(BundleError, match=f"^manifest.json: {sentence}"):
-        Manifest.from_bytes(edited(change))
+        Manifest.from_json(edited(change))
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_broken_manifests_are_refused(change: Callable[[dict[str, Any]], object]
 )
 def test_what_is_no_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(BundleError, match=r"^manifest.json: expected a m"):
-        Manifest.from_bytes(content)
+        Manifest.from_json(content)
 
 
 def test_the_same_content_in_another_form_is_refused() -> None:
-    text = example().to_bytes().decode()
+    text = example().to_json().decode()
     for other in (
         text.rstrip(),
         f"{text}\n",
@@ -137,4 +137,4 @@ def test_the_same_content_in_another_form_is_refused() -> None:
         text.replace("é", "\\u00e9"),
     ):
         with pytest.raises(BundleError, match="expected the fields of format 1 in its form"):
-            Manifest.from_bytes(other.encode())
+            Manifest.from_json(other.encode())

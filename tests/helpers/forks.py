@@ -17,11 +17,12 @@ from typing import Any
 import numpy
 import onnxruntime
 
+from mobile_centernet import files
 from mobile_centernet.agent import disk
 from mobile_centernet.agent.agent import Agent
 from mobile_centernet.agent.config import load_config
 from mobile_centernet.bundle import unpack
-from tests.helpers.lab import prove_in_process
+from tests.helpers.lab import self_test_in_process
 
 AGENT = str(Path(disk.__file__).parent)
 
@@ -69,11 +70,11 @@ def run(order: dict[str, Any], pipe: int) -> None:
     elif order["kill"] == "change":
         for name in ("rename", "symlink", "unlink", "sync_folder", "remove_folder"):
             setattr(disk, name, killer.before(getattr(disk, name)))
-        unpack.sync_folder = disk.sync_folder
+        files.sync_folder = unpack.sync_folder = disk.sync_folder
         disk.write_file = killer.before(killer.halve)
     elif order["kill"] == "transition":
         observe = lambda *_: killer.pass_by()  # noqa: E731
-    agent = Agent(load_config(Path(order["settings"])), prove=prove_in_process, observe=observe)
+    agent = Agent(load_config(Path(order["settings"])), self_test=self_test_in_process, observe=observe)
     with agent.store.locked():
         agent.start()
         if order["poll"]:

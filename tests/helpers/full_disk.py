@@ -11,14 +11,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 from mobile_centernet.agent import agent as agents
 from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.health import Heartbeat
-from mobile_centernet.agent.store import Store, read_current
+from mobile_centernet.agent.store import AgentStore
 from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.unpack import verify_folder
-from tests.helpers.lab import prove_in_process
+from tests.helpers.lab import self_test_in_process
 
 PAGE = 4096
 
@@ -27,7 +28,7 @@ def beat(root: Path, end: threading.Event) -> None:
     """From another disk than the full one, as /run is: the heartbeat is a link."""
     heart = Heartbeat(root)
     while not end.wait(0.01):
-        if digest := read_current(root):
+        if digest := AgentStore(root).pointed():
             try:
                 heart.beat(digest)
             except OSError:
@@ -35,9 +36,9 @@ def beat(root: Path, end: threading.Event) -> None:
 
 
 def verified(root: Path, trusted: TrustedKeys) -> str:
-    digest = read_current(root)
+    digest = AgentStore(root).pointed()
     assert digest is not None
-    verify_folder(Store(root).folder(digest), trusted)
+    verify_folder(AgentStore(root).folder(digest), trusted)
     return digest
 
 
@@ -47,25 +48,26 @@ def main() -> None:
     config = load_config(Path(order["settings"]))
     root, before = config.paths.root, Path(order["before"])
     trusted = TrustedKeys.load(config.paths.trusted)
-    Store.free_bytes = lambda _: 1 << 40  # type: ignore[method-assign]  # it does not see it coming
+    usage = shutil.disk_usage
+    shutil.disk_usage = lambda _: SimpleNamespace(free=1 << 40)  # type: ignore[assignment]  # it does not see it coming
     agents._TICK = 0.01
     for free in order["free"]:
         root.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(root)], check=True)
         shutil.copytree(before, root, symlinks=True, dirs_exist_ok=True)
-        room = Store(root).root / "ballast"
-        room.write_bytes(bytes((shutil.disk_usage(root).free - free) // PAGE * PAGE))
+        room = AgentStore(root).root / "ballast"
+        room.write_bytes(bytes((usage(root).free - free) // PAGE * PAGE))
         end = threading.Event()
         thread = threading.Thread(target=beat, args=(root, end))
         thread.start()
-        agent = agents.Agent(config, prove=prove_in_process)
+        agent = agents.Agent(config, self_test=self_test_in_process)
         agent.start()
         threading.Timer(1.0, room.unlink).start()  # somebody makes room while the agent waits for it
         agent.poll()
         full = verified(root, trusted)
         while room.exists():
             end.wait(0.01)
-        again = agents.Agent(config, prove=prove_in_process)
+        again = agents.Agent(config, self_test=self_test_in_process)
         again.start()
         again.poll()
         end.set()

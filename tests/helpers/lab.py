@@ -12,11 +12,11 @@ from pathlib import Path
 from mobile_centernet.agent.agent import Agent
 from mobile_centernet.agent.config import Config, load_config
 from mobile_centernet.agent.device import Device
+from mobile_centernet.agent.errors import SelfTestError
 from mobile_centernet.agent.health import Heartbeat
-from mobile_centernet.agent.selftest import prove_here
-from mobile_centernet.agent.selftest_runner import Proof
-from mobile_centernet.agent.store import Memory, Store, read_current
-from mobile_centernet.bundle.errors import ProofError
+from mobile_centernet.agent.selftest import check_release
+from mobile_centernet.agent.selftest_runner import SelfTestResult
+from mobile_centernet.agent.store import AgentState, AgentStore
 from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.bundle.unpack import verify_folder
@@ -35,12 +35,12 @@ SETTINGS = {
 }
 
 
-def prove_in_process(folder: Path, manifest: Manifest, engine: Path | None) -> Proof:
+def self_test_in_process(folder: Path, manifest: Manifest, engine: Path | None) -> SelfTestResult:
     """The real self-test without a process of its own, which takes a second to start."""
     try:
-        return Proof(**prove_here(folder, manifest, "fp32", "cpu", engine, 1))  # type: ignore[arg-type]
+        return check_release(folder, manifest, "fp32", "cpu", engine, 1)
     except UserError as error:
-        raise ProofError(f"self-test: {error}") from error
+        raise SelfTestError(f"self-test: {error}") from error
 
 
 @dataclass
@@ -60,14 +60,14 @@ class Lab:
         return self.folder / "edge.toml"
 
     @property
-    def store(self) -> Store:
-        return Store(self.root)
+    def store(self) -> AgentStore:
+        return AgentStore(self.root)
 
     @property
-    def memory(self) -> Memory:
-        memory = self.store.recall()
-        assert memory is not None
-        return memory
+    def saved(self) -> AgentState:
+        state = self.store.load()
+        assert state is not None
+        return state
 
     def configure(self, **changes: dict[str, object]) -> Config:
         document: dict[str, dict[str, object]] = {name: dict(values) for name, values in SETTINGS.items()}
@@ -83,7 +83,7 @@ class Lab:
 
     def agent(self, **injected: object) -> Agent:
         """In this process, on the settings as they are; a device without a GPU, whatever is here."""
-        injected.setdefault("prove", prove_in_process)
+        injected.setdefault("self_test", self_test_in_process)
         injected.setdefault("device", Device(None, None))
         agent = Agent(load_config(self.settings), **injected)  # type: ignore[arg-type]
         agent.store.create()
@@ -105,10 +105,10 @@ class Lab:
 
     def running(self) -> str | None:
         """The digest that the application would run; verified, and committed, as everything it meets must be."""
-        digest = read_current(self.root)
+        digest = self.store.pointed()
         if digest is not None:
             verify_folder(self.store.folder(digest), TrustedKeys.load([self.trusted]))
-        committed = self.memory.committed
+        committed = self.saved.committed
         assert digest == (committed.digest if committed else None)
         return digest
 
@@ -120,7 +120,7 @@ class Lab:
         def beat() -> None:
             heart = Heartbeat(self.root)
             while not end.wait(0.01):
-                if (digest := read_current(self.root)) is not None:
+                if (digest := self.store.pointed()) is not None:
                     heart.beat(digest)
 
         self.root.mkdir(parents=True, exist_ok=True)

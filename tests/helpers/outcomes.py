@@ -4,7 +4,6 @@ import tarfile
 from pathlib import Path
 
 from mobile_centernet.agent.agent import Agent
-from mobile_centernet.agent.store import read_current
 from tests.helpers.lab import Lab
 from tests.helpers.offers import ARTIFACT, Bundle
 
@@ -38,7 +37,7 @@ def refused(lab: Lab, releases: Releases, sentence: str, **injected: object) -> 
     agent.poll()
     assert agent.problem and agent.problem.startswith("refused before: ")
     assert fetched == len([row for row in lab.server.log if row[0] == ARTIFACT])
-    assert read_current(lab.root) == releases[12].digest
+    assert lab.store.pointed() == releases[12].digest
 
 
 def unpacked(bundle: Bundle) -> dict[str, bytes]:

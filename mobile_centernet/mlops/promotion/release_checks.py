@@ -5,8 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mobile_centernet.agent.registry_client import BUNDLE_RELEASE, BUNDLE_SHA256
-from mobile_centernet.agent.reports import HEALTHY, read_reports
+from mobile_centernet.bundle.protocol import BUNDLE_RELEASE, BUNDLE_SHA256, HEALTHY, read_reports
 from mobile_centernet.errors import UserError
 from mobile_centernet.evaluation.gate import Check
 from mobile_centernet.files import file_digest

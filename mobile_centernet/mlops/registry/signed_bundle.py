@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock
 from PIL import Image
 
-from mobile_centernet.agent.registry_client import BUNDLE_BYTES, BUNDLE_PATH, BUNDLE_RELEASE, BUNDLE_SHA256
 from mobile_centernet.bundle.build import build_bundle
 from mobile_centernet.bundle.bundle import sign_bundle, verify_bundle
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.keys import TrustedKeys, key_id, read_private_key
 from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.bundle.protocol import BUNDLE_BYTES, BUNDLE_PATH, BUNDLE_RELEASE, BUNDLE_SHA256
 from mobile_centernet.bundle.unpack import extract
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.files import file_digest

@@ -15,9 +15,9 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
+from mobile_centernet.agent.errors import TransferError
 from mobile_centernet.agent.registry_client import RegistryClient
 from mobile_centernet.bundle.bundle import verify_bundle
-from mobile_centernet.bundle.errors import TransferError
 from mobile_centernet.bundle.keys import TrustedKeys, generate_keys
 from mobile_centernet.cli import main
 from mobile_centernet.files import file_digest

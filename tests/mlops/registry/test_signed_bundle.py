@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mobile_centernet.agent.reports import Report
 from mobile_centernet.bundle.build import build_bundle
 from mobile_centernet.bundle.bundle import inspect_bundle, sign_bundle, verify_bundle
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.keys import TrustedKeys, generate_keys, read_private_key
+from mobile_centernet.bundle.protocol import DeviceReport
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, load_params
@@ -218,8 +218,8 @@ def test_a_release_killed_at_any_point_is_completed_by_a_second_run(kill_at: int
 
 
 def report(device: str, digest: str, state: str = "healthy", alias: str = CHALLENGER) -> dict[str, str]:
-    found = Report(device, alias, digest, "orin", 1, state, "", "2026-11-26T01:00:00Z")
-    return {found.key: found.to_value()}
+    found = DeviceReport(device, alias, digest, "orin", 1, state, "", "2026-11-26T01:00:00Z")
+    return {found.key: found.to_json()}
 
 
 def test_promotion_waits_for_healthy_canaries(signing: Path) -> None:

@@ -1,1 +1,1 @@
-"""What keeps a device on its channel: fetch, verify, prove, switch, watch, revert. No torch, no pydantic."""
+"""What keeps a device on its channel: fetch, verify, test, switch, watch, revert. No torch, no pydantic."""

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from mobile_centernet.detections import DetectionBatch
 
+STRIDE = 4
+"""How many input pixels wide and high a cell of the models' maps is."""
 Row = TypeVar("Row", bound=np.generic)
 
 
@@ -44,7 +46,7 @@ def encode(
     *,
     num_classes: int,
     output_size: tuple[int, int],
-    stride: int = 4,
+    stride: int = STRIDE,
     max_objects: int = 128,
     corrected_roots: bool = False,
 ) -> Targets:
@@ -73,7 +75,9 @@ def encode(
     )
 
 
-def decode(heatmap: Tensor, size: Tensor, offset: Tensor, *, k: int = 100, stride: int = 4) -> DetectionBatch[Tensor]:
+def decode(
+    heatmap: Tensor, size: Tensor, offset: Tensor, *, k: int = 100, stride: int = STRIDE
+) -> DetectionBatch[Tensor]:
     """The k best peaks as boxes. No NMS: a peak is the largest of its 3×3 neighbours.
 
     heatmap [B, C, H, W] after the sigmoid; size, offset [B, 2, H, W] in stride cells; k at most H·W. Always float32.

@@ -66,7 +66,7 @@ def _train(
         report = load_pretrained(student, section.init, classes)
         init = {"file": str(section.init), "sha256": file_digest(section.init)}
         logger.info("%s", report)
-        write_json(out / INIT_FILE, init | report.document())
+        write_json(out / INIT_FILE, init | report.to_dict())
 
     chain = fingerprint({"model": section.model, "init": init and init["sha256"]})
     chains: dict[str, str] = {}

@@ -1,1 +1,1 @@
-"""Networks: HRNet, ResNet and DLA bodies with CenterNet heads; every variant is a row of the table in registry."""
+"""Networks: HRNet, ResNet and DLA backbones with CenterNet heads; every variant is a row of the table in variants."""

@@ -75,15 +75,15 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return nn.Sequential(projection, nn.BatchNorm2d(out_channels))
 
 
-def initialise_convolutions(body: nn.Module) -> None:
-    """Kaiming's normal distribution for every nn.Conv2d of a body that trains from scratch."""
-    for module in body.modules():
+def initialise_convolutions(backbone: nn.Module) -> None:
+    """Kaiming's normal distribution for every nn.Conv2d of a backbone that trains from scratch."""
+    for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Head(nn.Module):
-    """One CenterNet head: 3×3 convolution with bias, ReLU, 1×1 convolution; at first it says `bias`."""
+    """One CenterNet head: 3×3 convolution with bias, ReLU, 1×1 convolution; output initialised to `bias`."""
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int, bias: float = 0.0) -> None:
         super().__init__()

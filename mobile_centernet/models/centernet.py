@@ -1,4 +1,4 @@
-"""CenterNet (Zhou et al., "Objects as Points", 2019) on any body: three heads that read the same features."""
+"""CenterNet (Zhou et al., "Objects as Points", 2019) on any backbone: three heads that read the same features."""
 
 import math
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mobile_centernet.codec import STRIDE
 from mobile_centernet.models.blocks import Head
 
 # ImageNet's mean and standard deviation for RGB in 0..255, as the official HRNet and CenterNet use.
@@ -15,14 +16,14 @@ PIXEL_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 # -2.19: every cell starts as "an object, 10 %", lest the many empty cells swamp the first steps (RetinaNet).
 HEATMAP_BIAS = -math.log((1 - 0.1) / 0.1)
 
-# Bodies halve the image five times and double it back: a side that does not halve evenly no longer fits.
+# Backbones halve the image five times and double it back: a side that does not halve evenly no longer fits.
 COARSEST_STRIDE = 32
 
 
 class CenterNetOutput(NamedTuple):
     """What one forward pass gives, all at a quarter of the input's resolution.
 
-    heatmap_logits: [B, C, H/4, W/4], one map a class, before the sigmoid
+    heatmap_logits: [B, C, H/4, W/4], one map per class, before the sigmoid
     size:           [B, 2, H/4, W/4], width and height of the object centred here, in stride cells
     offset:         [B, 2, H/4, W/4], x and y from the cell's corner to the centre, in stride cells
     features:       [B, F, H/4, W/4], what heads read, after the ReLU; pair-wise distillation compares it
@@ -40,7 +41,7 @@ class CenterNet(nn.Module):
     `backbone` maps a normalised image to `backbone_channels` features at a quarter of its resolution.
     """
 
-    stride = 4
+    stride = STRIDE
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -61,18 +62,11 @@ class CenterNet(nn.Module):
 
     def forward(self, image: Tensor) -> CenterNetOutput:
         """image: [B, 3, H, W], RGB 0..255, uint8 or float; H and W multiples of 32, else ValueError."""
-        _check_sides(image)
-        features = self.backbone(self._normalise(image))
+        height, width = image.shape[-2:]
+        if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
+            expected = f"sides in multiples of {COARSEST_STRIDE}"
+            raise ValueError(f"expected an image with {expected}, found {width}x{height}")
+        features = self.backbone((image.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std)
         return CenterNetOutput(
             self.heatmap_head(features), self.size_head(features), self.offset_head(features), features
         )
-
-    def _normalise(self, image: Tensor) -> Tensor:
-        return (image.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-
-
-def _check_sides(image: Tensor) -> None:
-    height, width = image.shape[-2:]
-    if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
-        expected = f"sides in multiples of {COARSEST_STRIDE}"
-        raise ValueError(f"expected an image with {expected}, found {width}x{height}")

@@ -51,20 +51,16 @@ def save_model(
     }
     # safetensors refuses strided tensors, which the weights of a channels_last model are.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, _with_sorted_header(safetensors.torch.save(tensors, metadata)))
+    content = safetensors.torch.save(tensors, metadata)
 
-
-def _with_sorted_header(content: bytes) -> bytes:
-    """safetensors writes the header's metadata in another order every time: the same model shall be the same file.
-
-    Its format: the header's length (8 bytes, little-endian), the header (JSON, padded with spaces to 8 bytes), tensors.
-    """
+    # safetensors writes the metadata in another order every time, but the same model shall be the same file: sort it.
+    # Format: the header's length (8 bytes, little-endian), the header (JSON, padded with spaces to 8 bytes), tensors.
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[start:]
+    write_atomically(path, len(text).to_bytes(8, "little") + text + content[start:])
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -74,11 +70,23 @@ def load_model(path: Path) -> LoadedModel:
     """
     metadata, tensors = read_safetensors(path)
     if metadata.get("project") != PROJECT or metadata.get("format") != FORMAT:
-        found = f"project {metadata.get('project')!r}, format {metadata.get('format')!r}"
-        raise ModelError(f"{path}: expected a {PROJECT} model of format {FORMAT}, found {found}")
+        kind = f"project {metadata.get('project')!r}, format {metadata.get('format')!r}"
+        raise ModelError(f"{path}: expected a {PROJECT} model of format {FORMAT}, found {kind}")
     name, classes, input_size = parse_header(path, metadata)
-    model = _build(path, name, len(classes))
-    _check_weights(path, model, tensors)
+    try:
+        model = build_model(name, len(classes))
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    # The same check as load_state_dict's, in one sentence instead of one line per tensor.
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    if wrong:
+        first = wrong[0]
+        raise ModelError(
+            f"{path}: {len(wrong)} tensors do not fit {model.name} with {model.num_classes} classes; "
+            f"the first, {first}: expected shape {expected.get(first)}, found {found.get(first)}"
+        )
     model.load_state_dict(tensors)
     return LoadedModel(model.eval(), classes, input_size, metadata)
 
@@ -100,23 +108,3 @@ def parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[str, tuple[st
         return metadata["name"], classes, (height, width)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: expected name, classes and input_size in the header: {error!r}") from error
-
-
-def _build(path: Path, name: str, num_classes: int) -> CenterNet:
-    try:
-        return build_model(name, num_classes)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-
-
-def _check_weights(path: Path, model: CenterNet, tensors: Mapping[str, Tensor]) -> None:
-    """The same check as load_state_dict's, in one sentence instead of one line a tensor."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-    if wrong:
-        first = wrong[0]
-        raise ModelError(
-            f"{path}: {len(wrong)} tensors do not fit {model.name} with {model.num_classes} classes; "
-            f"the first, {first}: expected shape {expected.get(first)}, found {found.get(first)}"
-        )

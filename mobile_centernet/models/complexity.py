@@ -33,7 +33,19 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
     costs: list[tuple[int, int]] = []
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        costs.append(_cost(module, inputs[0], output))
+        """Note the true MACs and thop's count of one layer."""
+        positions, biases = output.shape[-2] * output.shape[-1], output.numel()
+        match module:
+            case nn.Conv2d():
+                macs = module.weight.numel() * positions
+                costs.append((macs, macs + (0 if module.bias is None else biases)))
+            case nn.ConvTranspose2d():
+                read, weights = inputs[0].shape[-2] * inputs[0].shape[-1], module.weight.numel()
+                costs.append((weights * read, weights * positions + (0 if module.bias is None else biases)))
+            case DeformConv2d():
+                costs.append((module.weight.numel() * positions, 0))
+            case nn.BatchNorm2d():
+                costs.append((0, 2 * output.numel()))
 
     for module in dry.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, DeformConv2d, nn.BatchNorm2d)):
@@ -42,26 +54,3 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Complexity:
         dry(torch.empty(1, 3, *input_size, device="meta"))
     params = sum(p.numel() for p in model.parameters())
     return Complexity(params, conv_macs=sum(macs for macs, _ in costs), thop_2020=sum(thop for _, thop in costs))
-
-
-def _cost(module: nn.Module, x: Tensor, output: Tensor) -> tuple[int, int]:
-    """True MACs and thop's count of one layer that made `output` of `x`."""
-    match module:
-        case nn.Conv2d():
-            macs = module.weight.numel() * _positions(output)
-            return macs, macs + _biases(module, output)
-        case nn.ConvTranspose2d():
-            weights = module.weight.numel()
-            return weights * _positions(x), weights * _positions(output) + _biases(module, output)
-        case DeformConv2d():
-            return module.weight.numel() * _positions(output), 0
-        case _:
-            return 0, 2 * output.numel()
-
-
-def _positions(tensor: Tensor) -> int:
-    return tensor.shape[-2] * tensor.shape[-1]
-
-
-def _biases(conv: nn.Conv2d | nn.ConvTranspose2d, output: Tensor) -> int:
-    return 0 if conv.bias is None else output.numel()

@@ -50,12 +50,7 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias:
     bias:   [O]
     gives   [B, O, H, W]; with offsets 0 and masks 1 that of conv2d(x, weight, bias, padding=1)
     """
-    taps = sample_taps(x, offset) * mask[:, None]  # [B, C, 9, H, W]
-    return F.conv2d(taps.flatten(1, 2), weight.flatten(1)[:, :, None, None], bias)
-
-
-def sample_taps(x: Tensor, offset: Tensor) -> Tensor:
-    """What the nine taps of every cell read, bilinearly between the four cells around: [B, C, 9, H, W]."""
+    # What the nine taps of every cell read, bilinearly between the four cells around: [B, C, 9, H, W].
     batch, channels, height, width = x.shape
     # In half precision the cells of a wide map would no longer have coordinates of their own.
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -65,20 +60,18 @@ def sample_taps(x: Tensor, offset: Tensor) -> Tensor:
     column = torch.arange(width, device=x.device, dtype=exact) + step.repeat(KERNEL).view(-1, 1, 1)
     # grid_sample counts from -1 at the left edge of the first cell to 1 at the right edge of the last.
     grid = torch.stack(((2 * (column + dx) + 1) / width - 1, (2 * (row + dy) + 1) / height - 1), dim=-1)
-    grid = grid.view(batch, TAPS * height, width, 2)  # one tall picture: nine taps in one call
+    grid = grid.view(batch, TAPS * height, width, 2)  # one tall image: nine taps in one call
     sampled = F.grid_sample(x.to(exact), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return sampled.view(batch, channels, TAPS, height, width).to(x.dtype)
+    taps = sampled.view(batch, channels, TAPS, height, width).to(x.dtype)
+    return F.conv2d((taps * mask[:, None]).flatten(1, 2), weight.flatten(1)[:, :, None, None], bias)
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, deformable: bool) -> tuple[nn.Module, nn.Module, nn.Module]:
     """A deformable 3×3 convolution, or a plain one in its place, with its batch norm and ReLU."""
-    return _conv(in_channels, out_channels, deformable), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
-
-
-def _conv(in_channels: int, out_channels: int, deformable: bool) -> nn.Module:
+    norm, relu = nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
     if deformable:
-        return DeformConv2d(in_channels, out_channels)
+        return DeformConv2d(in_channels, out_channels), norm, relu
     conv = nn.Conv2d(in_channels, out_channels, KERNEL, padding=KERNEL // 2)  # with a bias, as the deformable one
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     conv.bias = nn.Parameter(torch.zeros(out_channels))
-    return conv
+    return conv, norm, relu

@@ -1,4 +1,4 @@
-"""DLA-34 (Yu et al., "Deep Layer Aggregation", CVPR 2018) as CenterNet's body.
+"""DLA-34 (Yu et al., "Deep Layer Aggregation", CVPR 2018) as CenterNet's backbone.
 
 Layers, names and shapes are those of CenterNet's `pose_dla_dcn.py`, so its checkpoints and the ImageNet ones fit.
 """
@@ -104,9 +104,9 @@ class Root(nn.Module):
 
 
 class Tree(nn.Module):
-    """Two blocks one after the other and a root that joins what both gave, and what it is given beside.
+    """Two sequential blocks and a root that concatenates their outputs with any extra inputs.
 
-    `keeps_input`: the root joins the tree's own, pooled input too. `joined_channels`: of what it is given beside.
+    `keeps_input`: the root also takes the tree's own, pooled input. `joined_channels`: those of the extra inputs.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Tree(nn.Module):
 
 
 class TreeOfTrees(nn.Module):
-    """Two trees one after the other at half the resolution; the root of the second joins the input and both.
+    """Two sequential trees at half the resolution; the root of the second joins the input and both.
 
     Nothing reads `project`: the reference implementation has it, computes it and throws it away, so its checkpoints
     hold it and its counted cost includes it (0.05 of 19.2 GMACs). ONNX export drops it.
@@ -160,7 +160,7 @@ def _conv_bn_relu(conv: nn.Conv2d) -> nn.Sequential:
 
 
 class DLAUp(nn.Module):
-    """Levels of ever coarser resolution to as many that have been told what the coarser ones saw.
+    """Levels of ever coarser resolution to as many, each with the information of the coarser ones merged in.
 
     Takes [B, channels[i], H/2^i, W/2^i] each and gives the same shapes.
     """
@@ -181,7 +181,7 @@ class DLAUp(nn.Module):
 
 
 class IDAUp(nn.Module):
-    """Iterative aggregation: level by level, the coarser ones are brought to the first one's shape and merged in.
+    """Iterative aggregation: level by level, the coarser ones are upsampled to the first one's shape and merged in.
 
     `channels` are those of all levels, `factors` how much coarser than the first each of the others is. Gives as
     many levels, all of the first one's shape; the last has seen all.

@@ -1,4 +1,4 @@
-"""HRNet (Sun et al., CVPR 2019), the pose body: four stages that keep the highest resolution all the way.
+"""HRNet (Sun et al., CVPR 2019), the pose backbone: four stages that keep the highest resolution all the way.
 
 Module names and shapes are those of the official `pose_hrnet.py`, so its checkpoints load key for key.
 """
@@ -28,7 +28,7 @@ class HRNetSpec:
     """One row of the table of HRNets.
 
     `channels` are those of the four branches, highest resolution first. Stage k (2, 3, 4) works on the first
-    k of them, in `modules[k - 2]` modules with `blocks` basic blocks a branch. Stage 1 is `stage1_blocks`
+    k of them, in `modules[k - 2]` modules with `blocks` basic blocks per branch. Stage 1 is `stage1_blocks`
     bottlenecks of `stage1_planes`.
     """
 
@@ -53,8 +53,10 @@ class HRNet(nn.Module):
         self.conv2 = conv3x3(STEM_CHANNELS, STEM_CHANNELS, stride=2)
         self.bn2 = nn.BatchNorm2d(STEM_CHANNELS)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage1(spec.stage1_blocks, spec.stage1_planes)
-        self.transition1 = _transition([spec.stage1_planes * Bottleneck.expansion], spec.channels[:2])
+        planes, wide = spec.stage1_planes, spec.stage1_planes * Bottleneck.expansion
+        rest = (Bottleneck(wide, planes) for _ in range(spec.stage1_blocks - 1))
+        self.layer1 = nn.Sequential(Bottleneck(STEM_CHANNELS, planes), *rest)
+        self.transition1 = _transition([wide], spec.channels[:2])
         self.stage2 = _stage(spec.channels[:2], spec.modules[0], spec.blocks)
         self.transition2 = _transition(spec.channels[:2], spec.channels[:3])
         self.stage3 = _stage(spec.channels[:3], spec.modules[1], spec.blocks)
@@ -63,18 +65,14 @@ class HRNet(nn.Module):
         initialise_convolutions(self)  # the official std of 0.001 expects ImageNet weights and trains slowly without
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.layer1(self._stem(image))
+        x = self.relu(self.bn1(self.conv1(image)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        x = self.layer1(x)
         branches = self.stage2(_branch_out(self.transition1, [x]))
         branches = self.stage3(_branch_out(self.transition2, branches))
         branches = self.stage4(_branch_out(self.transition3, branches))
         features: Tensor = branches[0]
         return features
-
-    def _stem(self, image: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(image)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        out: Tensor = x
-        return out
 
 
 class HRModule(nn.Module):
@@ -85,26 +83,20 @@ class HRModule(nn.Module):
 
     def __init__(self, channels: Sequence[int], blocks: int, out_branches: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(_branch(c, blocks) for c in channels)
-        self.fuse_layers = nn.ModuleList(_fuse_row(channels, target) for target in range(out_branches))
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(_resample(channels, source, target) for source in range(len(channels)))
+            for target in range(out_branches)
+        )
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         branches = [branch(x) for branch, x in zip(self.branches, branches, strict=True)]
-        return [self.relu(_fused(row, branches)) for row in self.fuse_layers]
-
-
-def _branch(channels: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(BasicBlock(channels, channels) for _ in range(blocks)))
-
-
-def _fused(row: nn.Module, branches: list[Tensor]) -> Tensor:
-    resampled: list[Tensor] = [resample(x) for resample, x in zip(row.children(), branches, strict=True)]
-    return reduce(torch.add, resampled)
-
-
-def _fuse_row(channels: Sequence[int], target: int) -> nn.ModuleList:
-    return nn.ModuleList(_resample(channels, source, target) for source in range(len(channels)))
+        fused = []
+        for row in self.fuse_layers:
+            resampled: list[Tensor] = [resample(x) for resample, x in zip(row.children(), branches, strict=True)]
+            fused.append(self.relu(reduce(torch.add, resampled)))
+        return fused
 
 
 def _resample(channels: Sequence[int], source: int, target: int) -> nn.Module:
@@ -119,12 +111,6 @@ def _resample(channels: Sequence[int], source: int, target: int) -> nn.Module:
         )
     halvings = [conv3x3_bn_relu(channels[source], channels[source], 2) for _ in range(target - source - 1)]
     return nn.Sequential(*halvings, conv3x3_bn(channels[source], channels[target], 2))
-
-
-def _stage1(blocks: int, planes: int) -> nn.Sequential:
-    out_channels = planes * Bottleneck.expansion
-    rest = (Bottleneck(out_channels, planes) for _ in range(blocks - 1))
-    return nn.Sequential(Bottleneck(STEM_CHANNELS, planes), *rest)
 
 
 def _stage(channels: Sequence[int], modules: int, blocks: int, last: bool = False) -> nn.Sequential:

@@ -4,7 +4,7 @@ import re
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,13 +17,13 @@ from mobile_centernet.errors import ModelError
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import PROJECT, parse_header, read_safetensors
 
-BODY = "backbone."
+BACKBONE = "backbone."
 PTH_SUFFIXES = (".pth", ".pt")
 
 # What DataParallel, Lightning and detection toolkits put before the official names.
-WRAPPERS = ("module.", "model.", BODY)
+WRAPPERS = ("module.", "model.", BACKBONE)
 
-# Under which a checkpoint keeps the weights, beside epoch, optimizer and the like.
+# Where a checkpoint keeps the weights, next to epoch, optimizer and the like.
 WEIGHT_KEYS = ("state_dict", "model")
 
 # What torch.load was seen to raise for damaged files (cut at every length, bytes flipped, both of its formats).
@@ -66,18 +66,30 @@ class LoadReport:
 
     @property
     def summary(self) -> str:
-        """One line: how much of the body and of the heads came from the file."""
-        body, heads = (_share(self.matched, self.new, in_body) for in_body in (True, False))
-        heads_said = "the heads are new" if heads.startswith("0 ") else f"{heads} tensors of the heads"
-        return f"{self.path} into {self.model}: {body} tensors of the body; {heads_said}"
+        """One line: how much of the backbone and of the heads came from the file."""
+        shares = []
+        for in_backbone in (True, False):
+            used = sum(name.startswith(BACKBONE) == in_backbone for name in self.matched)
+            unused = sum(name.startswith(BACKBONE) == in_backbone for name in self.new)
+            shares.append(f"{used} of {used + unused}")
+        backbone, heads = shares
+        of_heads = "the heads are new" if heads.startswith("0 ") else f"{heads} tensors of the heads"
+        return f"{self.path} into {self.model}: {backbone} tensors of the backbone; {of_heads}"
 
     def __str__(self) -> str:
-        lines = [f"  skipped {count_by_module(names)}: {reason}" for reason, names in self._by_reason()]
+        # Names of skipped tensors by their reason; those of another shape together, with the first as example.
+        groups: dict[str, list[Skipped]] = {}
+        for skipped in self.skipped:
+            groups.setdefault("shape" if skipped.reason.startswith("shape ") else skipped.reason, []).append(skipped)
+        lines = [self.summary]
+        for reason, group in groups.items():
+            shown = f"another shape, as {group[0].name}: {group[0].reason}" if reason == "shape" else reason
+            lines.append(f"  skipped {_count_by_module([skipped.name for skipped in group])}: {shown}")
         if self.new:
-            lines.append(f"  new {count_by_module(self.new)}")
-        return "\n".join([self.summary, *lines])
+            lines.append(f"  new {_count_by_module(self.new)}")
+        return "\n".join(lines)
 
-    def document(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """All of it, ready for JSON."""
         return {
             "file": str(self.path),
@@ -88,30 +100,26 @@ class LoadReport:
             "new": list(self.new),
         }
 
-    def _by_reason(self) -> Iterable[tuple[str, list[str]]]:
-        """Names of skipped tensors by their reason; those of another shape together, with the first as example."""
-        groups: dict[str, list[Skipped]] = {}
-        for skipped in self.skipped:
-            groups.setdefault("shape" if skipped.reason.startswith("shape ") else skipped.reason, []).append(skipped)
-        for reason, group in groups.items():
-            said = f"another shape, as {group[0].name}: {group[0].reason}" if reason == "shape" else reason
-            yield said, [skipped.name for skipped in group]
-
 
 def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None = None) -> LoadReport:
     """Give `model`, in place, every tensor of the file that has a namesake of the same shape in it.
 
     Takes .safetensors (ours or foreign) and .pth or .pt, a state dict or a checkpoint that holds one as
     `state_dict` or `model`. Names count without the wrappers' prefixes, so `module.conv1.weight` and
-    `conv1.weight` are both the body's. Heads are taken from a file of ours only when it is for the same
+    `conv1.weight` are both the backbone's. Heads are taken from a file of ours only when it is for the same
     classes: `classes`, or as many as the model has where `classes` is None.
 
-    Raises ModelError, with `model` as it was, when the file is missing, damaged, holds anything but tensors and
-    plain values (code in it is never run), or has no convolution kernel of the model's body.
+    Raises:
+        ModelError: the file is missing, damaged, holds anything but tensors and plain values (code in it is never
+            run), or has no convolution kernel of the model's backbone; `model` is as it was.
     """
     tensors, header = _read(path)
     expected = model.state_dict()
-    foreign_heads = _foreign_heads(path, header, classes, model.num_classes)
+    foreign_heads = None  # why the heads of this file are of no use, if it says itself that they are for other classes
+    if header.get("project") == PROJECT:
+        _, found, _ = parse_header(path, header)
+        if found != tuple(classes) if classes is not None else len(found) != model.num_classes:
+            foreign_heads = f"a head for other classes ({', '.join(found)})"
     taken: dict[str, Tensor] = {}
     skipped: list[Skipped] = []
     for name, value in tensors.items():
@@ -122,15 +130,21 @@ def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None 
             skipped.append(Skipped(name, f"a second tensor for {target}"))
         elif not isinstance(value, Tensor):
             skipped.append(Skipped(name, f"a {type(value).__name__}, not a tensor"))
-        elif foreign_heads and not target.startswith(BODY):
+        elif foreign_heads and not target.startswith(BACKBONE):
             skipped.append(Skipped(name, foreign_heads))
         elif reason := _unfit(value, expected[target]):
             skipped.append(Skipped(name, reason))
         else:
             taken[target] = value
-    # Batch norm's vectors and counters may fit by accident: a body without a single kernel is none.
-    if not any(name.startswith(BODY) and value.ndim > 1 for name, value in taken.items()):
-        raise ModelError(_nothing_fits(path, model, tensors, skipped))
+    # Batch norm's vectors and counters may fit by accident: a backbone without a single kernel is none.
+    if not any(name.startswith(BACKBONE) and value.ndim > 1 for name, value in taken.items()):
+        weights = model.backbone.state_dict().items()
+        kernel = next(f"{name} {tuple(value.shape)}" for name, value in weights if value.ndim > 1)
+        first = f", the first, {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        raise ModelError(
+            f"{path}: expected convolution kernels of {model.name}'s backbone, such as {kernel}; "
+            f"found {len(tensors)} entries and none that fits{first}"
+        )
     model.load_state_dict(taken, strict=False)
     new = tuple(name for name in expected if name not in taken)
     return LoadReport(path, model.name, tuple(taken), tuple(skipped), new)
@@ -143,14 +157,13 @@ def _read(path: Path) -> tuple[Mapping[str, object], Mapping[str, str]]:
     if path.suffix == ".safetensors":
         header, tensors = read_safetensors(path)
         return tensors, header
-    if path.suffix in PTH_SUFFIXES:
-        return _unwrap(path, _load_pth(path)), {}
-    raise ModelError(f"{path}: expected a .safetensors, .pth or .pt file, found '{path.suffix}'")
-
-
-def _load_pth(path: Path) -> object:
+    if path.suffix not in PTH_SUFFIXES:
+        raise ModelError(f"{path}: expected a .safetensors, .pth or .pt file, found '{path.suffix}'")
     try:
-        _check_records(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # torch.load never looks at the checksums of records
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
@@ -159,38 +172,15 @@ def _load_pth(path: Path) -> object:
     except UNREADABLE as error:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(f"{path}: expected a complete torch checkpoint, found a damaged one: {first_line}") from error
-    return content
-
-
-def _check_records(path: Path) -> None:
-    """Raise BadZipFile for a record that differs from its checksum, which torch.load never looks at."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
-
-
-def _unwrap(path: Path, content: object) -> dict[str, object]:
-    if isinstance(content, Mapping):
-        inner = next((content[key] for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), content)
-        return {str(name): value for name, value in inner.items()}
-    raise ModelError(f"{path}: expected tensors by name, found a {type(content).__name__}")
-
-
-def _foreign_heads(
-    path: Path, header: Mapping[str, str], classes: Sequence[str] | None, num_classes: int
-) -> str | None:
-    """Why the heads of this file are of no use, if it says itself that they are for other classes."""
-    if header.get("project") != PROJECT:
-        return None
-    _, found, _ = parse_header(path, header)
-    same = len(found) == num_classes if classes is None else found == tuple(classes)
-    return None if same else f"a head for other classes ({', '.join(found)})"
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path}: expected tensors by name, found a {type(content).__name__}")
+    inner = next((content[key] for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), content)
+    return {str(name): value for name, value in inner.items()}, {}
 
 
 def _target(name: str, expected: Mapping[str, Tensor]) -> str | None:
     """The model's name for a tensor of the file."""
-    for candidate in (name, BODY + name):
+    for candidate in (name, BACKBONE + name):
         if candidate in expected:
             return candidate
     bare = _unwrapped(name)
@@ -213,25 +203,11 @@ def _unfit(value: Tensor, expected: Tensor) -> str | None:
     return None
 
 
-def _nothing_fits(path: Path, model: CenterNet, tensors: Mapping[str, object], skipped: Sequence[Skipped]) -> str:
-    kernels = (f"{name} {tuple(value.shape)}" for name, value in model.backbone.state_dict().items() if value.ndim > 1)
-    first = f", the first, {skipped[0].name}: {skipped[0].reason}" if skipped else ""
-    expected = f"expected convolution kernels of {model.name}'s body, such as {next(kernels)}"
-    return f"{path}: {expected}; found {len(tensors)} entries and none that fits{first}"
-
-
-def _share(matched: Iterable[str], new: Iterable[str], in_body: bool) -> str:
-    used, unused = (sum(name.startswith(BODY) == in_body for name in names) for names in (matched, new))
-    return f"{used} of {used + unused}"
-
-
-def count_by_module(names: Sequence[str]) -> str:
+def _count_by_module(names: Sequence[str]) -> str:
     """`4 (conv1 1, layer1 3)`: how many tensors, and of which modules."""
-    modules = Counter(_module(name) for name in names)
+    modules = Counter[str]()
+    for name in names:
+        while (bare := _unwrapped(name)) != name:
+            name = bare
+        modules[name.partition(".")[0]] += 1
     return f"{len(names)} ({', '.join(f'{module} {count}' for module, count in modules.items())})"
-
-
-def _module(name: str) -> str:
-    while (bare := _unwrapped(name)) != name:
-        name = bare
-    return name.partition(".")[0]

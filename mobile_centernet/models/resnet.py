@@ -1,4 +1,4 @@
-"""ResNet (He et al., CVPR 2016) as CenterNet's body: stages down to a 32nd, then three levels back up to a quarter.
+"""ResNet (He et al., CVPR 2016) as CenterNet's backbone: stages down to a 32nd, then three levels back up to a quarter.
 
 Layers, names and shapes are those of CenterNet's `resnet_dcn.py` (and, up to layer4, of torchvision's ResNets).
 """
@@ -17,7 +17,7 @@ UP_CHANNELS = (256, 128, 64)
 
 @dataclass(frozen=True)
 class ResNetSpec:
-    """One row of the table of ResNets: the kind of block, how many a stage has, and whether the way up deforms."""
+    """One row of the table of ResNets: the kind of block, how many each stage has, and whether the way up deforms."""
 
     block: type[BasicBlock] | type[Bottleneck]
     blocks: tuple[int, int, int, int]
@@ -43,8 +43,15 @@ class ResNet(nn.Module):
         self.layer3 = _layer(spec, inputs[2], 2)
         self.layer4 = _layer(spec, inputs[3], 3)
         initialise_convolutions(self)
-        ups = zip([inputs[4], *UP_CHANNELS], UP_CHANNELS, strict=False)
-        self.deconv_layers = nn.Sequential(*(brick for c, up in ups for brick in _up(c, up, spec.deformable)))
+        ups: list[nn.Module] = []
+        for in_channels, up in zip([inputs[4], *UP_CHANNELS], UP_CHANNELS, strict=False):
+            # One level up: a 3×3 convolution, then a 4×4 deconvolution that doubles the resolution.
+            deconv = nn.ConvTranspose2d(up, up, 4, stride=2, padding=1, bias=False)
+            # Each output sees a quarter of the kernel's taps.
+            nn.init.normal_(deconv.weight, std=(2 / (up * 4)) ** 0.5)
+            ups += conv_bn_relu(in_channels, up, spec.deformable)
+            ups += (deconv, nn.BatchNorm2d(up), nn.ReLU(inplace=True))
+        self.deconv_layers = nn.Sequential(*ups)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # [B, 64, H/4, W/4]
@@ -58,12 +65,3 @@ def _layer(spec: ResNetSpec, in_channels: int, index: int) -> nn.Sequential:
     first = spec.block(in_channels, planes, stride)
     rest = (spec.block(planes * spec.block.expansion, planes) for _ in range(spec.blocks[index] - 1))
     return nn.Sequential(first, *rest)
-
-
-def _up(in_channels: int, out_channels: int, deformable: bool) -> tuple[nn.Module, ...]:
-    """One level up: a 3×3 convolution, then a 4×4 deconvolution that doubles the resolution."""
-    deconv = nn.ConvTranspose2d(out_channels, out_channels, 4, stride=2, padding=1, bias=False)
-    # Each output sees a quarter of the kernel's taps.
-    nn.init.normal_(deconv.weight, std=(2 / (out_channels * 4)) ** 0.5)
-    up = (deconv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
-    return *conv_bn_relu(in_channels, out_channels, deformable), *up

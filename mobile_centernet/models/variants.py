@@ -23,7 +23,7 @@ class PaperFigures:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One row: which body, how many hidden channels each head has, and the paper's figures where it is the paper's."""
+    """One row: a backbone, how many hidden channels each head has, and the paper's figures where it is the paper's."""
 
     backbone: BackboneSpec
     head_channels: int
@@ -53,7 +53,13 @@ def build_model(name: str, num_classes: int) -> CenterNet:
     if num_classes < 1:
         raise ModelError(f"model {name!r} needs at least one class, found {num_classes}")
     spec = MODELS[name]
-    backbone = build_backbone(spec.backbone)
+    match spec.backbone:
+        case HRNetSpec():
+            backbone: HRNet | ResNet | DLA = HRNet(spec.backbone)
+        case ResNetSpec():
+            backbone = ResNet(spec.backbone)
+        case DLASpec():
+            backbone = DLA(spec.backbone)
     return CenterNet(
         backbone,
         backbone.out_channels,
@@ -61,14 +67,3 @@ def build_model(name: str, num_classes: int) -> CenterNet:
         num_classes=num_classes,
         head_channels=spec.head_channels,
     )
-
-
-def build_backbone(spec: BackboneSpec) -> HRNet | ResNet | DLA:
-    """The body that a row asks for, freshly initialised."""
-    match spec:
-        case HRNetSpec():
-            return HRNet(spec)
-        case ResNetSpec():
-            return ResNet(spec)
-        case DLASpec():
-            return DLA(spec)

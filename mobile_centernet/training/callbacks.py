@@ -18,7 +18,6 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.inference.torch import TorchRunner
-from mobile_centernet.logs import setup_logging
 from mobile_centernet.training.module import DetectorTraining
 
 logger = logging.getLogger(__name__)
@@ -65,7 +64,8 @@ class History(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if multiprocessing.parent_process() is not None:  # a spawned process starts without the program's logging
-            setup_logging()
+            logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+            logging.getLogger("mobile_centernet").setLevel(logging.INFO)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""The detector around its body: normalisation, heads, and what distillation reads."""
+"""The detector around its backbone: normalisation, heads, and what distillation reads."""
 
 import math
 
@@ -11,7 +11,7 @@ from mobile_centernet.models.variants import build_model
 
 
 class Recorder(nn.Module):
-    """A body that keeps what it was given and says zero everywhere."""
+    """A backbone that keeps what it was given and says zero everywhere."""
 
     def forward(self, image: Tensor) -> Tensor:
         self.image = image
@@ -42,11 +42,11 @@ def test_shapes(model: CenterNet, image: Tensor) -> None:
 
 
 def test_normalisation_by_hand() -> None:
-    body = Recorder()
-    model = CenterNet(body, 8, name="recorder", num_classes=1, head_channels=4)
+    backbone = Recorder()
+    model = CenterNet(backbone, 8, name="recorder", num_classes=1, head_channels=4)
     model(torch.tensor([0, 255, 127], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32))
     expected = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (127 / 255 - 0.406) / 0.225]
-    torch.testing.assert_close(body.image[0, :, 0, 0], torch.tensor(expected))
+    torch.testing.assert_close(backbone.image[0, :, 0, 0], torch.tensor(expected))
 
 
 def test_uint8_and_float_are_the_same(model: CenterNet, image: Tensor) -> None:

@@ -144,8 +144,8 @@ def test_the_plain_variant_has_the_same_names_and_a_bias() -> None:
 
 
 def test_export_says_what_to_export_instead(tmp_path: Path) -> None:
-    body = ResNet(ResNetSpec(BasicBlock, (1, 1, 1, 1)))
-    model = CenterNet(body, body.out_channels, name="small", num_classes=1, head_channels=8)
+    backbone = ResNet(ResNetSpec(BasicBlock, (1, 1, 1, 1)))
+    model = CenterNet(backbone, backbone.out_channels, name="small", num_classes=1, head_channels=8)
     with pytest.raises(ModelError, match="cannot be exported to ONNX: expected a _conv variant"):
         export_onnx(model, tmp_path / "model.onnx", classes=["car"], input_size=(64, 64))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""DLA-34 as CenterNet's body: names and shapes, how levels are joined, and what is in it without being used."""
+"""DLA-34 as CenterNet's backbone: names and shapes, how levels are joined, and what is in it without being used."""
 
 import pytest
 import torch
@@ -12,12 +12,12 @@ UNUSED = {"base.level3.project", "base.level4.project", "base.fc"}
 
 
 @pytest.fixture(scope="module")
-def body() -> DLA:
+def backbone() -> DLA:
     torch.manual_seed(0)
     return DLA(DLASpec()).eval()
 
 
-def test_names_and_shapes_of_the_reference_implementation(body: DLA) -> None:
+def test_names_and_shapes_of_the_reference_implementation(backbone: DLA) -> None:
     expected = {
         "base.base_layer.0.weight": (16, 3, 7, 7),
         "base.level0.0.weight": (16, 16, 3, 3),
@@ -37,39 +37,41 @@ def test_names_and_shapes_of_the_reference_implementation(body: DLA) -> None:
         "ida_up.proj_2.conv.bias": (64,),
         "ida_up.up_2.weight": (64, 1, 8, 8),
     }
-    weights = body.state_dict()
+    weights = backbone.state_dict()
     assert {name: tuple(weights[name].shape) for name in expected} == expected
     assert len(weights) == 388
 
 
-def test_levels_halve_one_after_the_other(body: DLA) -> None:
-    levels = body.base(torch.randn(1, 3, 64, 96))
+def test_levels_halve_one_after_the_other(backbone: DLA) -> None:
+    levels = backbone.base(torch.randn(1, 3, 64, 96))
     assert [tuple(level.shape) for level in levels] == [(1, c, 64 >> i, 96 >> i) for i, c in enumerate(CHANNELS)]
 
 
-def test_shape(body: DLA) -> None:
-    features = body(torch.randn(1, 3, 64, 96))
+def test_shape(backbone: DLA) -> None:
+    features = backbone(torch.randn(1, 3, 64, 96))
     assert features.shape == (1, 64, 16, 24)
     assert (features >= 0).all() and features.any()
 
 
 def test_every_parameter_learns_but_those_that_nothing_reads() -> None:
     torch.manual_seed(0)
-    body = DLA(DLASpec()).train()
-    body(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    still = {key for key, parameter in body.named_parameters() if parameter.grad is None or not parameter.grad.any()}
+    backbone = DLA(DLASpec()).train()
+    backbone(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    still = {
+        key for key, parameter in backbone.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    }
     assert {key for key in still if not key.startswith(tuple(UNUSED))} == set()
-    asking = {key for key, parameter in body.named_parameters() if not parameter.requires_grad}
+    asking = {key for key, parameter in backbone.named_parameters() if not parameter.requires_grad}
     assert asking == still  # none waits for a gradient that never comes
 
 
-def test_what_nothing_reads_changes_nothing(body: DLA) -> None:
+def test_what_nothing_reads_changes_nothing(backbone: DLA) -> None:
     image = torch.randn(1, 3, 32, 64)
-    before = body(image)
+    before = backbone(image)
     for name in UNUSED:
-        for parameter in body.get_submodule(name).parameters():
+        for parameter in backbone.get_submodule(name).parameters():
             torch.nn.init.normal_(parameter, std=9)
-    torch.testing.assert_close(body(image), before, rtol=0, atol=0)
+    torch.testing.assert_close(backbone(image), before, rtol=0, atol=0)
 
 
 def joined_by(root: torch.nn.Module, tree: torch.nn.Module, x: Tensor) -> tuple[Tensor, ...]:

@@ -18,15 +18,15 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def body(name: str) -> HRNet:
+def backbone(name: str) -> HRNet:
     spec = MODELS[name].backbone
     assert isinstance(spec, HRNetSpec)
     return HRNet(spec)
 
 
-def test_names_and_shapes_are_the_official_ones(name: str, body: HRNet, oracles: Path) -> None:
+def test_names_and_shapes_are_the_official_ones(name: str, backbone: HRNet, oracles: Path) -> None:
     official = json.loads((oracles / "hrnet_state_dicts.json").read_text())[OFFICIAL[name]]
-    ours = {key: list(tensor.shape) for key, tensor in body.state_dict().items()}
+    ours = {key: list(tensor.shape) for key, tensor in backbone.state_dict().items()}
     assert ours == official
     assert list(ours) == list(official)
 
@@ -44,21 +44,23 @@ def test_imagenet_checkpoints_hold_the_whole_body(name: str, checkpoint: str, or
     assert {key: official.get(key) for key in ours} == ours
 
 
-def test_number_of_tensors(name: str, body: HRNet) -> None:
-    assert len(body.state_dict()) == {"hrnet_w16": 402, "hrnet_w32": 1752}[name]
+def test_number_of_tensors(name: str, backbone: HRNet) -> None:
+    assert len(backbone.state_dict()) == {"hrnet_w16": 402, "hrnet_w32": 1752}[name]
 
 
-def test_shape(name: str, body: HRNet) -> None:
-    features = body.eval()(torch.zeros(2, 3, 64, 96))
+def test_shape(name: str, backbone: HRNet) -> None:
+    features = backbone.eval()(torch.zeros(2, 3, 64, 96))
     assert features.shape == (2, {"hrnet_w16": 16, "hrnet_w32": 32}[name], 16, 24)
 
 
-def test_last_module_feeds_only_the_highest_resolution(body: HRNet) -> None:
-    rows = [len(module.get_submodule("fuse_layers")._modules) for module in body.stage4]
+def test_last_module_feeds_only_the_highest_resolution(backbone: HRNet) -> None:
+    rows = [len(module.get_submodule("fuse_layers")._modules) for module in backbone.stage4]
     assert rows == [4] * (len(rows) - 1) + [1]
 
 
-def test_every_parameter_learns(body: HRNet) -> None:
-    body.train()(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    still = [key for key, parameter in body.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+def test_every_parameter_learns(backbone: HRNet) -> None:
+    backbone.train()(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    still = [
+        key for key, parameter in backbone.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert not still

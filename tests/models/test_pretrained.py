@@ -22,7 +22,7 @@ from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.hrnet import HRNet, HRNetSpec
-from mobile_centernet.models.pretrained import BODY, load_pretrained
+from mobile_centernet.models.pretrained import BACKBONE, load_pretrained
 from mobile_centernet.models.variants import MODELS, build_model
 from steps.train import train_teacher
 
@@ -32,21 +32,21 @@ HEADS = 12  # tensors: three heads of two convolutions with bias
 
 
 def tiny(seed: int, num_classes: int = 2, planes: int = 2) -> CenterNet:
-    """A body with the official names, small enough for hundreds of files."""
+    """A backbone with the official names, small enough for hundreds of files."""
     torch.manual_seed(seed)
-    body = HRNet(HRNetSpec((2, 3, 4, 5), (1, 1, 1), blocks=1, stage1_blocks=1, stage1_planes=planes))
-    return CenterNet(body, 2, name="tiny", num_classes=num_classes, head_channels=3)
+    backbone = HRNet(HRNetSpec((2, 3, 4, 5), (1, 1, 1), blocks=1, stage1_blocks=1, stage1_planes=planes))
+    return CenterNet(backbone, 2, name="tiny", num_classes=num_classes, head_channels=3)
 
 
 def body_of(model: CenterNet) -> dict[str, Tensor]:
-    """The body's tensors under their official names."""
+    """The backbone's tensors under their official names."""
     return {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
 
 
 def assert_body(model: CenterNet, expected: Mapping[str, Tensor]) -> None:
-    body = model.backbone.state_dict()
+    backbone = model.backbone.state_dict()
     for name, tensor in expected.items():
-        assert torch.equal(body[name], tensor), name
+        assert torch.equal(backbone[name], tensor), name
 
 
 def assert_untouched(model: CenterNet, before: Mapping[str, Tensor]) -> None:
@@ -57,25 +57,25 @@ def assert_untouched(model: CenterNet, before: Mapping[str, Tensor]) -> None:
 # --- Where the weights may be ----------------------------------------------------------------------------------------
 
 
-def plain(body: dict[str, Tensor]) -> object:
-    return body
+def plain(backbone: dict[str, Tensor]) -> object:
+    return backbone
 
 
-def data_parallel(body: dict[str, Tensor]) -> object:
-    return {f"module.{name}": tensor for name, tensor in body.items()}
+def data_parallel(backbone: dict[str, Tensor]) -> object:
+    return {f"module.{name}": tensor for name, tensor in backbone.items()}
 
 
-def lightning(body: dict[str, Tensor]) -> object:
-    return {"epoch": 3, "state_dict": {f"model.backbone.{name}": tensor for name, tensor in body.items()}}
+def lightning(backbone: dict[str, Tensor]) -> object:
+    return {"epoch": 3, "state_dict": {f"model.backbone.{name}": tensor for name, tensor in backbone.items()}}
 
 
-def official_training(body: dict[str, Tensor]) -> object:
+def official_training(backbone: dict[str, Tensor]) -> object:
     """As the official train.py saves: the model's name under `model`."""
-    return {"epoch": 210, "model": "pose_hrnet", "state_dict": data_parallel(body), "perf": 0.76, "optimizer": {}}
+    return {"epoch": 210, "model": "pose_hrnet", "state_dict": data_parallel(backbone), "perf": 0.76, "optimizer": {}}
 
 
-def under_model(body: dict[str, Tensor]) -> object:
-    return {"model": {f"backbone.{name}": tensor for name, tensor in body.items()}, "optimizer": {"lr": 1e-3}}
+def under_model(backbone: dict[str, Tensor]) -> object:
+    return {"model": {f"backbone.{name}": tensor for name, tensor in backbone.items()}, "optimizer": {"lr": 1e-3}}
 
 
 @pytest.mark.parametrize("layout", [plain, data_parallel, lightning, official_training, under_model])
@@ -87,10 +87,10 @@ def test_every_layout_of_a_torch_checkpoint(
     torch.save(layout(source), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     report = load_pretrained(model, tmp_path / "a.pth")
     assert_body(model, source)
-    assert report.matched == tuple(BODY + name for name in source)
+    assert report.matched == tuple(BACKBONE + name for name in source)
     assert report.skipped == ()
     assert len(report.new) == HEADS
-    assert f"{len(source)} of {len(source)} tensors of the body; the heads are new" in report.summary
+    assert f"{len(source)} of {len(source)} tensors of the backbone; the heads are new" in report.summary
 
 
 def test_foreign_safetensors(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_other_classes_bring_their_body_and_the_heads_are_new(
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     report = load_pretrained(model, ours, classes)
     assert_body(model, body_of(source))
-    heads = tuple(name for name in before if not name.startswith(BODY))
+    heads = tuple(name for name in before if not name.startswith(BACKBONE))
     assert report.new == heads
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in heads)
     assert {reason for _, reason in report.skipped} == {"a head for other classes (vehicle, pedestrian)"}
@@ -164,7 +164,7 @@ def test_every_skipped_entry_has_its_reason(tmp_path: Path) -> None:
     assert dict(report.skipped) == {name: reason for name, (_, reason) in wrong.items()}
     kept = {"conv1.weight", "bn1.weight", "bn2.bias", "bn2.weight"}
     assert_body(model, {name: (before if name in kept else source)[name] for name in source})
-    assert {BODY + name for name in kept} <= set(report.new)
+    assert {BACKBONE + name for name in kept} <= set(report.new)
 
 
 def test_every_tensor_is_accounted_for_once(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_the_report_reads_well_and_is_json(tmp_path: Path) -> None:
     assert f"(layer1 20, transition1 2): another shape, as layer1.0.conv1.weight: {shapes}" in lines[1]
     assert lines[2].endswith("skipped 1 (final_layer 1): no such tensor in tiny")
     assert "heatmap_head 4, size_head 4, offset_head 4" in lines[3]
-    document = json.loads(json.dumps(report.document()))
+    document = json.loads(json.dumps(report.to_dict()))
     assert {"name": "final_layer.bias", "reason": "no such tensor in tiny"} in document["skipped"]
     assert document["matched"] == list(report.matched)
 
@@ -262,7 +262,7 @@ def test_one_flipped_bit_of_a_weight_is_found_by_the_checksum(tmp_path: Path) ->
         (
             "a.pth",
             {"encoder.weight": torch.ones(5, 5), "bn1.weight": torch.ones(64)},  # fits, but is nothing without kernels
-            r"expected convolution kernels of tiny's body, such as conv1.weight \(64, 3, 3, 3\); "
+            r"expected convolution kernels of tiny's backbone, such as conv1.weight \(64, 3, 3, 3\); "
             r"found 2 entries and none that fits, the first, encoder.weight: no such tensor in tiny",
         ),
     ],
@@ -296,7 +296,7 @@ def official(name: str, oracles: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("row", "checkpoint", "body", "skipped_modules"),
+    ("row", "checkpoint", "backbone", "skipped_modules"),
     [
         ("hrnet_w16", "pose_hrnet_w16_student", 402, {"final_layer"}),
         ("hrnet_w32", "pose_hrnet_w32_teacher", 1752, {"final_layer"}),
@@ -305,19 +305,19 @@ def official(name: str, oracles: Path) -> dict[str, Tensor]:
     ],
 )
 def test_official_checkpoints_fill_the_whole_body(
-    row: str, checkpoint: str, body: int | None, skipped_modules: set[str], oracles: Path, tmp_path: Path
+    row: str, checkpoint: str, backbone: int | None, skipped_modules: set[str], oracles: Path, tmp_path: Path
 ) -> None:
     if row not in MODELS:
         pytest.skip(f"the table of models has no {row}")
     source = official(checkpoint, oracles)
-    if checkpoint.startswith("pose"):  # what the published pose files hold beside the body
+    if checkpoint.startswith("pose"):  # what the published pose files hold beside the backbone
         source |= {"final_layer.weight": torch.rand(17, 32, 1, 1), "final_layer.bias": torch.rand(17)}
     torch.save(source, tmp_path / "official.pth", _use_new_zipfile_serialization=False)
     model = build_model(row, 4)
     report = load_pretrained(model, tmp_path / "official.pth")
     ours = model.backbone.state_dict()
-    assert body in (None, len(ours))
-    assert report.matched == tuple(BODY + name for name in source if name in ours)
+    assert backbone in (None, len(ours))
+    assert report.matched == tuple(BACKBONE + name for name in source if name in ours)
     assert len(report.matched) == len(ours)
     assert_body(model, {name: source[name] for name in ours})
     assert {reason for _, reason in report.skipped} == {f"no such tensor in {row}"}
@@ -329,7 +329,7 @@ def test_small_imagenet_weights_in_the_student_leave_stage_1_new(oracles: Path, 
     """W18-small-v1 has the student's branches, and one narrower bottleneck where the student has four."""
     torch.save(official("imagenet_hrnet_w18_small_v1", oracles), tmp_path / "official.pth")
     report = load_pretrained(build_model("hrnet_w16", 4), tmp_path / "official.pth")
-    new = {name.split(".")[1] for name in report.new if name.startswith(BODY)}
+    new = {name.split(".")[1] for name in report.new if name.startswith(BACKBONE)}
     assert new == {"layer1", "transition1"}
     reasons = dict(report.skipped)
     assert reasons["layer1.0.conv1.weight"] == "shape (32, 64, 1, 1) where (64, 64, 1, 1) is expected"
@@ -394,7 +394,7 @@ def test_the_stage_starts_from_the_file_and_says_so(project: Path, caplog: pytes
     for name, tensor in kernels(source).items():
         assert torch.equal(kernels(trained)[name], tensor), name
     said = caplog.text
-    assert "other.safetensors into hrnet_w16: 402 of 402 tensors of the body; the heads are new" in said
+    assert "other.safetensors into hrnet_w16: 402 of 402 tensors of the backbone; the heads are new" in said
     assert "a head for other classes (tram)" in said
     report = json.loads((project / "data/models/teacher/init.json").read_text())
     digest = file_digest(project / "other.safetensors")

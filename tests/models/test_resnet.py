@@ -1,4 +1,4 @@
-"""ResNet as CenterNet's body: names, shapes, the way up with and without deformable convolutions."""
+"""ResNet as CenterNet's backbone: names, shapes, the way up with and without deformable convolutions."""
 
 import pytest
 import torch
@@ -72,9 +72,11 @@ def test_shape(block: type[BasicBlock] | type[Bottleneck]) -> None:
 @pytest.mark.parametrize("deformable", [True, False])
 def test_every_parameter_learns(deformable: bool) -> None:
     torch.manual_seed(0)
-    body = ResNet(ResNetSpec(Bottleneck, (1, 1, 1, 1), deformable)).train()
-    body(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    still = [key for key, parameter in body.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    backbone = ResNet(ResNetSpec(Bottleneck, (1, 1, 1, 1), deformable)).train()
+    backbone(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    still = [
+        key for key, parameter in backbone.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert not still
 
 

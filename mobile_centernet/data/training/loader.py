@@ -15,9 +15,8 @@ from mobile_centernet.data.convert import Converted
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
 from mobile_centernet.data.training import augment, balance
 
-STRIDE = 4
 COPY = 2**20
-"""The second copy of a frame in one epoch is augmented as in an epoch so much later, the third as in one twice so."""
+"""Epoch offset per repeat: a frame drawn twice in one epoch is augmented differently each time."""
 Sample = dict[str, Tensor]
 
 
@@ -73,13 +72,12 @@ class TrainingSamples(Dataset[Sample]):
             image = augment.recolour(image, self.augmentation, rng)
         boxes, seen = augment.warp_boxes(frame.boxes, view, self.input_size)
         ignored, ignored_seen = augment.warp_boxes(frame.ignore_boxes, view, self.input_size)
-        output_size = (self.input_size[0] // STRIDE, self.input_size[1] // STRIDE)
+        output_size = (self.input_size[0] // codec.STRIDE, self.input_size[1] // codec.STRIDE)
         targets = codec.encode(
             boxes[seen],
             frame.labels[seen],
             num_classes=len(self.prepared.classes),
             output_size=output_size,
-            stride=STRIDE,
         )
         sample = {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
@@ -88,7 +86,7 @@ class TrainingSamples(Dataset[Sample]):
             "offset": torch.from_numpy(targets.offset),
             "index": torch.from_numpy(targets.index),
             "mask": torch.from_numpy(targets.mask),
-            "ignore": torch.from_numpy(augment.ignore_mask(ignored[ignored_seen], output_size, STRIDE)),
+            "ignore": torch.from_numpy(augment.ignore_mask(ignored[ignored_seen], output_size, codec.STRIDE)),
         }
         if len(self.frames) > self.labelled:  # else all are, and the loss need not pick out the labelled ones
             sample["labelled"] = torch.tensor(position < self.labelled)

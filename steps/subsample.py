@@ -3,10 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
 from mobile_centernet.data.annotations import Frame
-from mobile_centernet.data.check.inspect import hash_images
+from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.prepare.subsample import count_near_copies, distinct, subsample
 from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.similarity.perceptual import hash_image
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, Subsample
@@ -39,7 +42,7 @@ def _choose(videos: Sequence[Frame], section: Subsample) -> tuple[list[Frame], i
     """The kept frames, and how many near-copies are left among them. Only pictures that may stay are read."""
     by_number = section.mode == "stride"
     candidates = subsample(videos, section.stride) if by_number else videos
-    pictures = hash_images(candidates)
-    hashes = {frame.name: picture for frame, picture in zip(candidates, pictures, strict=True)}
+    results = tqdm(in_order(hash_image, candidates), "compare", len(candidates), disable=None)
+    hashes = {frame.name: own for frame, own in zip(candidates, results, strict=True)}
     kept = candidates if by_number else distinct(candidates, hashes, section.min_distance)
     return list(kept), count_near_copies(kept, hashes, section.min_distance)

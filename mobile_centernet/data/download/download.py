@@ -5,11 +5,11 @@ verified one is `<...>.archive`.
 """
 
 import json
+import logging
 import os
 import shutil
 import string
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +25,8 @@ from mobile_centernet.data.download.http import HttpFile
 from mobile_centernet.data.download.remote import Archive, Reading, Remote, RemoteVersion, TransientError
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.files import file_digest, write_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,33 +55,64 @@ RETRY_POLICY = RetryPolicy()
 def download_all(
     archives: Sequence[Archive], folder: Path, *, policy: RetryPolicy = RETRY_POLICY, progress: bool = True
 ) -> list[Path]:
-    """Fetch every archive into `folder`, once it is clear that the disk holds them and what they unpack to.
+    """Fetch every archive, once it is clear that the disk holds them and what they unpack to.
 
-    What lies there already is verified and not fetched again. The room asked for is that of the missing bytes and
-    once more that of all archives: pictures hardly shrink in an archive.
-    Raises DataError or UserError, each naming the address, as `download` does, or where the disk is too small.
+    What is there already is verified and not fetched again. The room asked for is that of the missing bytes and once
+    more that of all archives: images hardly shrink in an archive.
+
+    Args:
+        archives: what to fetch.
+        folder: where downloads are kept.
+        policy: how long servers may keep us waiting.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        The verified files, in the order of `archives`.
+
+    Raises:
+        DataError: as `download`, or the disk is too small.
+        UserError: as `download`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing, packed = 0, 0
     for archive in archives:
-        place = _place(archive, folder)
+        place, partial = _places(archive, folder)
         size = place.stat().st_size if place.exists() else remote_version(archive, policy=policy).size or 0
         packed += size
-        missing += 0 if place.exists() else max(0, size - _size(_partial(archive, folder)))
-    require_room(folder, missing + packed, f"{len(archives)} archives and what they hold")
+        missing += 0 if place.exists() else max(0, size - _size(partial))
+    needed, free = missing + packed, shutil.disk_usage(folder).free
+    if free < needed:
+        what = f"{len(archives)} archives and what they hold"
+        raise DataError(f"{folder}: expected {needed / 1e9:.1f} GB free for {what}, found {free / 1e9:.1f} GB")
     return [download(archive, folder, policy=policy, progress=progress) for archive in archives]
 
 
 def download(archive: Archive, folder: Path, *, policy: RetryPolicy = RETRY_POLICY, progress: bool = True) -> Path:
-    """Fetch one archive into `folder` and return the verified file's path.
+    """Fetch one archive, or what an earlier run left of it; a file that has changed meanwhile is fetched again.
 
-    Goes on with what an earlier run left; a file that has changed on the server meanwhile is begun anew.
-    Raises DataError where the server refuses, `policy` is used up, the disk is full, or the digest is another one
-    (then nothing is kept); UserError where another process is at it.
+    Args:
+        archive: what to fetch.
+        folder: where downloads are kept.
+        policy: how long the server may keep us waiting.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        The verified file.
+
+    Raises:
+        DataError: the server refuses, `policy` is used up, the disk is full, or the digest is another one (then nothing
+            is kept).
+        UserError: another process is at it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    place, partial = _place(archive, folder), _partial(archive, folder)
-    with _alone(folder / f"{place.stem}.lock", archive):
+    place, partial = _places(archive, folder)
+    lock = folder / f"{place.stem}.lock"
+    try:
+        # Two processes that append to one file would spoil it. The kernel releases the lock of a killed one.
+        alone = FileLock(lock, timeout=0).acquire()
+    except Timeout as error:
+        raise UserError(f"{archive.url}: expected to be alone with {lock}, found another process at it") from error
+    with alone:
         if place.exists() and file_digest(place) == archive.sha256:
             return place
         remote = _open_remote(archive, (policy.connect, policy.silence))
@@ -88,7 +121,8 @@ def download(archive: Archive, folder: Path, *, policy: RetryPolicy = RETRY_POLI
             found = file_digest(partial)
             if found == archive.sha256:
                 partial.replace(place)
-                _seen_file(partial).unlink(missing_ok=True)
+                _version_file(partial).unlink(missing_ok=True)
+                logger.info("%s: fetched and verified, %s bytes", archive.url, f"{_size(place):,}")
                 return place
             size = _size(partial)
             _forget(partial)
@@ -108,20 +142,17 @@ def remote_version(archive: Archive, *, policy: RetryPolicy = RETRY_POLICY) -> R
             attempts = _wait(attempts, problem, archive, "an answer")
 
 
-def require_room(folder: Path, needed: int, what: str) -> None:
-    """Raise DataError where the disk of `folder` has less than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DataError(f"{folder}: expected {needed / 1e9:.1f} GB free for {what}, found {free / 1e9:.1f} GB")
-
-
 def _complete(remote: Remote, archive: Archive, partial: Path, policy: RetryPolicy, progress: bool) -> bool:
     """Fetch what `partial` lacks. True where it was continued without a way to tell that the file is still the same."""
     attempts, furthest, doubtful = policy.attempts(), _size(partial), False
     name = archive.url.partition("?")[0].rpartition("/")[2]
-    with tqdm(desc=name, unit="B", unit_scale=True, initial=furthest, disable=not progress) as bar:
+    with tqdm(desc=name, unit="B", unit_scale=True, initial=furthest, disable=None if progress else True) as bar:
         while True:
-            seen, start = _seen(partial), _size(partial)
+            start = _size(partial)
+            try:
+                seen = RemoteVersion(**json.loads(_version_file(partial).read_text(encoding="utf-8")))
+            except (FileNotFoundError, ValueError, TypeError):  # a crash may have taken it
+                seen = RemoteVersion()
             if start and start == seen.size:
                 return doubtful
             try:
@@ -146,7 +177,7 @@ def _append(reading: Reading, archive: Archive, partial: Path, bar: "tqdm[NoRetu
         if reading.start == 0:
             bar.reset()
             _forget(partial)
-            write_json(_seen_file(partial), asdict(reading.version))
+            write_json(_version_file(partial), asdict(reading.version))
         with partial.open("ab") as file:
             for chunk in reading.chunks:
                 file.write(chunk)
@@ -175,39 +206,19 @@ def _wait(attempts: Retry, problem: TransientError, archive: Archive, expected: 
     return attempts
 
 
-@contextmanager
-def _alone(lock: Path, archive: Archive) -> Iterator[None]:
-    """Two processes that append to one file would spoil it; the kernel releases the lock of a killed one."""
-    try:
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout as error:
-        raise UserError(f"{archive.url}: expected to be alone with {lock}, found another process at it") from error
+def _places(archive: Archive, folder: Path) -> tuple[Path, Path]:
+    """Where the verified file and the unfinished one are kept."""
+    return folder / f"{archive.sha256[:16]}.archive", folder / f"{archive.sha256[:16]}.partial"
 
 
-def _place(archive: Archive, folder: Path) -> Path:
-    return folder / f"{archive.sha256[:16]}.archive"
-
-
-def _partial(archive: Archive, folder: Path) -> Path:
-    return folder / f"{archive.sha256[:16]}.partial"
-
-
-def _seen_file(partial: Path) -> Path:
+def _version_file(partial: Path) -> Path:
+    """What the server said when `partial` was begun."""
     return partial.with_suffix(".partial.json")
-
-
-def _seen(partial: Path) -> RemoteVersion:
-    """What the server said when `partial` was begun; nothing where a crash took that."""
-    try:
-        return RemoteVersion(**json.loads(_seen_file(partial).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return RemoteVersion()
 
 
 def _forget(partial: Path) -> None:
     partial.unlink(missing_ok=True)
-    _seen_file(partial).unlink(missing_ok=True)
+    _version_file(partial).unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:

@@ -54,9 +54,11 @@ class HttpFile:
                     raise TransientError("a range that the server does not have (416)", start_over=True)
                 yield Reading(start, version, iter(()))  # complete, only its length had not been known
                 return
-            if response.status_code == requests.codes.partial_content and not _continues(response, start):
-                raise TransientError("another range than the one asked for", start_over=True)
-            begin = start if response.status_code == requests.codes.partial_content else 0
+            begin = 0
+            if response.status_code == requests.codes.partial_content:
+                begin, given = start, CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+                if given is None or given[1] is None or int(given[1]) != start:
+                    raise TransientError("another range than the one asked for", start_over=True)
             if begin and version.differs(seen):
                 raise TransientError("another version of the file", start_over=True)
             yield Reading(begin, version, _body(response.raw))
@@ -76,23 +78,19 @@ class HttpFile:
             raise TransientError(_cause(error)) from error
         except requests.RequestException as error:  # an impossible address, or a redirect to one
             raise DataError(f"{self._shown}: expected a file over http, found {type(error).__name__}") from error
+        code, found = response.status_code, f"{response.status_code} {response.reason or ''}".strip()
+        accepted = {requests.codes.ok, requests.codes.partial_content}
+        if "Range" in headers:
+            accepted.add(requests.codes.requested_range_not_satisfiable)
         with response:
-            self._check(response, asked_range="Range" in headers)
+            if code in PASSING:
+                raise TransientError(found, response.raw)
+            if code in (401, 403, 407):
+                hint = "the credentials in ~/.netrc or the environment are missing, wrong or expired"
+                raise DataError(f"{self._shown}: expected access, found {found}; {hint}")
+            if code not in accepted:
+                raise DataError(f"{self._shown}: expected a file, found {found}")
             yield response
-
-    def _check(self, response: requests.Response, *, asked_range: bool) -> None:
-        code = response.status_code
-        found = f"{code} {response.reason or ''}".strip()
-        if code in (requests.codes.ok, requests.codes.partial_content):
-            return
-        if code == requests.codes.requested_range_not_satisfiable and asked_range:
-            return
-        if code in PASSING:
-            raise TransientError(found, response.raw)
-        if code in (401, 403, 407):
-            hint = "the credentials in ~/.netrc or the environment are missing, wrong or expired"
-            raise DataError(f"{self._shown}: expected access, found {found}; {hint}")
-        raise DataError(f"{self._shown}: expected a file, found {found}")
 
 
 def _version(response: requests.Response) -> RemoteVersion:
@@ -103,11 +101,6 @@ def _version(response: requests.Response) -> RemoteVersion:
     )
     size = int(total) if total.isdecimal() else None
     return RemoteVersion(size, headers.get("ETag", ""), headers.get("Last-Modified", ""))
-
-
-def _continues(response: requests.Response, start: int) -> bool:
-    match = CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    return match is not None and match[1] is not None and int(match[1]) == start
 
 
 def _body(raw: BaseHTTPResponse) -> Iterator[bytes]:

@@ -7,7 +7,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -76,23 +76,6 @@ def read_bdd100k(root: Path) -> RawSet:
             item, kept = (each.relative_to(root).as_posix() for each in (path, first))
             findings.append(quarantined("duplicate_frame", item, "one picture of that name", f"{kept} too"))
 
-    labels = _read_labels(root, images, findings)
-
-    frames = []
-    for name, image in images.items():
-        own = labels.get(name) or ImageLabels(name, FrameState.UNLABELLED, Boxes(), {})
-        folders = image.relative_to(root).parts[:-1]
-        below = max((place + 1 for place, folder in enumerate(folders) if folder in CONTAINERS), default=0)
-        split = folders[below] if below < len(folders) else ""
-        clip = CLIP_AND_FRAME.fullmatch(name)
-        video = clip[1] if clip else name
-        frames.append(Frame(image, name, video, split, own.state, own.boxes, attributes=own.attributes))
-    return RawSet(root, tuple(frames), tuple(findings))
-
-
-def _read_labels(root: Path, images: Collection[str], findings: list[Finding]) -> dict[str, ImageLabels]:
-    """What the label files say about `images`, by name. Where two claim one image, the earlier layout wins."""
-
     def layout(path: Path) -> int:
         return next(order for order, pattern in enumerate(LAYOUTS) if re.fullmatch(pattern, path.name))
 
@@ -109,7 +92,18 @@ def _read_labels(root: Path, images: Collection[str], findings: list[Finding]) -
                 findings.append(quarantined("duplicate_frame", item, "one entry per picture", own.name))
             else:
                 labels[own.name] = own
-    return labels
+
+    unlabelled = ImageLabels("", FrameState.UNLABELLED, Boxes(), {})
+    frames = []
+    for name, image in images.items():
+        own = labels.get(name, unlabelled)
+        folders = image.relative_to(root).parts[:-1]
+        below = max((place + 1 for place, folder in enumerate(folders) if folder in CONTAINERS), default=0)
+        split = folders[below] if below < len(folders) else ""
+        clip = CLIP_AND_FRAME.fullmatch(name)
+        video = clip[1] if clip else name
+        frames.append(Frame(image, name, video, split, own.state, own.boxes, attributes=own.attributes))
+    return RawSet(root, tuple(frames), tuple(findings))
 
 
 def _entries(path: Path, item: str, findings: list[Finding]) -> Iterator[tuple[str, JsonObject]]:
@@ -160,8 +154,9 @@ def _parse_entry(entry: JsonObject, path: Path) -> ImageLabels | None:
     attributes = _ATTRIBUTES.setdefault(kept, dict(kept))
 
     frames = entry.get("frames")
-    in_frames = isinstance(frames, list) and frames and isinstance(frames[0], dict)
-    objects = frames[0].get("objects") if in_frames else entry.get("labels")
+    objects = entry.get("labels")
+    if isinstance(frames, list) and frames and isinstance(frames[0], dict):
+        objects = frames[0].get("objects")
     if objects is None:
         return ImageLabels(stem, FrameState.UNLABELLED, Boxes(), attributes)
     if not isinstance(objects, list) or not all(isinstance(each, dict) for each in objects):

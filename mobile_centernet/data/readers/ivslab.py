@@ -1,6 +1,6 @@
 """Reads the ivslab data of the embedded detection competition (Pascal VOC XML beside folders of video frames)."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -51,46 +51,40 @@ def read_ivslab(root: Path) -> RawSet:
     frames: dict[str, Frame] = {}
     findings: list[Finding] = []
     for folder in folders:
+        images = _by_key(folder / "JPEGImages", IMAGE_SUFFIXES)
+        labels = dict(_by_key(folder / "Annotations", (".xml",)))
+        listed: dict[str, None] = {}  # an ordered set
+        if (folder / "ImageSets/All.txt").is_file():
+            text = (folder / "ImageSets/All.txt").read_text(encoding="utf-8-sig", errors="replace")
+            listed = dict.fromkeys(line.strip().removesuffix(".jpg") for line in text.splitlines() if line.strip())
+        base, present = folder.relative_to(root), {key for key, _ in images}
+        for key in dict.fromkeys([*listed, *labels]):
+            if key not in present:
+                item = (base / "JPEGImages" / f"{key}.jpg").as_posix()
+                expected = f"a picture, named by {'its label' if key in labels else 'ImageSets/All.txt'}"
+                findings.append(quarantined("missing_image", item, expected, "no such file"))
+
         split = SPLITS.get(folder.name) or SPLITS.get(folder.resolve().name, "")
-        for frame in _read_split(folder, root, split, findings):
-            first = frames.setdefault(frame.name, frame)
+        for key, image in images:
+            own = UNLABELLED
+            if key in labels:
+                own = _read_xml(labels[key], root, findings)
+            elif key in listed and labels:
+                item = (base / "Annotations" / f"{key}.xml").as_posix()
+                expected = "a label file, because ImageSets/All.txt names its frame"
+                findings.append(quarantined("missing_label", item, expected, "no such file"))
+            name = key.removeprefix("All/")
+            subfolder, _, file = name.rpartition("/")
+            clip, ending, _ = file.partition(".mp4")
+            video = subfolder or clip + ending
+            frame = Frame(image, name, video, split, own.state, own.boxes, own.declared_size)
+            first = frames.setdefault(name, frame)
             if first is not frame:
-                item, kept = (each.image.relative_to(root).as_posix() for each in (frame, first))
-                expected = "one picture of that name"
-                findings.append(quarantined("duplicate_frame", item, expected, f"{kept} too"))
+                item, kept = (each.relative_to(root).as_posix() for each in (image, first.image))
+                findings.append(quarantined("duplicate_frame", item, "one picture of that name", f"{kept} too"))
     if not frames:
         raise DataError(f"{root}: expected {EXPECTED}, found no picture")
     return RawSet(root, tuple(frames.values()), tuple(findings))
-
-
-def _read_split(folder: Path, root: Path, split: str, findings: list[Finding]) -> Iterator[Frame]:
-    """The frames of one split, in the order of their paths."""
-    images = _by_key(folder / "JPEGImages", IMAGE_SUFFIXES)
-    present = {key for key, _ in images}
-    labels = dict(_by_key(folder / "Annotations", (".xml",)))
-    listed: dict[str, None] = {}  # an ordered set
-    if (folder / "ImageSets/All.txt").is_file():
-        text = (folder / "ImageSets/All.txt").read_text(encoding="utf-8-sig", errors="replace")
-        listed = dict.fromkeys(line.strip().removesuffix(".jpg") for line in text.splitlines() if line.strip())
-    base = folder.relative_to(root)
-    for key in dict.fromkeys([*listed, *labels]):
-        if key not in present:
-            item = (base / "JPEGImages" / f"{key}.jpg").as_posix()
-            expected = f"a picture, named by {'its label' if key in labels else 'ImageSets/All.txt'}"
-            findings.append(quarantined("missing_image", item, expected, "no such file"))
-
-    for key, image in images:
-        own = UNLABELLED
-        if key in labels:
-            own = _read_xml(labels[key], root, findings)
-        elif key in listed and labels:
-            item = (base / "Annotations" / f"{key}.xml").as_posix()
-            expected = "a label file, because ImageSets/All.txt names its frame"
-            findings.append(quarantined("missing_label", item, expected, "no such file"))
-        name = key.removeprefix("All/")
-        subfolder, _, file = name.rpartition("/")
-        clip, ending, _ = file.partition(".mp4")
-        yield Frame(image, name, subfolder or clip + ending, split, own.state, own.boxes, own.declared_size)
 
 
 def _by_key(folder: Path, suffixes: Collection[str]) -> list[tuple[str, Path]]:

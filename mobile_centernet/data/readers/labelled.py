@@ -89,18 +89,15 @@ def read_set(
         if not split and len(splits) > 1:
             raise DataError(f"{root}: expected --split, because there are several: {', '.join(splits)}")
         return _coco_set(splits[split] if split else found[0], images, classes, mappings, unmapped)
-    if any(root.glob(annotations_name("*"))):
-        return _prepared_set(root, split, classes)
-    return _raw_set(read_source(root), split, classes, mappings, unmapped)
+    prepared_splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
+    if not prepared_splits:
+        return _raw_set(read_source(root), split, classes, mappings, unmapped)
 
-
-def _prepared_set(root: Path, split: str | None, classes: Sequence[str]) -> EvaluationSet:
-    """One split of a prepared set: test, where none is named, else val, else the only one."""
     if not split:
-        found = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
-        split = next((name for name in ("test", "val") if name in found), found[0] if len(found) == 1 else None)
+        only = prepared_splits[0] if len(prepared_splits) == 1 else None
+        split = next((name for name in ("test", "val") if name in prepared_splits), only)
         if split is None:
-            raise DataError(f"{root}: expected --split, because there are several: {', '.join(found)}")
+            raise DataError(f"{root}: expected --split, because there are several: {', '.join(prepared_splits)}")
     prepared = PreparedSet(root, split)
     if prepared.classes != tuple(classes):
         raise _other_classes(root, prepared.classes, classes)

@@ -126,52 +126,42 @@ def _layout(folder: Path) -> Layout | None:
 
 def _read_prepared(root: Path) -> LabelledSource:
     """All splits of a prepared set; a split whose annotations cannot be read is a finding."""
-    splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob("annotations_*.json"))
     entries: list[SourceFrame] = []
     findings: list[Finding] = []
     categories = {IGNORE_REGION}
-    for split in splits:
+    for split in sorted(path.stem.removeprefix("annotations_") for path in root.glob("annotations_*.json")):
+        file = annotations_name(split)
         try:
             document = read_document(root, split)
-            entries += list(_entries(root, split, document, findings))
-            categories |= {normalise(str(category.get("name"))) for category in document["categories"]}
+            names = {category.get("id"): normalise(str(category.get("name"))) for category in document["categories"]}
+            boxes: dict[int, list[Box]] = {image["id"]: [] for image in document["images"]}
+            regions = set()
+            for annotation in document["annotations"]:
+                owner, region = boxes.get(annotation.get("image_id")), annotation.get("region")
+                if owner is None:
+                    item, found = f"{file}#{annotation.get('id')}", f"image_id {annotation.get('image_id')}"
+                    findings.append(quarantined("missing_image", item, "an annotation of one of the images", found))
+                elif not annotation.get("iscrowd"):
+                    category = annotation.get("category_id")
+                    owner.append(Box(names.get(category, f"category_id {category}"), _xyxy(annotation)))
+                elif region not in regions:  # written once per class
+                    regions.add(region)
+                    owner.append(Box(IGNORE_REGION, _xyxy(annotation), ignore=True))
+            of_split = []
+            for image in document["images"]:
+                place = Place(image["shard"], image["offset"], image["nbytes"])
+                name, size = image["file_name"].removesuffix(".jpg"), (image["height"], image["width"])
+                own, state = tuple(boxes[image["id"]]), FrameState(image["state"])
+                frame = Frame(root / place.shard, name, image["video"], split, state, own, size, image["attributes"])
+                of_split.append(SourceFrame(frame, place))
+            entries += of_split
+            categories |= set(names.values())
         except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
-            found = str(error).removeprefix(f"{root / annotations_name(split)}: ")
-            findings.append(quarantined("unreadable_label", annotations_name(split), "a COCO document", found))
+            found = str(error).removeprefix(f"{root / file}: ")
+            findings.append(quarantined("unreadable_label", file, "a COCO document", found))
     if not entries:
         raise DataError(f"{root}: expected a prepared set (annotations_<split>.json and shards), found no frame")
     return LabelledSource(root, Layout.PREPARED, tuple(entries), tuple(findings), frozenset(categories))
-
-
-def _entries(root: Path, split: str, document: Document, findings: list[Finding]) -> Iterator[SourceFrame]:
-    names = {category.get("id"): normalise(str(category.get("name"))) for category in document["categories"]}
-    boxes: dict[int, list[Box]] = {image["id"]: [] for image in document["images"]}
-    regions = set()
-    for annotation in document["annotations"]:
-        owner = boxes.get(annotation.get("image_id"))
-        if owner is None:
-            item = f"{annotations_name(split)}#{annotation.get('id')}"
-            found = f"image_id {annotation.get('image_id')}"
-            findings.append(quarantined("missing_image", item, "an annotation of one of the images", found))
-        elif not annotation.get("iscrowd"):
-            category = annotation.get("category_id")
-            owner.append(Box(names.get(category, f"category_id {category}"), _xyxy(annotation)))
-        elif annotation.get("region") not in regions:  # written once per class
-            regions.add(annotation.get("region"))
-            owner.append(Box(IGNORE_REGION, _xyxy(annotation), ignore=True))
-    for image in document["images"]:
-        place = Place(image["shard"], image["offset"], image["nbytes"])
-        frame = Frame(
-            image=root / place.shard,
-            name=image["file_name"].removesuffix(".jpg"),
-            video=image["video"],
-            split=split,
-            state=FrameState(image["state"]),
-            boxes=tuple(boxes[image["id"]]),
-            declared_size=(image["height"], image["width"]),
-            attributes=image["attributes"],
-        )
-        yield SourceFrame(frame, place)
 
 
 def _xyxy(annotation: Document) -> tuple[float, float, float, float]:

@@ -11,12 +11,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_centernet.data.annotations import Frame
+from mobile_centernet.errors import DataError
+from mobile_centernet.images.opencv import decode_image, jpeg_size
+
 FREQUENCIES = 16
 BITS = FREQUENCIES**2
 NEAR_BITS = 40
 """Frames closer than this many bits show the same view. Measured on 2,500 street photos: a copy compressed or scaled
 anew is up to 16 bits away, the same view some seconds later 20 to 45, another view of the same street 60 and more."""
 TILE = 1024
+LEAST_SIDE = 128  # of the image that is hashed: a JPEG is decoded at a fraction of its size down to this
 
 ImageHash: TypeAlias = NDArray[np.uint8]  # [BITS / 8], packed
 Hashes: TypeAlias = NDArray[np.uint8]  # [N, BITS / 8]
@@ -33,6 +38,25 @@ def perceptual_hash(image: NDArray[np.uint8]) -> ImageHash:
     small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
     lowest = cv2.dct(small.astype(np.float32))[:FREQUENCIES, :FREQUENCIES].ravel()
     return np.packbits(lowest > np.median(lowest[1:]))  # the first one is the mean brightness
+
+
+def decode_reduced(data: bytes, name: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The RGB image, a large JPEG at a fraction of its size, and its full (height, width). Every byte is decoded.
+
+    Raises DataError, which calls the image `name`, where it does not decode.
+    """
+    size = jpeg_size(data)
+    reduce = next((factor for factor in (4, 2) if size and min(size) >= factor * LEAST_SIDE), 1)
+    image = decode_image(data, name, reduce)
+    return image, size or (image.shape[0], image.shape[1])
+
+
+def hash_image(frame: Frame) -> ImageHash | None:
+    """The perceptual hash of a frame's image, None where it cannot be read or decoded (`prepare` reports that)."""
+    try:
+        return perceptual_hash(decode_reduced(frame.image.read_bytes(), frame.name)[0])
+    except (OSError, DataError):
+        return None
 
 
 def distance(first: ImageHash, second: ImageHash) -> int:

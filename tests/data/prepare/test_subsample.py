@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobile_centernet.data.annotations import Frame, FrameState
-from mobile_centernet.data.check.inspect import hash_images
 from mobile_centernet.data.prepare.subsample import count_near_copies, distinct, split_by_video, subsample
-from mobile_centernet.data.similarity.perceptual import BITS
+from mobile_centernet.data.similarity.perceptual import BITS, hash_image
 from mobile_centernet.errors import DataError
 
 
@@ -125,7 +124,7 @@ def test_of_a_clip_the_copies_go_and_the_turns_stay(drives, tmp_path):
             path = tmp_path / f"a.mp4_{copy:05d}.jpg"
             assert cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95 - copy % 2 * 20])
             frames.append(Frame(path, f"a.mp4/{path.stem}", "a.mp4", "train", FrameState.UNLABELLED))
-    hashes = dict(zip((each.name for each in frames), hash_images(frames, workers=1, progress=False), strict=True))
+    hashes = {frame.name: hash_image(frame) for frame in frames}
     sizes = [len(distinct(frames, hashes, least)) for least in (0, 8, 40, 120)]
     assert sizes[0] == len(frames) == 40
     assert sizes == sorted(sizes, reverse=True) and sizes[1] <= 20 and sizes[3] < 5

@@ -5,8 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mobile_centernet.reports.figures import WIDTH, canvas, png
-from mobile_centernet.reports.palette import INK, MUTED, STUDENT
+from mobile_centernet.reports.style import INK, MUTED, STUDENT, WIDTH, canvas, png
 
 Run = Mapping[str, Any]
 
@@ -14,17 +13,22 @@ PAPER = ("paper_params_m", "paper_gflops")
 
 
 def ablation_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One line a row, in the order of their first runs.
+    """One line per row, in the order of their first runs.
 
     A run: row, model, balanced, teacher, seed, map50 and ap50 {class: value or None} in 0..1, params, conv_gmacs,
     paper_params_m and paper_gflops (None for a model that is not the paper's). Columns map50_std and ap50.<class>_std
     are the sample standard deviation, empty with a single seed; a class without ground truth has no value.
     """
-    flat = pd.DataFrame([_flat(run) for run in runs])
+    lines = []
+    for run in runs:
+        facts = {name: value for name, value in run.items() if name != "ap50"}
+        ap50 = {f"ap50.{label}": value for label, value in run["ap50"].items()}
+        lines.append(facts | {"teacher": run["teacher"] or ""} | ap50)
+    flat = pd.DataFrame(lines)
     scores = [name for name in flat.columns if name.startswith(("map50", "ap50."))]
     grouped = flat.groupby("row", sort=False)
-    facts = grouped[["model", "balanced", "teacher", "params", "conv_gmacs", *PAPER]].first()
-    table = facts.assign(seeds=grouped["seed"].count())
+    same = grouped[["model", "balanced", "teacher", "params", "conv_gmacs", *PAPER]].first()
+    table = same.assign(seeds=grouped["seed"].count())
     for name in scores:
         table[name] = grouped[name].mean()
         table[f"{name}_std"] = grouped[name].std(ddof=1)
@@ -47,7 +51,9 @@ def ablation_markdown(table: pd.DataFrame, measured_on: str) -> str:
     lines = [_line(head), _line(["---"] * len(head))]
     for row in table.to_dict("records"):
         cells = [row["row"], row["model"], _yes(row["balanced"]), _yes(row["teacher"] != ""), str(row["seeds"])]
-        cells += [_score(row, name) for name in ("map50", *classes)]
+        for name in ("map50", *classes):
+            mean, std = row[name], row[f"{name}_std"]
+            cells.append("-" if pd.isna(mean) else f"{mean:.3f}" if pd.isna(std) else f"{mean:.3f} ± {std:.3f}")
         cells += [f"{row['params'] / 1e6:.2f} M", f"{row['conv_gmacs']:.2f}"]
         cells += [_known(row["paper_params_m"], " M"), _known(row["paper_gflops"], "")]
         lines.append(_line(cells))
@@ -75,25 +81,12 @@ def ablation_figure(table: pd.DataFrame, measured_on: str) -> bytes:
         return png(figure)
 
 
-def _flat(run: Run) -> dict[str, Any]:
-    scores = {f"ap50.{label}": value for label, value in run["ap50"].items()}
-    facts = {name: value for name, value in run.items() if name != "ap50"}
-    return facts | {"teacher": run["teacher"] or ""} | scores
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _score(row: Mapping[Any, Any], name: str) -> str:
-    mean, std = row[name], row[f"{name}_std"]
-    if pd.isna(mean):
-        return "-"
-    return f"{mean:.3f}" if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
 
 
 def _known(value: float | None, unit: str) -> str:

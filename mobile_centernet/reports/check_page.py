@@ -6,21 +6,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from mobile_centernet.data.annotations import Box, Frame
 from mobile_centernet.data.check.checks import NOTES, PROBLEMS, CheckReport, Problem
 from mobile_centernet.data.readers.layouts import SourceFrame
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.images.opencv import decode_image, encode_jpeg
 from mobile_centernet.reports.drawing import draw_boxes
 from mobile_centernet.reports.page import Picture, write_page
-from mobile_centernet.reports.palette import class_colour
+from mobile_centernet.reports.style import class_colour
 
 SHOWN = 6  # examples of each kind
 WIDTH, QUALITY = 480, 80
-MARGIN = 0.08  # of the width, around each picture: boxes that reach outside are seen
-SOUND, AT_FAULT = 0, 5  # places in the palette: blue and vermilion
+MARGIN = 0.08  # of the width, around each image: boxes that reach outside are seen
+SOUND, AT_FAULT = 0, 5  # places among the classes' colours: blue and vermilion
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +58,24 @@ def write_check_page(path: Path, report: CheckReport) -> None:
 
 
 def _kinds(report: CheckReport, problems: Sequence[Problem], meanings: Mapping[str, str]) -> list[Kind]:
+    """The problems by kind, the most frequent first, each kind with examples from all over the set."""
     by_kind: dict[str, list[Problem]] = {}
     for problem in problems:
         by_kind.setdefault(problem.finding.kind, []).append(problem)
-    return [
-        Kind(kind, meanings[kind], len(found), tuple(_example(report, problem) for problem in _spread(found)))
-        for kind, found in sorted(by_kind.items(), key=lambda item: -len(item[1]))
-    ]
-
-
-def _spread(problems: Sequence[Problem]) -> list[Problem]:
-    """Some of them, from all over the set."""
-    places = np.linspace(0, len(problems) - 1, min(SHOWN, len(problems))).round().astype(int).tolist()
-    return [problems[place] for place in places]
-
-
-def _example(report: CheckReport, problem: Problem) -> Example:
-    entries = [report.source.entries[number] for number in problem.frames]
-    pictures = (_picture(entry, problem.box if place == 0 else None) for place, entry in enumerate(entries))
-    finding = problem.finding
-    return Example(finding.item, finding.expected, finding.found, tuple(filter(None, pictures)))
+    kinds = []
+    for kind, found in sorted(by_kind.items(), key=lambda item: -len(item[1])):
+        examples = []
+        for place in np.linspace(0, len(found) - 1, min(SHOWN, len(found))).round().astype(int).tolist():
+            problem, finding = found[place], found[place].finding
+            entries = [report.source.entries[number] for number in problem.frames]
+            pictures = [_picture(entry, problem.box if nth == 0 else None) for nth, entry in enumerate(entries)]
+            examples.append(Example(finding.item, finding.expected, finding.found, tuple(filter(None, pictures))))
+        kinds.append(Kind(kind, meanings[kind], len(found), tuple(examples)))
+    return kinds
 
 
 def _picture(entry: SourceFrame, at_fault: int | None) -> Picture | None:
-    """A frame with its boxes, the one at fault in its own colour; None where the picture cannot be decoded."""
+    """A frame with its boxes, the one at fault in its own colour; None where the image cannot be decoded."""
     frame = entry.frame
     try:
         image = decode_image(entry.read(), frame.name)
@@ -91,22 +83,13 @@ def _picture(entry: SourceFrame, at_fault: int | None) -> Picture | None:
         return None
     margin = round(image.shape[1] * MARGIN)
     framed = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=(238, 238, 238))
-    corners, labels = _boxes(frame, at_fault, margin, image.shape[:2])
-    drawn = draw_boxes(np.asarray(framed, np.uint8), corners, labels, [""] * 8, width=WIDTH, named=False)
-    return Picture(encode_jpeg(drawn, QUALITY), f"{frame.name} with its boxes", f"{frame.split} {frame.name}".strip())
 
-
-def _boxes(
-    frame: Frame, at_fault: int | None, margin: int, size: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The boxes that can be drawn on a picture with a margin around it, and their places in the palette."""
+    # What can be drawn of the boxes: numbers, corners in order, no farther out than the margin.
     drawable = [(number, box) for number, box in enumerate(frame.boxes) if np.isfinite(box.xyxy).all()]
-    corners = np.array([_sorted(box) for _, box in drawable], np.float64).reshape(-1, 4) + margin
-    limits = np.array([size[1], size[0]] * 2) + 2 * margin - 1
-    labels = [AT_FAULT if number == at_fault else SOUND for number, _ in drawable]
-    return np.clip(corners, 0, limits).astype(np.float32), np.array(labels, np.int64)
-
-
-def _sorted(box: Box) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = box.xyxy
-    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+    ends = np.array([box.xyxy for _, box in drawable], np.float64).reshape(-1, 2, 2)
+    corners = np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1) + margin
+    corners = np.clip(corners, 0, np.array([image.shape[1], image.shape[0]] * 2) + 2 * margin - 1)
+    labels = np.array([AT_FAULT if number == at_fault else SOUND for number, _ in drawable], np.int64)
+    pixels = np.asarray(framed, np.uint8)
+    drawn = draw_boxes(pixels, corners.astype(np.float32), labels, [""] * 8, width=WIDTH, named=False)
+    return Picture(encode_jpeg(drawn, QUALITY), f"{frame.name} with its boxes", f"{frame.split} {frame.name}".strip())

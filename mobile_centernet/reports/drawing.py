@@ -6,12 +6,11 @@ from functools import cache
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mobile_centernet.reports.palette import INK, class_colour, text_colour
+from mobile_centernet.reports.style import INK, class_colour, text_colour
 
 RgbImage = NDArray[np.uint8]
 
@@ -58,7 +57,14 @@ def draw_boxes(
     for row in large_to_small if named else []:
         score = "" if scores is None else f" {scores[row]:.0%}"
         name, colour = classes[labels[row]] + score, class_colour(int(labels[row]))
-        _write_name(draw, name, tuple(corners[row].tolist()), colour, max(11, round(width / 68)))
+        # In the upper left corner, unless it needs more than the box is wide or half its height.
+        x1, y1, x2, y2 = corners[row].tolist()
+        size = max(11, round(width / 68))
+        padding, font = size // 3, _font(size)
+        long, high = round(font.getlength(name)) + 2 * padding, round(size * 1.4)
+        if long <= x2 - x1 and high <= (y2 - y1) / 2:
+            draw.rectangle((x1, y1, x1 + long, y1 + high), fill=colour)
+            draw.text((x1 + padding, y1 + high / 2), name, font=font, fill=text_colour(colour), anchor="lm")
     return np.asarray(canvas)
 
 
@@ -68,39 +74,6 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: tuple[int, ...], colour: str, line
     # a dark line under the coloured one keeps it visible on bright road and sky
     draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=OUTLINE, width=line + 2)
     draw.rectangle((x1, y1, x2, y2), outline=colour, width=line)
-
-
-def _write_name(draw: ImageDraw.ImageDraw, name: str, box: tuple[int, ...], colour: str, size: int) -> None:
-    """The name in the box's upper left corner, unless it needs more than the box is wide or half its height."""
-    x1, y1, x2, y2 = box
-    padding, font = size // 3, _font(size)
-    width, height = round(font.getlength(name)) + 2 * padding, round(size * 1.4)
-    if width > x2 - x1 or height > (y2 - y1) / 2:
-        return
-    draw.rectangle((x1, y1, x1 + width, y1 + height), fill=colour)
-    draw.text((x1 + padding, y1 + height / 2), name, font=font, fill=text_colour(colour), anchor="lm")
-
-
-def draw_detections(
-    image: RgbImage,
-    boxes: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    classes: Sequence[str],
-    truth: tuple[NDArray[np.float32], NDArray[np.int64]],
-    *,
-    width: int = 960,
-) -> RgbImage:
-    """Ground truth (left) beside the detections (right), each `width` pixels wide under a heading, over a legend.
-
-    `truth` holds the boxes [N, 4] and labels [N] of the ground truth. Threshold the detections first.
-    """
-    left = draw_boxes(image, *truth, classes, width=width)
-    right = draw_boxes(image, boxes, labels, classes, scores, width=width)
-    headed = [_with_heading(left, "Ground truth"), _with_heading(right, "Detected")]
-    gap = np.full((headed[0].shape[0], max(4, width // 80), 3), 255, np.uint8)
-    pair = np.hstack([headed[0], gap, headed[1]])
-    return np.vstack([pair, _legend(classes, pair.shape[1])])
 
 
 def draw_closely(
@@ -116,27 +89,23 @@ def draw_closely(
     The view is at least three times as large as the box, where the frame has that much, and never smaller than a
     quarter of the frame: out of its street nobody recognises a car of twelve pixels.
     """
-    view = _view(box, image.shape[1], image.shape[0], size[1] / size[0])
-    left, top, right, bottom = view
-    scale = size[1] / (right - left)
-    canvas = Image.fromarray(_scaled(image[top:bottom, left:right], scale)).resize(size[::-1])
-    draw = ImageDraw.Draw(canvas)
-    corners = ((np.vstack([others.reshape(-1, 4), box]) - [left, top, left, top]) * scale).round().astype(int)
-    for other in corners[:-1].tolist():
-        _draw_box(draw, tuple(other), "#FFFFFF", 1)
-    _draw_box(draw, tuple(corners[-1].tolist()), class_colour(label), 3)
-    return np.asarray(canvas)
-
-
-def _view(box: NDArray[np.float32], width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
-    """x1, y1, x2, y2 in whole pixels of the frame: around the box, of this aspect, pushed back into the frame."""
+    # The view in whole pixels of the frame: around the box, of the picture's aspect, pushed back into the frame.
+    (height, width), aspect = image.shape[:2], size[1] / size[0]
     x1, y1, x2, y2 = (float(value) for value in box)
     wanted = max(3 * (x2 - x1), 3 * (y2 - y1) * aspect, width / 4)
     wide = max(1, round(min(wanted, width, height * aspect)))
     high = max(1, min(height, round(wide / aspect)))
     left = min(max(0, round((x1 + x2 - wide) / 2)), width - wide)
     top = min(max(0, round((y1 + y2 - high) / 2)), height - high)
-    return left, top, left + wide, top + high
+
+    scale = size[1] / wide
+    canvas = Image.fromarray(_scaled(image[top : top + high, left : left + wide], scale)).resize(size[::-1])
+    draw = ImageDraw.Draw(canvas)
+    corners = ((np.vstack([others.reshape(-1, 4), box]) - [left, top, left, top]) * scale).round().astype(int)
+    for other in corners[:-1].tolist():
+        _draw_box(draw, tuple(other), "#FFFFFF", 1)
+    _draw_box(draw, tuple(corners[-1].tolist()), class_colour(label), 3)
+    return np.asarray(canvas)
 
 
 def contact_sheet(
@@ -156,26 +125,19 @@ def contact_sheet(
         raise ValueError("contact_sheet: expected at least one frame")
     columns = min(columns, len(frames))
     gap = max(2, tile_size[1] // 60)
-    tiles = [_tile(frame, classes, tile_size) for frame in frames]
-    rows = -(-len(tiles) // columns)
+    rows = -(-len(frames) // columns)
     height, width = tile_size
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for number, tile in enumerate(tiles):
+    for number, frame in enumerate(frames):
         y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
-        sheet[y : y + height, x : x + width] = tile
+        tile = sheet[y : y + height, x : x + width]
+        tile[:] = 238
+        fitted = round(frame.image.shape[1] * min(height / frame.image.shape[0], width / frame.image.shape[1]))
+        drawn = draw_boxes(frame.image, frame.boxes, frame.labels, classes, width=fitted, named=False)
+        drawn = drawn[:height, :width]
+        y, x = (height - drawn.shape[0]) // 2, (width - drawn.shape[1]) // 2
+        tile[y : y + drawn.shape[0], x : x + drawn.shape[1]] = drawn
     return np.vstack([sheet, _legend(classes, sheet.shape[1])]) if legend else sheet
-
-
-def _tile(frame: BoxedImage, classes: Sequence[str], tile_size: tuple[int, int]) -> RgbImage:
-    scale = min(tile_size[0] / frame.image.shape[0], tile_size[1] / frame.image.shape[1])
-    drawn = draw_boxes(
-        frame.image, frame.boxes, frame.labels, classes, width=round(frame.image.shape[1] * scale), named=False
-    )
-    drawn = drawn[: tile_size[0], : tile_size[1]]
-    tile = np.full((*tile_size, 3), 238, np.uint8)
-    y, x = (tile_size[0] - drawn.shape[0]) // 2, (tile_size[1] - drawn.shape[1]) // 2
-    tile[y : y + drawn.shape[0], x : x + drawn.shape[1]] = drawn
-    return tile
 
 
 def _legend(classes: Sequence[str], width: int) -> RgbImage:
@@ -199,13 +161,6 @@ def _legend(classes: Sequence[str], width: int) -> RgbImage:
     return np.asarray(strip)
 
 
-def _with_heading(image: RgbImage, text: str) -> RgbImage:
-    size = max(14, image.shape[1] // 40)
-    strip = Image.new("RGB", (image.shape[1], round(size * 1.9)), _PAPER)
-    ImageDraw.Draw(strip).text((0, strip.height // 2), text, font=_font(size), fill=INK, anchor="lm")
-    return np.vstack([np.asarray(strip), image])
-
-
 def _scaled(image: RgbImage, scale: float) -> RgbImage:
     if scale == 1:
         return image.copy()
@@ -214,11 +169,10 @@ def _scaled(image: RgbImage, scale: float) -> RgbImage:
     return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
-def _font_path() -> Path:
-    """matplotlib brings this font along, so drawings look alike everywhere and class names may be in any script."""
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-
-
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_font_path()), size)
+    """DejaVu Sans, which matplotlib brings along: drawings look alike everywhere, class names may be in any script."""
+    import matplotlib  # late: what draws no text waits for no plotting library
+
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)

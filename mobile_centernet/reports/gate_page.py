@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.evaluation.gate import Bounds, Decision, Facts, Limits, Value
-from mobile_centernet.reports.figures import WIDTH, canvas, png
 from mobile_centernet.reports.page import Picture, signed, write_page
-from mobile_centernet.reports.palette import GRID, INK, MUTED, STUDENT, TEACHER
+from mobile_centernet.reports.style import GRID, INK, MUTED, STUDENT, TEACHER, WIDTH, canvas, png
 
 
 def write_gate_page(
@@ -31,6 +30,14 @@ def write_gate_page(
             f"Challenger minus champion in mAP@0.5: {signed(facts.difference.value)}, "
             f"from {signed(facts.difference.lower)} to {signed(facts.difference.upper)}",
         )
+    version = f"Version {facts.challenger.version}"
+    if not decision.promote:
+        headline = f"{version} is rejected: {len(decision.failed)} of {len(decision.checks)} checks failed."
+    elif facts.champion is None or facts.difference is None:
+        headline = f"{version} may become the first champion: it passed all {len(decision.checks)} checks."
+    else:
+        gain = signed(facts.difference.value)
+        headline = f"{version} may replace version {facts.champion.version}: {gain} mAP@0.5, all checks passed."
     write_page(
         path,
         "gate.html.j2",
@@ -38,21 +45,9 @@ def write_gate_page(
         facts=facts,
         difference=difference,
         details=details,
-        headline=headline(decision, facts),
+        headline=headline,
         cell=cell,
     )
-
-
-def headline(decision: Decision, facts: Facts) -> str:
-    """The decision in one sentence."""
-    version = f"Version {facts.challenger.version}"
-    if not decision.promote:
-        failed = len(decision.failed)
-        return f"{version} is rejected: {failed} of {len(decision.checks)} checks failed."
-    if facts.champion is None or facts.difference is None:
-        return f"{version} may become the first champion: it passed all {len(decision.checks)} checks."
-    gain = signed(facts.difference.value)
-    return f"{version} may replace version {facts.champion.version}: {gain} mAP@0.5, all checks passed."
 
 
 def difference_figure(samples: NDArray[np.float64], bounds: Bounds, epsilon: float) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mobile_centernet.files import write_atomically
-from mobile_centernet.reports.palette import STUDENT, TEACHER, class_colour
+from mobile_centernet.reports.style import STUDENT, TEACHER, class_colour
 
 _MIME_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 

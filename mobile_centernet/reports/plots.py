@@ -1,6 +1,6 @@
 """Figures of an evaluation as PNG bytes: same numbers, same bytes.
 
-In the look of `figures`, with Okabe and Ito's colours.
+In the look and colours of `style`.
 """
 
 import math
@@ -15,8 +15,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mobile_centernet.evaluation.coco_eval import MapResult
-from mobile_centernet.reports.figures import WIDTH, canvas, png
-from mobile_centernet.reports.palette import INK, MUTED, STUDENT, model_colour
+from mobile_centernet.reports.style import INK, MUTED, STUDENT, WIDTH, canvas, model_colour, png
 
 _COUNTS = LinearSegmentedColormap.from_list("counts", ["#FFFFFF", "#9CC9E6", STUDENT, "#003B5C"])
 _LINES = (STUDENT, "#E69F00", "#009E73", "#CC79A7")
@@ -101,7 +100,16 @@ def training_curves(records: Sequence[Mapping[str, float]], *, score: str = "map
                     epochs, values, color=colour, linestyle=_DASHES[position % len(_DASHES)], marker=marker, label=label
                 )
                 if name == score and np.isfinite(values).any():
-                    _mark_best(axes, epochs, values)
+                    best = int(np.nanargmax(values))
+                    axes.plot(epochs[best], values[best], "o", color=INK, markersize=5)
+                    axes.annotate(
+                        f"{values[best]:.3f}",
+                        (epochs[best], values[best]),
+                        xytext=(0, 6),
+                        textcoords="offset points",
+                        ha="right" if best > len(values) / 2 else "left",
+                        fontsize=9,
+                    )
             axes.set_title("mAP@0.5" if name == "map50" else name.replace("_", " "))
             axes.margins(x=0.03, y=0.14)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
@@ -182,22 +190,9 @@ def _quantity(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> None:
-    best = int(np.nanargmax(values))
-    axes.plot(epochs[best], values[best], "o", color=INK, markersize=5)
-    axes.annotate(
-        f"{values[best]:.3f}",
-        (epochs[best], values[best]),
-        xytext=(0, 6),
-        textcoords="offset points",
-        ha="right" if best > len(values) / 2 else "left",
-        fontsize=9,
-    )
-
-
 @contextmanager
 def _panels(names: Sequence[str]) -> Iterator[tuple[Figure, dict[str, Axes]]]:
-    """A figure with one panel per name, two a row."""
+    """A figure with one panel per name, two per row."""
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
     with canvas(WIDTH, 0.4 + 2.0 * rows * (1 if columns == 2 else 1.5)) as figure:

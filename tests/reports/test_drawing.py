@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mobile_centernet.reports.drawing import BoxedImage, contact_sheet, draw_boxes, draw_closely, draw_detections
-from mobile_centernet.reports.palette import CLASS_COLOURS, class_colour, text_colour
+from mobile_centernet.reports.drawing import BoxedImage, contact_sheet, draw_boxes, draw_closely
+from mobile_centernet.reports.style import CLASS_COLOURS, class_colour, text_colour
 
 CLASSES = ("vehicle", "pedestrian", "velosipēds")
 BOXES = np.array([[20, 10, 60, 40], [70, 10, 90, 45]], np.float32)
@@ -55,15 +55,6 @@ def test_frames_without_boxes_and_boxes_without_area_are_drawn():
 def test_label_without_class_is_refused():
     with pytest.raises(ValueError, match="labels: expected 0 to 2, found 0 to 3"):
         draw_boxes(grey(), BOXES, np.array([0, 3]), CLASSES)
-
-
-def test_ground_truth_stands_left_of_the_detections():
-    pair = draw_detections(grey(), NO_BOXES, NO_LABELS, np.zeros(0, np.float32), CLASSES, (BOXES, LABELS), width=300)
-    assert pair.shape[1] == 2 * 300 + 4
-    heading = pair.shape[0] - 150
-    left, right = pair[:, :300], pair[:, 304:]
-    assert heading > 0
-    assert (left == rgb(0)).all(-1).sum() > (right == rgb(0)).all(-1).sum()
 
 
 @pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (3, 1, 3), (4, 2, 3)])

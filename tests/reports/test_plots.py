@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mobile_centernet.evaluation.coco_eval import MapResult
-from mobile_centernet.reports.figures import DPI, WIDTH
 from mobile_centernet.reports.plots import ap_bars, class_frequencies, confusion_figure, pr_curves, training_curves
+from mobile_centernet.reports.style import DPI, WIDTH
 
 thresholds = np.linspace(0, 1, 101)
 

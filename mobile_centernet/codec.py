@@ -58,13 +58,23 @@ def encode(
     classes = np.asarray(labels).astype(np.int64)
     size = cells[:, 2:] - cells[:, :2]
     centre = (cells[:, :2] + cells[:, 2:]) / 2
-    _check(size, centre, classes, num_classes, output_size)
+    if classes.shape != (len(size),):
+        raise ValueError(f"expected one label a box, found {len(size)} boxes and labels of {classes.shape}")
+    if not (np.isfinite(size).all() and (size > 0).all()):
+        raise ValueError(f"expected boxes with positive, finite sizes, found a smallest of {size.min()} cells")
+    height, width = output_size
+    if not ((centre >= 0).all() and (centre < (width, height)).all()):
+        raise ValueError(f"expected centres inside the map of {width}x{height} cells, found {centre.tolist()}")
+    if not ((classes >= 0).all() and (classes < num_classes).all()):
+        raise ValueError(f"expected labels 0..{num_classes - 1}, found {sorted(set(classes.tolist()))}")
 
-    kept = _largest(size, max_objects)
+    kept = np.arange(len(size))
+    if len(size) > max_objects:  # the largest, in their given order
+        kept = np.sort(np.argsort(-size.prod(axis=1), kind="stable")[:max_objects])
     size, centre, classes = size[kept], centre[kept], classes[kept]
     cell = np.floor(centre).astype(np.int64)
-    width, height = np.ceil(size.T)
-    radius = gaussian_radius(height, width, corrected_roots=corrected_roots).astype(np.int64)
+    box_width, box_height = np.ceil(size.T)
+    radius = gaussian_radius(box_height, box_width, corrected_roots=corrected_roots).astype(np.int64)
     return Targets(
         heatmap=_draw(cell, radius, classes, (num_classes, *output_size)),
         size=_padded(size.astype(np.float32), max_objects),
@@ -82,7 +92,12 @@ def decode(
 
     heatmap [B, C, H, W] after the sigmoid; size, offset [B, 2, H, W] in stride cells; k at most H·W. Always float32.
     """
-    scores, labels, index = _top_peaks(peaks(heatmap.float()), k)
+    # The highest cells: k of each class first, then k of those.
+    scores, index = peaks(heatmap.float()).flatten(2).topk(k)
+    scores, winners = scores.flatten(1).topk(k)
+    labels = torch.div(winners, k, rounding_mode="trunc")
+    index = index.flatten(1).gather(1, winners)
+
     width = heatmap.shape[-1]
     y = torch.div(index, width, rounding_mode="trunc")
     x = index - y * width  # not %: TensorRT 8.2 has no Mod
@@ -128,31 +143,6 @@ def gaussian_radius(
     return smallest
 
 
-def _check(
-    size: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    num_classes: int,
-    output_size: tuple[int, int],
-) -> None:
-    height, width = output_size
-    if labels.shape != (len(size),):
-        raise ValueError(f"expected one label a box, found {len(size)} boxes and labels of {labels.shape}")
-    if not (np.isfinite(size).all() and (size > 0).all()):
-        raise ValueError(f"expected boxes with positive, finite sizes, found a smallest of {size.min()} cells")
-    if not ((centre >= 0).all() and (centre < (width, height)).all()):
-        raise ValueError(f"expected centres inside the map of {width}x{height} cells, found {centre.tolist()}")
-    if not ((labels >= 0).all() and (labels < num_classes).all()):
-        raise ValueError(f"expected labels 0..{num_classes - 1}, found {sorted(set(labels.tolist()))}")
-
-
-def _largest(size: NDArray[np.float64], max_objects: int) -> NDArray[np.intp]:
-    """The rows of the `max_objects` largest boxes, in their given order."""
-    if len(size) <= max_objects:
-        return np.arange(len(size))
-    return np.sort(np.argsort(-size.prod(axis=1), kind="stable")[:max_objects])
-
-
 def _draw(
     cell: NDArray[np.int64], radius: NDArray[np.int64], labels: NDArray[np.int64], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
@@ -174,11 +164,3 @@ def _padded(rows: NDArray[Row], length: int) -> NDArray[Row]:
     padded = np.zeros((length, *rows.shape[1:]), rows.dtype)
     padded[: len(rows)] = rows
     return padded
-
-
-def _top_peaks(heatmap: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """scores, labels, cell indices [B, k] of the highest cells: k of each class first, then k of those."""
-    scores, index = heatmap.flatten(2).topk(k)
-    scores, winners = scores.flatten(1).topk(k)
-    labels = torch.div(winners, k, rounding_mode="trunc")
-    return scores, labels, index.flatten(1).gather(1, winners)

@@ -9,16 +9,15 @@ import pandas as pd
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoDocument, CocoResult, MapResult, evaluate_map50
-from mobile_centernet.evaluation.confusion import confusion_matrix, confusion_rows
 from mobile_centernet.evaluation.error_analysis import (
-    FALSE_ALARMS,
-    MISSES,
+    FALSE_NEGATIVES,
+    FALSE_POSITIVES,
     agreement,
-    false_alarms,
-    misses,
+    false_negatives,
+    false_positives,
     operating_point,
 )
-from mobile_centernet.evaluation.outcomes import Outcome, match
+from mobile_centernet.evaluation.outcomes import BoxOutcome, box_outcomes, confusion_matrix, confusion_rows
 from mobile_centernet.evaluation.slices import slice_by_attribute, slice_by_size
 from mobile_centernet.files import write_atomically
 from mobile_centernet.mlops import paths
@@ -40,7 +39,7 @@ class _Judged:
 
     results: list[CocoResult]
     measured: MapResult
-    outcomes: list[Outcome]
+    outcomes: list[BoxOutcome]
 
 
 def report(params: Params) -> None:
@@ -63,7 +62,9 @@ def report(params: Params) -> None:
 
 def _judge(who: str, truth: CocoDocument, classes: Sequence[str], threshold: float) -> _Judged:
     results = read_json(paths.EVALUATION / f"{who}.json")
-    return _Judged(results, evaluate_map50(truth, results, classes), match(truth, results, score_threshold=threshold))
+    return _Judged(
+        results, evaluate_map50(truth, results, classes), box_outcomes(truth, results, score_threshold=threshold)
+    )
 
 
 def _content(
@@ -95,9 +96,11 @@ def _content(
         training_curves=tuple(figures[f"training_{who}_{phase}"] for who in MODELS for phase in PHASES),
         confusion=figures["confusion"],
         false_alarms=images.gallery(
-            false_alarms(student.outcomes, truth, classes), FALSE_ALARMS, frames, truth["annotations"]
+            false_positives(student.outcomes, truth, classes), FALSE_POSITIVES, frames, truth["annotations"]
         ),
-        misses=images.gallery(misses(student.outcomes, student.results, threshold), MISSES, frames, found),
+        misses=images.gallery(
+            false_negatives(student.outcomes, student.results, threshold), FALSE_NEGATIVES, frames, found
+        ),
         detections=images.drawn_frames(frames, student.results, threshold),
         parity=records.parity_rows(),
         latency=records.latency(),

@@ -17,7 +17,7 @@ from mobile_centernet.evaluation.matching import Matched, interpolated_precision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Difference:
+class MapDifference:
     """mAP@0.5 of the second model minus that of the first, in -1..1.
 
     `value`: on all frames. `lower`, `upper`: with the given confidence it is not below, and not above, these
@@ -39,10 +39,10 @@ def paired_bootstrap(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Difference:
+) -> MapDifference:
     """How much better `second` is than `first`; the arguments are those of `evaluate_map50`, checked by it before.
 
-    A class without a box in a draw does not count there, as in `evaluate_map50`; a draw without any box is drawn anew.
+    A class without a box in a draw does not count there, as in `evaluate_map50`; a draw without any box is drawn again.
     Raises DataError where no frame has a box to find; ValueError for fewer than 1 draw or a confidence not in 0.5..1.
     """
     if resamples < 1 or not 0.5 <= confidence < 1:
@@ -53,11 +53,13 @@ def paired_bootstrap(
     generator = np.random.default_rng(seed)
     samples = np.empty(resamples)
     for draw in range(resamples):
-        counts = _draw(ours, generator)
+        counts = np.zeros(ours.frames, np.int64)
+        while not (ours.boxes @ counts).any():
+            counts = np.bincount(generator.integers(ours.frames, size=ours.frames), minlength=ours.frames)
         samples[draw] = ours.map50(counts) - theirs.map50(counts)
     lower, upper = np.quantile(samples, [1 - confidence, confidence])
     once = np.ones(ours.frames, np.int64)
-    return Difference(ours.map50(once) - theirs.map50(once), float(lower), float(upper), samples)
+    return MapDifference(ours.map50(once) - theirs.map50(once), float(lower), float(upper), samples)
 
 
 class ResampledMap50:
@@ -81,7 +83,7 @@ class ResampledMap50:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ranked:
-    """All detections of one class, best score first, cut behind the run of the last hit: what follows changes nothing.
+    """All detections of one class, best score first, cut after the run of the last hit: what follows changes nothing.
 
     Detections of one frame with one score are a run: a frame drawn twice repeats the run, not each detection of it.
     """
@@ -103,21 +105,9 @@ class _Ranked:
 
     def ap50(self, counts: NDArray[np.int64], boxes: int) -> float:
         """COCO's 101-point average precision on frames that lie there `counts` times [F], with `boxes` to find."""
-        return float(interpolated_precision(self.hit[self._drawn(counts)], boxes).mean())
-
-    def _drawn(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Indices into `hit`, each run as often as its frame was drawn."""
+        # Each run as often as its frame was drawn.
         length = self.length * counts[self.frame]
         run = np.repeat(np.arange(len(length)), length)
         place = np.arange(len(run)) - np.repeat(np.cumsum(length) - length, length)
-        drawn: NDArray[np.int64] = self.start[run] + place % self.length[run]
-        return drawn
-
-
-def _draw(scored: ResampledMap50, generator: np.random.Generator) -> NDArray[np.int64]:
-    """How often each frame was drawn, int64 [F], with at least one box to find among them."""
-    while True:
-        drawn = generator.integers(scored.frames, size=scored.frames)
-        counts: NDArray[np.int64] = np.bincount(drawn, minlength=scored.frames)
-        if (scored.boxes @ counts).any():
-            return counts
+        drawn = self.start[run] + place % self.length[run]
+        return float(interpolated_precision(self.hit[drawn], boxes).mean())

@@ -13,10 +13,10 @@ from mobile_centernet.errors import DataError
 from mobile_centernet.evaluation.matching import (
     RECALLS,
     AreaRange,
-    Boxes,
+    BoxTable,
     Matched,
     interpolated_precision,
-    match,
+    match_detections,
 )
 
 CocoDocument = Mapping[str, Any]
@@ -100,9 +100,14 @@ def match_boxes(
 
     Raises DataError as `evaluate_map50` does, but not where there is nothing to find.
     """
-    _check_ground_truth(ground_truth, classes)
-    _refuse_unknown("results", "image", results, {image["id"] for image in ground_truth["images"]})
-    _refuse_unknown("results", "category", results, range(1, len(classes) + 1))
+    expected = {label + 1: name for label, name in enumerate(classes)}
+    categories = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    if categories != expected:
+        raise DataError(f"ground truth: expected the categories {expected}, found {categories}")
+    images = {image["id"] for image in ground_truth["images"]}
+    for where, rows in (("ground truth", ground_truth["annotations"]), ("results", results)):
+        _refuse_unknown(where, "image", rows, images)
+        _refuse_unknown(where, "category", rows, expected)
     ids = sorted(image["id"] for image in evaluated_images(ground_truth))
     place = {image: number for number, image in enumerate(ids)}
     annotations = [row for row in ground_truth["annotations"] if row["image_id"] in place]
@@ -113,7 +118,7 @@ def match_boxes(
     if not np.isfinite(score).all():
         bad = detections[int(np.flatnonzero(~np.isfinite(score))[0])]
         raise DataError(f"results: expected a finite score, found {bad['score']} in {bad}")
-    return match(truth, crowd, found, score, (len(classes), len(ids)), area_range)
+    return match_detections(truth, crowd, found, score, (len(classes), len(ids)), area_range)
 
 
 def evaluated_images(ground_truth: CocoDocument) -> list[Mapping[str, Any]]:
@@ -134,7 +139,7 @@ def is_ignored(annotation: Mapping[str, Any]) -> bool:
     return bool(annotation.get("iscrowd"))
 
 
-def _boxes(where: str, rows: Sequence[Mapping[str, Any]], place: Mapping[int, int]) -> Boxes:
+def _boxes(where: str, rows: Sequence[Mapping[str, Any]], place: Mapping[int, int]) -> BoxTable:
     """As arrays. Raises DataError for a bbox that is none."""
     bboxes = [row["bbox"] for row in rows]
     for row in rows if set(map(len, bboxes)) - {4} else ():
@@ -146,21 +151,11 @@ def _boxes(where: str, rows: Sequence[Mapping[str, Any]], place: Mapping[int, in
         raise _bad_box(where, rows[int(np.flatnonzero(bad)[0])])
     frame = np.fromiter((place[row["image_id"]] for row in rows), np.int64, len(rows))
     label = np.fromiter((row["category_id"] - 1 for row in rows), np.int64, len(rows))
-    return Boxes(frame, label, bbox)
+    return BoxTable(frame, label, bbox)
 
 
 def _bad_box(where: str, row: Mapping[str, Any]) -> DataError:
     return DataError(f"{where}: expected bbox as x, y, width, height, finite and not negative, found {row}")
-
-
-def _check_ground_truth(ground_truth: CocoDocument, classes: Sequence[str]) -> None:
-    expected = {label + 1: name for label, name in enumerate(classes)}
-    found = {category["id"]: category["name"] for category in ground_truth["categories"]}
-    if found != expected:
-        raise DataError(f"ground truth: expected the categories {expected}, found {found}")
-    annotations = ground_truth["annotations"]
-    _refuse_unknown("ground truth", "image", annotations, {image["id"] for image in ground_truth["images"]})
-    _refuse_unknown("ground truth", "category", annotations, expected)
 
 
 def _refuse_unknown(where: str, kind: str, boxes: Sequence[Mapping[str, Any]], known: Collection[int]) -> None:

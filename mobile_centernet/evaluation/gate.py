@@ -136,27 +136,15 @@ def decide(facts: Facts, limits: Limits, further: Sequence[Check] = ()) -> Decis
         raise ValueError("expected a difference exactly where there is a champion")
     if facts.champion is not None and facts.champion.version == facts.challenger.version:
         raise ValueError(f"expected two versions, found version {facts.challenger.version} twice")
-    checks = (
-        *_scores(facts, limits),
-        *_against_champion(facts, limits),
-        *_budget(facts, limits),
-        *_test_set(facts.test_set, limits),
-        *_parity(facts),
-        *_people(facts, limits),
-    )
+    checks = (*_on_scores(facts, limits), *_on_conditions(facts, limits))
     return Decision((*checks, *further))
 
 
-def _scores(facts: Facts, limits: Limits) -> Iterator[Check]:
-    """The floors."""
+def _on_scores(facts: Facts, limits: Limits) -> Iterator[Check]:
+    """The floors, the comparison with the champion, and what a device has room and time for."""
     ours, theirs = facts.challenger, facts.champion
-    yield Check(
-        "mAP@0.5",
-        ours.map50,
-        theirs.map50 if theirs else None,
-        f"at least {limits.map50:g}",
-        ours.map50 >= limits.map50,
-    )
+    before = theirs.map50 if theirs else None
+    yield Check("mAP@0.5", ours.map50, before, f"at least {limits.map50:g}", ours.map50 >= limits.map50)
     for name, value in ours.ap50.items():
         floor = limits.ap50.get(name, limits.ap50.get(DEFAULT, 0.0))
         yield Check(
@@ -167,57 +155,46 @@ def _scores(facts: Facts, limits: Limits) -> Iterator[Check]:
             floor <= 0 if value is None else value >= floor,
         )
 
-
-def _against_champion(facts: Facts, limits: Limits) -> Iterator[Check]:
-    """Ties lose: the best guess must be better, and it must be unlikely to be worse by more than ε."""
-    found, name = facts.difference, "better than the champion"
+    # Ties lose: the best guess must be better, and it must be unlikely to be worse by more than ε.
+    found, better = facts.difference, "better than the champion"
     if found is None:
-        yield Check(name, "no champion yet", None, "above 0", True)
-        return
-    yield Check(name, found.value, None, "above 0", found.value > 0)
-    likely = found.lower > -limits.epsilon
-    yield Check("lower bound of the difference", found.lower, None, f"above −{limits.epsilon:g}", likely)
+        yield Check(better, "no champion yet", None, "above 0", True)
+    else:
+        yield Check(better, found.value, None, "above 0", found.value > 0)
+        likely = found.lower > -limits.epsilon
+        yield Check("lower bound of the difference", found.lower, None, f"above −{limits.epsilon:g}", likely)
 
-
-def _budget(facts: Facts, limits: Limits) -> Iterator[Check]:
-    ours, theirs = facts.challenger, facts.champion
     mib, latency = (theirs.mib, theirs.latency_ms) if theirs else (None, None)
     yield Check("size in MiB", ours.mib, mib, f"at most {limits.mib:g}", ours.mib <= limits.mib)
     in_time = ours.latency_ms <= limits.latency_ms
     yield Check("latency in ms a picture", ours.latency_ms, latency, f"at most {limits.latency_ms:g}", in_time)
 
 
-def _test_set(test: TestSet, limits: Limits) -> Iterator[Check]:
-    """Nothing that was scored may have been trained on."""
-    name, limit = "test material seen in training", "none of the challenger's"
-    yield Check(name, _some(test.leaked), _left_out(test), limit, not test.leaked)
+def _on_conditions(facts: Facts, limits: Limits) -> Iterator[Check]:
+    """What the scores rest on, and what people said."""
+    # Nothing that was scored may have been trained on.
+    test, limit = facts.test_set, "none of the challenger's"
+    left_out = f"{_some(test.left_out)}: not scored" if test.left_out else None
+    yield Check("test material seen in training", _some(test.leaked), left_out, limit, not test.leaked)
     share = test.scored / test.frames if test.frames else 0.0
     yield Check("share of test frames scored", share, None, f"at least {limits.unseen:g}", share >= limits.unseen)
 
+    # Exported files against torch. The precision that devices run must have been compared; others must not differ.
+    for name, verdict in {facts.required: "not compared", **facts.parity}.items():
+        found = verdict if isinstance(verdict, str) else "within limits" if verdict else "past a limit"
+        if name == facts.required:
+            yield Check(f"parity of {name}", found, None, "within limits", verdict is True)
+        else:
+            yield Check(f"parity of {name}", found, None, "within limits, where compared", verdict is not False)
 
-def _left_out(test: TestSet) -> str | None:
-    return f"{_some(test.left_out)}: not scored" if test.left_out else None
+    # What a person withdrew, only a person may bring back.
+    if facts.withdrawn:
+        why = f"{facts.withdrawn}; approved by {facts.approved_by}" if facts.approved_by else facts.withdrawn
+        yield Check("not withdrawn", why, None, "never, or approved since", bool(facts.approved_by))
+    if limits.approval or facts.approved_by:
+        yield Check("approval", facts.approved_by or "nobody", None, "by a person", bool(facts.approved_by))
 
 
 def _some(items: Sequence[str]) -> str:
     more = f" and {len(items) - 3} more" if len(items) > 3 else ""
     return ", ".join(items[:3]) + more if items else "none"
-
-
-def _parity(facts: Facts) -> Iterator[Check]:
-    """Exported files against torch. The precision that devices run must have been compared; others must not differ."""
-    for name, verdict in {facts.required: "not compared", **facts.parity}.items():
-        said = verdict if isinstance(verdict, str) else "within limits" if verdict else "past a limit"
-        if name == facts.required:
-            yield Check(f"parity of {name}", said, None, "within limits", verdict is True)
-        else:
-            yield Check(f"parity of {name}", said, None, "within limits, where compared", verdict is not False)
-
-
-def _people(facts: Facts, limits: Limits) -> Iterator[Check]:
-    """What a person withdrew, only a person may bring back."""
-    if facts.withdrawn:
-        said = f"{facts.withdrawn}; approved by {facts.approved_by}" if facts.approved_by else facts.withdrawn
-        yield Check("not withdrawn", said, None, "never, or approved since", bool(facts.approved_by))
-    if limits.approval or facts.approved_by:
-        yield Check("approval", facts.approved_by or "nobody", None, "by a person", bool(facts.approved_by))

@@ -5,11 +5,12 @@ hold both to the same answers. It looks only at pairs of one frame and class tha
 all frames at once; what is left for a loop is a pair or two a box.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mobile_centernet.boxes import box_iou, xywh_to_xyxy
 
 IOU = 0.5
 MAX_DETECTIONS = 100  # per frame and class; the decoder emits no more than 100 a frame
@@ -22,7 +23,7 @@ _CHUNK = 1 << 20  # pairs that are looked at together: bounds memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Boxes:
+class BoxTable:
     """N boxes: `frame` and `label` int64 [N], from 0; `bbox` float64 [N, 4] x, y, width, height in pixels."""
 
     frame: NDArray[np.int64]
@@ -52,24 +53,48 @@ class Matched:
     boxes: NDArray[np.int64]
 
 
-def match(
-    truth: Boxes,
+def match_detections(
+    truth: BoxTable,
     crowd: NDArray[np.bool_],
-    found: Boxes,
+    found: BoxTable,
     score: NDArray[np.float64],
     shape: tuple[int, int],
     area_range: AreaRange,
 ) -> Matched:
-    """`crowd` [N] of `truth`, `score` [D] of `found`; `shape` = (classes, frames).
+    """Each detection in turn, best first, takes the box that it overlaps most, unless a better one has taken it.
 
-    A crowd may be hit any number of times, and like a box outside `area_range` it counts neither as a box to find nor,
-    when it is hit, as a hit or a false alarm; nor does a detection outside `area_range` that hits nothing.
+    Boxes to find come before ignored ones; of equal overlaps the last box is taken. A crowd may be hit any number of
+    times, and like a box outside `area_range` it counts neither as a box to find nor, when it is hit, as a hit or a
+    false alarm; nor does a detection outside `area_range` that hits nothing.
+
+    Args:
+        truth: N boxes.
+        crowd: bool [N], which of them are crowds.
+        found: D detections.
+        score: float64 [D], their scores.
+        shape: (classes, frames).
+        area_range: which areas count, in square pixels.
     """
+    # By label and frame, the best MAX_DETECTIONS of each; equal scores by place, not by who wrote them first.
+    order = np.lexsort((*found.bbox.T[::-1], -score, found.frame, found.label))
+    label, frame = found.label[order], found.frame[order]
+    begins = np.append(True, (np.diff(label) != 0) | (np.diff(frame) != 0))[: len(order)]
+    start = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    order = order[np.arange(len(order)) - start < MAX_DETECTIONS]
+    found, score = BoxTable(found.frame[order], found.label[order], found.bbox[order]), score[order]
+
     ignored = crowd | ~_within(truth.area, area_range)
-    order = _best_first(found, score)
-    found = Boxes(found.frame[order], found.label[order], found.bbox[order])
-    score = score[order]
-    hit, excused = _greedy(truth, crowd, ignored, found, shape[1])
+    detection, box, overlap = _overlapping_pairs(truth, crowd, found, shape[1])
+    order = np.lexsort((-box, -overlap, ignored[box], detection))
+    hit, excused = np.zeros(len(found.frame), bool), np.zeros(len(found.frame), bool)
+    taken, matched = set[int](), -1
+    for i, j in zip(detection[order].tolist(), box[order].tolist(), strict=True):
+        if i != matched and j not in taken:
+            matched = i
+            (excused if ignored[j] else hit)[i] = True
+            if not crowd[j]:
+                taken.add(j)
+
     counts = ~excused & (hit | _within(found.area, area_range))
     ranked = np.lexsort((-score[counts], found.label[counts]))  # stable: equal scores stay ordered by frame and place
     kept = np.flatnonzero(counts)[ranked]
@@ -96,78 +121,32 @@ def _within(area: NDArray[np.float64], area_range: AreaRange) -> NDArray[np.bool
     return (area >= area_range[0]) & (area <= area_range[1])
 
 
-def _best_first(found: Boxes, score: NDArray[np.float64]) -> NDArray[np.intp]:
-    """By label and frame, the best MAX_DETECTIONS of each; equal scores by place, not by who wrote them first."""
-    order = np.lexsort((*found.bbox.T[::-1], -score, found.frame, found.label))
-    label, frame = found.label[order], found.frame[order]
-    begins = np.append(True, (np.diff(label) != 0) | (np.diff(frame) != 0))[: len(order)]
-    start = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
-    return order[np.arange(len(order)) - start < MAX_DETECTIONS]
-
-
-def _greedy(
-    truth: Boxes, crowd: NDArray[np.bool_], ignored: NDArray[np.bool_], found: Boxes, frames: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Each detection in turn, best first, takes the box that it overlaps most, unless a better one has taken it.
-
-    Boxes to find come before ignored ones; of equal overlaps the last box is taken. Returns for each detection [D]
-    whether it took a box to find, and whether it took an ignored one.
-    """
-    detection, box, overlap = _pairs(truth, crowd, found, frames)
-    order = np.lexsort((-box, -overlap, ignored[box], detection))
-    hit, excused = np.zeros(len(found.frame), bool), np.zeros(len(found.frame), bool)
-    taken, matched = set[int](), -1
-    for i, j in zip(detection[order].tolist(), box[order].tolist(), strict=True):
-        if i != matched and j not in taken:
-            matched = i
-            (excused if ignored[j] else hit)[i] = True
-            if not crowd[j]:
-                taken.add(j)
-    return hit, excused
-
-
-def _pairs(
-    truth: Boxes, crowd: NDArray[np.bool_], found: Boxes, frames: int
+def _overlapping_pairs(
+    truth: BoxTable, crowd: NDArray[np.bool_], found: BoxTable, frames: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Detections and boxes of one frame and class that overlap by at least IOU, and by how much."""
+    """Detections and boxes of one frame and class that overlap by at least IOU, and by how much.
+
+    In a crowd, the part of the detection that lies in it counts.
+    """
     ours = truth.label * frames + truth.frame
-    order = np.argsort(ours, kind="stable")
+    by_group = np.argsort(ours, kind="stable")
     theirs = found.label * frames + found.frame
-    first = np.searchsorted(ours[order], theirs, side="left")
-    count = np.searchsorted(ours[order], theirs, side="right") - first
-    parts = [
-        _overlapping(truth, crowd, found, np.repeat(rows, count[rows]), order[_ranges(first[rows], count[rows])])
-        for rows in _chunks(count)
-    ]
-    detection, box, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return detection, box, overlap
+    first = np.searchsorted(ours[by_group], theirs, side="left")
+    count = np.searchsorted(ours[by_group], theirs, side="right") - first
 
-
-def _chunks(count: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    """Rows [.] in turn, as many at once as make _CHUNK pairs."""
+    truth_corners, found_corners = xywh_to_xyxy(truth.bbox), xywh_to_xyxy(found.bbox)
+    truth_area, found_area = truth.area, found.area
     total = np.cumsum(count)
     pieces = int(total[-1]) // _CHUNK + 1 if len(total) else 1
-    yield from np.split(np.arange(len(count)), np.searchsorted(total, _CHUNK * np.arange(1, pieces)))
-
-
-def _ranges(first: NDArray[np.intp], count: NDArray[np.intp]) -> NDArray[np.intp]:
-    """first[0], first[0] + 1, ... `count[0]` of them, then those of the next."""
-    begin = np.cumsum(count) - count
-    return np.repeat(first - begin, count) + np.arange(count.sum())
-
-
-def _overlapping(
-    truth: Boxes, crowd: NDArray[np.bool_], found: Boxes, detection: NDArray[np.intp], box: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Those of the pairs [P] that overlap enough. In a crowd, the part of the detection that lies in it counts."""
-    ours, theirs = truth.bbox[box], found.bbox[detection]
-    width, height = (
-        np.minimum(ours[:, i] + ours[:, i + 2], theirs[:, i] + theirs[:, i + 2]) - np.maximum(ours[:, i], theirs[:, i])
-        for i in (0, 1)
-    )
-    touch = np.flatnonzero((width > 0) & (height > 0))
-    detection, box, shared = detection[touch], box[touch], width[touch] * height[touch]
-    own = found.area[detection]
-    overlap = shared / np.where(crowd[box], own, own + truth.area[box] - shared)
-    enough = overlap >= IOU
-    return detection[enough], box[enough], overlap[enough]
+    parts = []
+    for rows in np.split(np.arange(len(count)), np.searchsorted(total, _CHUNK * np.arange(1, pieces))):
+        detection = np.repeat(rows, count[rows])
+        # first[0], first[0] + 1, ... count[0] of them, then those of the next row
+        begin = np.cumsum(count[rows]) - count[rows]
+        box = by_group[np.repeat(first[rows] - begin, count[rows]) + np.arange(count[rows].sum())]
+        areas = (found_area[detection], truth_area[box])
+        overlap = box_iou(found_corners[detection], truth_corners[box], areas, crowd[box])
+        enough = overlap >= IOU
+        parts.append((detection[enough], box[enough], overlap[enough]))
+    detections, boxes, overlaps = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return detections, boxes, overlaps

@@ -43,20 +43,18 @@ def slice_by_attribute(
 
     Frames without the attribute form no slice; a data set that never states it gives an empty list.
     """
-    stated = [image.get("attributes", {}).get(attribute) for image in evaluated_images(ground_truth)]
-    values = sorted({value for value in stated if value is not None})
-    return [_slice(value, *_where(ground_truth, results, attribute, value), classes, ALL_AREAS) for value in values]
-
-
-def _where(
-    ground_truth: CocoDocument, results: Sequence[CocoResult], attribute: str, value: str
-) -> tuple[CocoDocument, list[CocoResult]]:
-    """The frames that state this value, with their annotations and results."""
-    images = [image for image in ground_truth["images"] if image.get("attributes", {}).get(attribute) == value]
-    kept = {image["id"] for image in images}
-    annotations = [item for item in ground_truth["annotations"] if item["image_id"] in kept]
-    part = {**ground_truth, "images": images, "annotations": annotations}
-    return part, [result for result in results if result["image_id"] in kept]
+    stated = {image["id"]: image.get("attributes", {}).get(attribute) for image in ground_truth["images"]}
+    known = {stated[image["id"]] for image in evaluated_images(ground_truth)} - {None}
+    slices = []
+    for value in sorted(known):
+        part = {
+            **ground_truth,
+            "images": [image for image in ground_truth["images"] if stated[image["id"]] == value],
+            "annotations": [item for item in ground_truth["annotations"] if stated.get(item["image_id"]) == value],
+        }
+        found = [result for result in results if stated.get(result["image_id"]) == value]
+        slices.append(_slice(value, part, found, classes, ALL_AREAS))
+    return slices
 
 
 def _slice(

@@ -26,7 +26,7 @@ except ImportError:
 
     BACKEND = "numpy"
 
-__all__ = ["BACKEND", "ImageSource", "as_input", "as_rgb", "read_image", "resize", "to_input"]
+__all__ = ["BACKEND", "ImageSource", "as_rgb", "read_image", "resize", "to_input"]
 
 ImageSource = Union[str, "PathLike[str]", NDArray[np.uint8], "Image.Image"]
 """An image's file, its pixels as RGB uint8 [H, W, 3], or a PIL image."""
@@ -45,14 +45,9 @@ def as_rgb(image: ImageSource) -> NDArray[np.uint8]:
     return pixels
 
 
-def as_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """RGB [h, w, 3], of the input's size already, as the model takes it: float32 [1, 3, h, w], RGB, 0..255.
+def to_input(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.float32]:
+    """Make an RGB image [H, W, 3] of any size the model's input of (height, width): float32 [1, 3, h, w], 0..255.
 
     Normalisation happens inside the model and inside the exported graph, never here.
     """
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
-
-
-def to_input(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.float32]:
-    """Make an RGB image [H, W, 3] of any size the model's input of (height, width): float32 [1, 3, h, w], 0..255."""
-    return as_input(resize(image, input_size))
+    return np.ascontiguousarray(resize(image, input_size).transpose(2, 0, 1)[None], np.float32)

@@ -45,7 +45,10 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> NDArray[np.uint8]:
     """
     if not data:
         raise DataError(f"{name}: expected a picture, found an empty file")
-    if _is_truncated_jpeg(data):
+    # Some OpenCV versions pad a cut JPEG with grey and say nothing; a whole one ends its last scan with EOI. Neither
+    # marker can occur inside a scan (there 0xFF is always escaped), an EXIF thumbnail lies before the scan, and padding
+    # or a camera's trailer after the end does no harm.
+    if data.startswith(_JPEG) and data.find(_START_OF_SCAN, max(data.rfind(_END_OF_IMAGE), 0)) >= 0:
         raise DataError(f"{name}: expected a whole picture, found a JPEG cut off after {len(data)} bytes")
     flags = _REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -81,15 +84,3 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
         is_fill = marker == 0xFF
         position += 1 if is_fill else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
-
-
-def _is_truncated_jpeg(data: bytes) -> bool:
-    """Some OpenCV versions pad a cut JPEG with grey and say nothing; a whole one ends its last scan with EOI.
-
-    Neither marker can occur inside a scan (there 0xFF is always escaped), an EXIF thumbnail lies before the scan,
-    and padding or a camera's trailer behind the end does no harm.
-    """
-    if not data.startswith(_JPEG):
-        return False
-    end = max(data.rfind(_END_OF_IMAGE), 0)
-    return data.find(_START_OF_SCAN, end) >= 0

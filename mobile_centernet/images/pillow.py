@@ -43,26 +43,24 @@ def resize(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.
     if image.shape[:2] == (height, width):
         return image
     if height > image.shape[0] or width > image.shape[1]:
-        return _interpolated(image, height, width)
+        left, right, share_left, share_right = _linear_taps(image.shape[1], width, clamp=True)
+        pixels = image.astype(np.int32)
+        wide = (pixels[:, left] * share_left[:, None] + pixels[:, right] * share_right[:, None]) >> 4
+        above, below, share_above, share_below = _linear_taps(image.shape[0], height, clamp=False)
+        upper = (wide[above] * share_above[:, None, None]) >> 16
+        lower = (wide[below] * share_below[:, None, None]) >> 16
+        return ((upper + lower + 2) >> 2).astype(np.uint8)
     if image.shape[0] % height or image.shape[1] % width:
-        return _averaged(image, height, width)
-    return _averaged_whole(image, height, width)
-
-
-def _averaged_whole(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Each pixel is the mean of a whole number of source pixels; OpenCV rounds halves up for 2x2, else to even."""
+        # Each pixel is the mean of the area that it covers; columns first, in the order of the source, as OpenCV adds.
+        turned = _weighted(np.ascontiguousarray(image.transpose(1, 0, 2)), _area_taps(image.shape[1], width))
+        mean = _weighted(np.ascontiguousarray(turned.transpose(1, 0, 2)), _area_taps(image.shape[0], height))
+        return np.rint(mean).astype(np.uint8)
+    # The mean of a whole number of source pixels; OpenCV rounds halves up for 2x2, else to even.
     rows, columns = image.shape[0] // height, image.shape[1] // width
     sums = image.reshape(height, rows, width, columns, 3).sum(axis=(1, 3), dtype=np.int32)
     if (rows, columns) == (2, 2):
         return np.asarray((sums + 2) >> 2, np.uint8)
     return np.asarray(np.rint(sums.astype(np.float32) * np.float32(1 / (rows * columns))), np.uint8)
-
-
-def _averaged(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Each pixel is the mean of the area that it covers; columns first, in the order of the source, as OpenCV adds."""
-    wide = _weighted(np.ascontiguousarray(image.transpose(1, 0, 2)), _area_taps(image.shape[1], width))
-    mean = _weighted(np.ascontiguousarray(wide.transpose(1, 0, 2)), _area_taps(image.shape[0], height))
-    return np.rint(mean).astype(np.uint8)
 
 
 def _weighted(lines: NDArray[np.uint8] | NDArray[np.float32], taps: Taps) -> NDArray[np.float32]:
@@ -85,16 +83,6 @@ def _area_taps(source: int, target: int) -> Taps:
     rest = np.minimum(np.minimum(end - last, 1.0), cell) / cell
     weight = np.where((index == last) & (end - last > 1e-3), rest, weight)
     return index.clip(0, source - 1), weight.astype(np.float32)
-
-
-def _interpolated(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    left, right, share_left, share_right = _linear_taps(image.shape[1], width, clamp=True)
-    pixels = image.astype(np.int32)
-    wide = (pixels[:, left] * share_left[:, None] + pixels[:, right] * share_right[:, None]) >> 4
-    above, below, share_above, share_below = _linear_taps(image.shape[0], height, clamp=False)
-    upper = (wide[above] * share_above[:, None, None]) >> 16
-    lower = (wide[below] * share_below[:, None, None]) >> 16
-    return ((upper + lower + 2) >> 2).astype(np.uint8)
 
 
 def _linear_taps(

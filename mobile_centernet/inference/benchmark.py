@@ -123,6 +123,9 @@ def time_models(
         raise UserError(f"--size: expected a {CHECKPOINT}, whose input can have any size, found {', '.join(models)}")
     jpeg = _jpeg(picture)
     load = os.getloadavg()[0]
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     with ExitStack() as stack:
         timed = []
         for source in models:
@@ -138,7 +141,7 @@ def time_models(
                 peaks.append(pool.submit(peak_memory, *arguments).result())
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": names[0] if names else platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "threads": threads,
             "load": load,
@@ -173,27 +176,23 @@ def peak_memory(path: str, size: tuple[int, int], jpeg: bytes, threads: int | No
 
 def halves_of(model: BaseDetector, threads: int | None) -> Halves | None:
     """A checkpoint at its heads; an ONNX graph, too, by cutting it after its last convolutions; an engine cannot be."""
-    if isinstance(model, Detector):
-        return _onnx_halves(model, threads)
-    if model.kind != "checkpoint":
+    if model.kind == "checkpoint":
+        import torch
+
+        from mobile_centernet.inference.torch import TorchDetector
+
+        assert isinstance(model, TorchDetector)  # noqa: S101  # for the type checker
+        runner = model.runner
+
+        def network(tensor: NDArray[np.float32]) -> Any:
+            output = runner.forward(tensor)
+            if runner.device.type == "cuda":
+                torch.cuda.synchronize(runner.device)
+            return output
+
+        return Halves(network, runner.decode)
+    if not isinstance(model, Detector):
         return None
-    import torch
-
-    from mobile_centernet.inference.torch import TorchDetector
-
-    assert isinstance(model, TorchDetector)  # noqa: S101  # for the type checker
-    runner = model.runner
-
-    def network(tensor: NDArray[np.float32]) -> Any:
-        output = runner.forward(tensor)
-        if runner.device.type == "cuda":
-            torch.cuda.synchronize(runner.device)
-        return output
-
-    return Halves(network, runner.decode)
-
-
-def _onnx_halves(model: Detector, threads: int | None) -> Halves:
     import onnx
     from onnx.utils import Extractor
 
@@ -239,14 +238,6 @@ def _jpeg(path: Path | None) -> bytes:
         raise DataError(f"{path}: expected a picture, but it cannot be read ({error.strerror})") from error
     decode_image(jpeg, str(path))
     return jpeg
-
-
-def _processor() -> str:
-    """Its name, as far as the system tells."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from mobile_centernet.data.annotations import FINDING_KINDS
-from mobile_centernet.evaluation.error_analysis import Agreement, OperatingPoint
+from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
 from mobile_centernet.evaluation.slices import Slice
 from mobile_centernet.reports.page import Picture, score, write_page
 
@@ -206,7 +206,7 @@ class ReportContent:
     checked: tuple[CheckedSet, ...] = ()
     average_precision: tuple[ApRow, ...] = ()
     pr_curves: Picture | None = None
-    agreement: tuple[Agreement, ...] = ()
+    agreement: tuple[AgreementRow, ...] = ()
     slices: tuple[SliceGroup, ...] = ()
     training_curves: tuple[Picture, ...] = ()
     confusion: Picture | None = None

@@ -3,17 +3,17 @@
 import pytest
 
 from mobile_centernet.evaluation.error_analysis import (
-    FALSE_ALARMS,
-    MISSES,
-    Agreement,
+    FALSE_NEGATIVES,
+    FALSE_POSITIVES,
+    AgreementRow,
     agreement,
     count_reasons,
-    false_alarms,
-    misses,
+    false_negatives,
+    false_positives,
     operating_point,
     spread,
 )
-from mobile_centernet.evaluation.outcomes import match
+from mobile_centernet.evaluation.outcomes import box_outcomes
 
 CLASSES = ("vehicle", "pedestrian")
 A, B, FAR = [10.0, 10, 40, 20], [100.0, 10, 40, 20], [200.0, 200, 40, 20]
@@ -32,7 +32,7 @@ SHIFTED = [34.0, 10, 40, 20]  # IoU with A: 16 / 64 = 0.25
 def test_why_a_detection_is_wrong(truth, result, label, box, also_at_a, why, detail):
     ground_truth = truth((1, 0, A))
     results = [result(1, label, box, 0.8)] + ([result(1, 0, A, 0.9)] if also_at_a else [])
-    (mistake,) = false_alarms(match(ground_truth, results), ground_truth, CLASSES)
+    (mistake,) = false_positives(box_outcomes(ground_truth, results), ground_truth, CLASSES)
     assert (mistake.why, mistake.detail, mistake.label) == (why, detail, label)
 
 
@@ -49,43 +49,45 @@ def test_why_a_detection_is_wrong(truth, result, label, box, also_at_a, why, det
 )
 def test_why_an_object_is_missed(truth, result, results, why, detail):
     found = [result(1, *row) for row in results]
-    (mistake,) = misses(match(truth((1, 0, A)), found), found, 0.3)
+    (mistake,) = false_negatives(box_outcomes(truth((1, 0, A)), found), found, 0.3)
     assert (mistake.why, mistake.detail, mistake.label) == (why, detail, 0)
 
 
 def test_one_box_on_two_objects_stands_for_one(truth, result):
     found = [result(1, 0, [12.0, 10, 40, 20], 0.9)]
-    (mistake,) = misses(match(truth((1, 0, A), (1, 0, [16.0, 10, 40, 20])), found), found, 0.3)
+    (mistake,) = false_negatives(box_outcomes(truth((1, 0, A), (1, 0, [16.0, 10, 40, 20])), found), found, 0.3)
     assert mistake.why == "shared"
 
 
 def test_the_surest_false_alarms_and_the_largest_misses_come_first(truth, result):
     ground_truth = truth((1, 0, A), (1, 0, [100.0, 100, 80, 80]))
     found = [result(1, 0, FAR, 0.4), result(2, 0, FAR, 0.9)]
-    outcomes = match(ground_truth, found)
-    assert [mistake.box["score"] for mistake in false_alarms(outcomes, ground_truth, CLASSES)] == [0.9, 0.4]
-    assert [mistake.box["bbox"][2] for mistake in misses(outcomes, found, 0.3)] == [80, 40]
+    outcomes = box_outcomes(ground_truth, found)
+    assert [mistake.box["score"] for mistake in false_positives(outcomes, ground_truth, CLASSES)] == [0.9, 0.4]
+    assert [mistake.box["bbox"][2] for mistake in false_negatives(outcomes, found, 0.3)] == [80, 40]
 
 
 def test_what_is_shown_takes_turns_between_classes(truth, result):
     ground_truth = truth((2, 1, A))
     found = [result(1, 0, [50.0 * i, 100, 20, 20], 0.9 - i / 100) for i in range(5)] + [result(1, 1, FAR, 0.5)]
-    alarms = false_alarms(match(ground_truth, found), ground_truth, CLASSES)
+    alarms = false_positives(box_outcomes(ground_truth, found), ground_truth, CLASSES)
     assert [mistake.label for mistake in spread(alarms, 4)] == [0, 1, 0, 0]
-    assert count_reasons(alarms, FALSE_ALARMS) == {
+    assert count_reasons(alarms, FALSE_POSITIVES) == {
         "nothing there": 6, "wrong class": 0, "double": 0, "misplaced": 0
     }  # fmt: skip
-    assert set(count_reasons([], MISSES)) == set(MISSES)
+    assert set(count_reasons([], FALSE_NEGATIVES)) == set(FALSE_NEGATIVES)
 
 
 def test_the_operating_point_counts_what_a_user_sees(truth, result):
-    outcomes = match(truth((1, 0, A), (1, 0, B)), [result(1, 0, A, 0.9), result(1, 1, B, 0.9), result(1, 0, FAR, 0.9)])
+    outcomes = box_outcomes(
+        truth((1, 0, A), (1, 0, B)), [result(1, 0, A, 0.9), result(1, 1, B, 0.9), result(1, 0, FAR, 0.9)]
+    )
     point = operating_point(outcomes, 0.3)
     assert (point.objects, point.reported, point.correct) == (2, 3, 1)
 
 
 def test_agreement_says_who_finds_what(truth, result):
     ground_truth = truth((1, 0, A), (1, 0, B), (2, 0, A), (2, 0, B))
-    teacher = match(ground_truth, [result(1, 0, A, 0.9), result(1, 0, B, 0.9)])
-    student = match(ground_truth, [result(1, 0, A, 0.9), result(2, 0, A, 0.9), result(2, 1, B, 0.9)])
-    assert agreement(ground_truth, teacher, student, CLASSES) == [Agreement("vehicle", 1, 1, 1, 1)]
+    teacher = box_outcomes(ground_truth, [result(1, 0, A, 0.9), result(1, 0, B, 0.9)])
+    student = box_outcomes(ground_truth, [result(1, 0, A, 0.9), result(2, 0, A, 0.9), result(2, 1, B, 0.9)])
+    assert agreement(ground_truth, teacher, student, CLASSES) == [AgreementRow("vehicle", 1, 1, 1, 1)]

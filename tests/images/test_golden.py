@@ -23,7 +23,7 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.store.shards import ShardWriter
 from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.evaluation.detect import results_for
-from mobile_centernet.images import as_input, opencv, pillow
+from mobile_centernet.images import opencv, pillow
 from mobile_centernet.inference.benchmark import Halves, TimedModel
 from mobile_centernet.inference.graph import GraphMetadata
 from mobile_centernet.inference.load import open_model
@@ -104,7 +104,7 @@ def test_the_golden_picture(golden: np.ndarray) -> None:
 def test_a_device_with_and_without_opencv(picture: Path, golden: np.ndarray) -> None:
     for module in (images, pillow):
         resized = module.resize(module.read_image(picture), (HEIGHT, WIDTH))
-        np.testing.assert_array_equal(as_input(resized), golden)
+        np.testing.assert_array_equal(resized.transpose(2, 0, 1)[None].astype(np.float32), golden)
     if images.BACKEND == "opencv":
         assert images.resize is opencv.resize  # not a second implementation
 

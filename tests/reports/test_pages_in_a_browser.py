@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mobile_centernet.evaluation.error_analysis import Agreement, OperatingPoint
+from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
 from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, Limits, TestSet, decide
 from mobile_centernet.evaluation.slices import Slice
 from mobile_centernet.reports import page as pages
@@ -73,7 +73,7 @@ def content() -> ReportContent:
         checked=(CheckedSet(LONG, (FindingGroup(LONG, LONG, "quarantined", 1_234_567, (FILE,)),), {LONG: 9}, 9, 9),),
         average_precision=tuple(ApRow(name, 12_345_678, 0.999, 0.123) for name in CLASSES),
         pr_curves=chart,
-        agreement=tuple(Agreement(name, 123_456, 123_456, 123_456, 123_456) for name in CLASSES),
+        agreement=tuple(AgreementRow(name, 123_456, 123_456, 123_456, 123_456) for name in CLASSES),
         slices=(SliceGroup("Weather", (Slice(LONG, 123_456, 1_234_567, 0.123),)),) * 3,
         training_curves=(chart,) * 4,
         confusion=chart,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mobile_centernet.evaluation.error_analysis import Agreement, OperatingPoint
+from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
 from mobile_centernet.evaluation.slices import Slice
 from mobile_centernet.reports.page import Picture, percent, scale, score, signed
 from mobile_centernet.reports.run_page import (
@@ -70,7 +70,7 @@ FULL = ReportContent(
         CheckedSet("bdd100k", (), {}, 0, 0),
     ),
     average_precision=(ApRow("vehicle", 4000, 0.5, 0.4321), ApRow("<script>alert(1)</script>", 0, None, None)),
-    agreement=(Agreement("vehicle", 31, 7, 3, 11),),
+    agreement=(AgreementRow("vehicle", 31, 7, 3, 11),),
     slices=(SliceGroup("Time of day", (Slice("night", 12, 0, None),)),),
     pr_curves=picture("precision and recall"),
     training_curves=(picture("teacher's training"), picture("student's training")),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.annotations import Finding, FrameState, normalise
 from mobile_centernet.data.convert import ClassMap, convert
 from mobile_centernet.data.readers.common import quarantined
@@ -136,11 +137,14 @@ def _raw_set(
         def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
             converted = convert(entry.frame, class_map, size)
             findings.extend(converted.findings)
-            objects = zip(converted.boxes.tolist(), converted.labels.tolist(), [0] * len(converted.labels), strict=True)
-            regions = product(converted.ignore_boxes.tolist(), range(len(classes)), [1])  # of every class
+            boxes, ignored = (
+                xyxy_to_xywh(part.astype(np.float64)).tolist() for part in (converted.boxes, converted.ignore_boxes)
+            )
+            objects = zip(boxes, converted.labels.tolist(), [0] * len(boxes), strict=True)
+            regions = product(ignored, range(len(classes)), [1])  # of every class
             return converted.state, [
-                {"category_id": label + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": crowd}
-                for (x1, y1, x2, y2), label, crowd in chain(objects, regions)
+                {"category_id": label + 1, "bbox": xywh, "iscrowd": crowd}
+                for xywh, label, crowd in chain(objects, regions)
             ]
 
         return EvaluationFrame(entry.frame.name, read, annotate)

@@ -14,6 +14,9 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
+from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.annotations import Frame
 from mobile_centernet.data.convert import Converted
 from mobile_centernet.data.store.shards import Place
@@ -59,24 +62,25 @@ class CocoWriter:
             "attributes": dict(frame.attributes),
         }
         self._images_file.write(("" if self._images == 1 else ",\n") + json.dumps(image))
-        for xyxy, label in zip(converted.boxes.tolist(), converted.labels.tolist(), strict=True):
-            self._annotate(self._images, label + 1, xyxy, {"iscrowd": 0})
-        for xyxy in converted.ignore_boxes.tolist():
+        boxes, ignored_boxes = (
+            xyxy_to_xywh(part.astype(np.float64)).tolist() for part in (converted.boxes, converted.ignore_boxes)
+        )
+        for xywh, label in zip(boxes, converted.labels.tolist(), strict=True):
+            self._annotate(self._images, label + 1, xywh, {"iscrowd": 0})
+        for xywh in ignored_boxes:
             self._regions += 1
             for label in range(len(self._classes)):
                 ignored = {"iscrowd": 1, "ignore": 1, "region": self._regions}
-                self._annotate(self._images, label + 1, xyxy, ignored)
+                self._annotate(self._images, label + 1, xywh, ignored)
 
-    def _annotate(self, image_id: int, category_id: int, xyxy: Sequence[float], flags: dict[str, int]) -> None:
-        x1, y1, x2, y2 = xyxy
-        width, height = x2 - x1, y2 - y1
+    def _annotate(self, image_id: int, category_id: int, xywh: Sequence[float], flags: dict[str, int]) -> None:
         self._annotations += 1
         annotation = {
             "id": self._annotations,
             "image_id": image_id,
             "category_id": category_id,
-            "bbox": [round(value, 3) for value in (x1, y1, width, height)],
-            "area": round(width * height, 3),
+            "bbox": [round(value, 3) for value in xywh],
+            "area": round(xywh[2] * xywh[3], 3),
             **flags,
         }
         self._file.write(("\n" if self._annotations == 1 else ",\n") + json.dumps(annotation))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_centernet.boxes import xywh_to_xyxy
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.coco import Document, read_document
 from mobile_centernet.data.store.shards import Place, ShardReader
@@ -101,7 +102,6 @@ def _by_image(entries: Iterable[Document], rows: dict[int, int]) -> tuple[NDArra
     """Boxes [T, 4] xyxy ordered by image, and where each image's boxes start [images + 1]."""
     entries = list(entries)
     owners = np.array([rows[entry["image_id"]] for entry in entries], np.int64)
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = xywh_to_xyxy(np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4))
     starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(rows)))])
     return boxes[np.argsort(owners, kind="stable")].astype(np.float32), starts.astype(np.int64)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
 from mobile_centernet.data.convert import SMALLEST, ClassMap, Converted, convert
 from mobile_centernet.data.readers.common import quarantined
@@ -56,17 +59,17 @@ def pseudo_document(
         objects, before = detections.above(score_threshold), len(annotations)
         image = {"id": frame.id, "file_name": f"{frame.name}.jpg", "width": frame.width, "height": frame.height}
         images.append(image)
-        rows = zip(objects.boxes.tolist(), objects.scores.tolist(), objects.labels.tolist(), strict=True)
-        for (x1, y1, x2, y2), score, label in rows:
-            if min(x2 - x1, y2 - y1) < SMALLEST:
+        boxes = xyxy_to_xywh(objects.boxes.astype(np.float64)).tolist()
+        for xywh, score, label in zip(boxes, objects.scores.tolist(), objects.labels.tolist(), strict=True):
+            if min(xywh[2:]) < SMALLEST:
                 too_small += 1
                 continue
             annotations.append({
                 "id": len(annotations) + 1,
                 "image_id": frame.id,
                 "category_id": label + 1,
-                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
-                "area": round((x2 - x1) * (y2 - y1), 3),
+                "bbox": [round(value, 3) for value in xywh],
+                "area": round(xywh[2] * xywh[3], 3),
                 "iscrowd": 0,
                 "score": score,
             })  # fmt: skip

@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_centernet.boxes import xywh_to_xyxy
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoResult
@@ -83,9 +84,7 @@ def _mistake(mistake: Mistake, frames: PreparedSet, i: int, others: Sequence[Box
 
 def _corners(boxes: Sequence[Box]) -> NDArray[np.float32]:
     """xyxy [N, 4] of COCO's x, y, width, height."""
-    corners = np.array([box["bbox"] for box in boxes], np.float32).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]
-    return corners
+    return xywh_to_xyxy(np.array([box["bbox"] for box in boxes], np.float32).reshape(-1, 4))
 
 
 def _jpeg(image: NDArray[np.uint8], alt: str, caption: str = "") -> Picture:

@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from mobile_centernet.evaluation.confusion import confusion_matrix, confusion_rows
-from mobile_centernet.evaluation.outcomes import match
+from mobile_centernet.evaluation.outcomes import box_outcomes, confusion_matrix, confusion_rows
 
 CLASSES = ("vehicle", "pedestrian")
 A, B, C, FAR = [10.0, 10, 20, 10], [60.0, 10, 20, 10], [110.0, 10, 20, 10], [200.0, 200, 20, 10]
 
 
 def matrix_of(ground_truth, results, **thresholds):
-    return confusion_matrix(match(ground_truth, results, **thresholds), CLASSES)
+    return confusion_matrix(box_outcomes(ground_truth, results, **thresholds), CLASSES)
 
 
 def test_hit_mistaken_class_miss_and_false_alarm(truth, result):
@@ -24,7 +23,7 @@ def test_hit_mistaken_class_miss_and_false_alarm(truth, result):
         result(2, 1, C, 0.1),  # under the threshold
     ]
     np.testing.assert_array_equal(matrix_of(ground_truth, results), [[1, 1, 0], [0, 0, 1], [0, 1, 0]])
-    assert sorted(confusion_rows(match(ground_truth, results), CLASSES)) == [
+    assert sorted(confusion_rows(box_outcomes(ground_truth, results), CLASSES)) == [
         ("false alarm", "pedestrian"),
         ("pedestrian", "missed"),
         ("vehicle", "pedestrian"),

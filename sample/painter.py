@@ -8,11 +8,11 @@ import numpy as np
 from mobile_centernet.data.annotations import Xyxy
 from sample import backdrop
 from sample.camera import NEAR, Camera, Floats
-from sample.canvas import Canvas, Fixed, fill, fixed_point, paint, place
+from sample.canvas import Canvas, fixed_point, paint, place
 from sample.finish import Bloom
 from sample.light import lit_colours
-from sample.shadows import ground_maps
-from sample.shapes import CIRCLE, Lamp
+from sample.shadows import light_ground
+from sample.shapes import CIRCLE
 from sample.street import Actor, Street
 
 _REFERENCE_WIDTH = 1280.0  # the width of the picture that the limits in pixels below refer to
@@ -27,18 +27,17 @@ _HERE = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One object in a frame: its kind, the box around its visible pixels, and the visible share of it."""
+    """One object in a frame: its kind, the box around its visible pixels, and the visible share of it.
+
+    It is `occluded` where something stands before it, `truncated` where the border of the image cuts it.
+    """
 
     kind: str
     box: Xyxy
     visible: float
+    occluded: bool
     truncated: bool
     signal: str
-
-    @property
-    def occluded(self) -> bool:
-        """Whether something stands before it."""
-        return self.visible < _OCCLUDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +63,17 @@ class Painter:
         self._lamps: list[Bloom] = []
 
     def paint(self, skyline: Floats) -> None:
-        """Everything from the sky to the nearest actor; `skyline` as `backdrop.draw_skyline` drew it."""
+        """Everything from the sky to the nearest actor; `skyline` as `backdrop.paint_sky` takes it."""
         actors = in_painting_order([a for a in self.street.actors if self._in_sight(a)], self.seconds)
         houses = [house for house in self.street.houses if self._in_sight(house)]
         backdrop.paint_sky(self.canvas, self.camera, self.light, skyline)
         backdrop.paint_ground(self.canvas, self.camera, self.street)
-        shade, pools = ground_maps(self.camera, self.light, actors, self.seconds)
-        backdrop.light_ground(self.canvas, self.camera, self.light, shade, pools)
+        light_ground(self.canvas, self.camera, self.light, actors, self.seconds)
         for house in sorted(houses, key=lambda house: -house.z):
             self._paint_actor(house, None)
         for actor in actors:
             first = len(self._drawn) + 1
             self._paint_actor(actor, [first + i for i in range(len(actor.kinds))])
-
-    def hide(self, outline: Fixed) -> None:
-        """Take the pixels inside a polygon away from all objects: something will be painted over them."""
-        fill(self.canvas.owners, outline, (0,), soft=False)
 
     def _in_sight(self, actor: Actor) -> bool:
         """Ahead of the camera, near enough to matter and not beside the picture."""
@@ -101,44 +95,36 @@ class Painter:
         lamps = _STREET_LIGHT if self.light.night and self.street.road.scene != "highway" else 0.0
         colours = lit_colours(self.light, model, normals, (x - self.camera.x, depth), lamps)
         paint(self.canvas, self.camera, model, placed, normals, colours, owners)
-        if owners:
-            self._note(actor, placed, owners)
-        if self.light.dark:
-            for lamp in model.lamps:
-                self._light_up(lamp, (x, z), actor.heading, owners[0] if owners else None)
-
-    def _note(self, actor: Actor, placed: Floats, owners: list[int]) -> None:
-        """Remember what the actor's objects cover before anything nearer is painted."""
-        seen = self.camera.view(placed)
-        pixels = self.camera.project(np.hstack([seen[:, :2], np.maximum(seen[:, 2:], NEAR)]))
-        # Limbs are thicker than the points they run through.
-        margin = 3 + 0.3 * self.camera.focal / max(1.0, float(seen[:, 2].min()))
-        (left, top), (right, bottom) = pixels.min(axis=0), pixels.max(axis=0)
-        height, width = self.canvas.owners.shape
-        rows, columns = (
-            np.clip((top - margin, bottom + margin), 0, height),
-            np.clip((left - margin, right + margin), 0, width),
-        )
-        window = slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))
-        cut = bool(left < 0 or top < 0 or right > width or bottom > height)
-        for ident, kind in zip(owners, actor.kinds, strict=True):
-            count = int(np.count_nonzero(self.canvas.owners[window] == ident))
-            self._drawn.append(_Drawn(ident, kind, window, count, cut, actor.signal))
-
-    def _light_up(self, lamp: Lamp, at: tuple[float, float], heading: float, owner: int | None) -> None:
-        """Paint the bright core of a lamp that faces us; its bloom comes at the end, if nothing hides it."""
-        spot = self.camera.view(place(np.array([lamp.at]), (at[0], 0.0, at[1]), heading))[0]
-        if spot[2] < 1.0:
-            return
-        if lamp.facing is not None:
-            towards = float(place(np.array([lamp.facing]), _HERE, heading)[0] @ -spot)
-            if towards < 0.25 * float(np.linalg.norm(spot)):
-                return
-        pixel = self.camera.project(spot[None])[0]
-        radius = max(0.8, lamp.radius * 0.62 * self.camera.focal / spot[2])
-        self.canvas.fill(fixed_point(pixel + radius * CIRCLE), [min(255.0, c * 0.45 + 140) for c in lamp.colour], None)
-        below = np.array([[spot[0], -spot[1] - 2 * self.camera.eye, spot[2]]])
-        self._lamps.append(Bloom(pixel, radius, lamp.colour, owner, self.camera.project(below)[0]))
+        if owners:  # what its objects cover before anything nearer is painted
+            seen = self.camera.view(placed)
+            pixels = self.camera.project(np.hstack([seen[:, :2], np.maximum(seen[:, 2:], NEAR)]))
+            # Limbs are thicker than the points they run through.
+            margin = 3 + 0.3 * self.camera.focal / max(1.0, float(seen[:, 2].min()))
+            (left, top), (right, bottom) = pixels.min(axis=0), pixels.max(axis=0)
+            height, width = self.canvas.owners.shape
+            rows = np.clip((top - margin, bottom + margin), 0, height)
+            columns = np.clip((left - margin, right + margin), 0, width)
+            window = slice(int(rows[0]), int(rows[1])), slice(int(columns[0]), int(columns[1]))
+            cut = bool(left < 0 or top < 0 or right > width or bottom > height)
+            for ident, kind in zip(owners, actor.kinds, strict=True):
+                count = int(np.count_nonzero(self.canvas.owners[window] == ident))
+                self._drawn.append(_Drawn(ident, kind, window, count, cut, actor.signal))
+        # The bright cores of lamps that face us; their blooms come at the end, where nothing hides them.
+        for lamp in model.lamps if self.light.dark else ():
+            spot = self.camera.view(place(np.array([lamp.at]), (x, 0.0, z), actor.heading))[0]
+            if spot[2] < 1.0:
+                continue
+            if lamp.facing is not None:
+                towards = float(place(np.array([lamp.facing]), _HERE, actor.heading)[0] @ -spot)
+                if towards < 0.25 * float(np.linalg.norm(spot)):
+                    continue
+            pixel = self.camera.project(spot[None])[0]
+            radius = max(0.8, lamp.radius * 0.62 * self.camera.focal / spot[2])
+            core = [min(255.0, c * 0.45 + 140) for c in lamp.colour]
+            self.canvas.fill(fixed_point(pixel + radius * CIRCLE), core, None)
+            below = np.array([[spot[0], -spot[1] - 2 * self.camera.eye, spot[2]]])
+            owner = owners[0] if owners else None
+            self._lamps.append(Bloom(pixel, radius, lamp.colour, owner, self.camera.project(below)[0]))
 
     def blooms(self) -> list[Bloom]:
         """The lamps that are still visible."""
@@ -154,23 +140,22 @@ class Painter:
 
     def objects(self, scale: float) -> list[Seen]:
         """The objects that are worth a label; their boxes in pixels of a frame 1 / `scale` times as big."""
-        found = [self._seen(thing, scale) for thing in self._drawn]
-        return [seen for seen in found if seen is not None]
-
-    def _seen(self, thing: _Drawn, scale: float) -> Seen | None:
-        mask = self.canvas.owners[thing.window] == thing.ident
-        left = int(np.count_nonzero(mask))
-        if left == 0 or left < _MIN_VISIBLE * thing.pixels:
-            return None
-        x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+        found = []
         unit = _REFERENCE_WIDTH / self.camera.width
-        side = _MIN_CUT_SIDE if thing.truncated else _MIN_SIDE
-        if min(w, h) * unit < side or w * h * unit**2 < _MIN_AREA:
-            return None
-        rows, columns = thing.window
-        x1, y1 = (x + columns.start) / scale, (y + rows.start) / scale
-        box = (x1, y1, x1 + w / scale, y1 + h / scale)
-        return Seen(thing.kind, box, left / thing.pixels, thing.truncated, thing.signal)
+        for thing in self._drawn:
+            mask = self.canvas.owners[thing.window] == thing.ident
+            left = int(np.count_nonzero(mask))
+            if left == 0 or left < _MIN_VISIBLE * thing.pixels:
+                continue
+            x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+            side = _MIN_CUT_SIDE if thing.truncated else _MIN_SIDE
+            if min(w, h) * unit < side or w * h * unit**2 < _MIN_AREA:
+                continue
+            rows, columns = thing.window
+            x1, y1 = (x + columns.start) / scale, (y + rows.start) / scale
+            box, visible = (x1, y1, x1 + w / scale, y1 + h / scale), left / thing.pixels
+            found.append(Seen(thing.kind, box, visible, visible < _OCCLUDED, thing.truncated, thing.signal))
+        return found
 
 
 def in_painting_order(actors: list[Actor], seconds: float) -> list[Actor]:

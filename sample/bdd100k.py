@@ -10,7 +10,7 @@ import numpy as np
 from sample import files, traffic
 from sample.camera import Floats
 from sample.clip import Clip
-from sample.painter import Seen
+from sample.painter import VisibleObject
 
 Json = dict[str, object]
 _NAMES_2020: Mapping[str, str] = {"person": "pedestrian"}
@@ -20,7 +20,7 @@ DET_20, DET_20_NULL, DET_20_ABSENT, LIST_2018, SINGLE, NO_ENTRY = range(6)
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _FrameTask:
     folder: Path
     seed: np.random.SeedSequence
     size: tuple[int, int]
@@ -33,7 +33,7 @@ class _Shot:
 
     stem: str
     attributes: dict[str, str]
-    objects: list[Seen]
+    objects: list[VisibleObject]
     lanes: list[tuple[str, Floats]]
 
 
@@ -73,14 +73,20 @@ def write_bdd100k(
     for split, sequence, count in (("train", train, train_frames), ("val", val, val_frames)):
         folder = root / "images" / "100k" / split
         folder.mkdir(parents=True)
-        jobs = [_Job(folder, child, size, jpeg_quality) for child in sequence.spawn(count)]
+        jobs = [_FrameTask(folder, child, size, jpeg_quality) for child in sequence.spawn(count)]
         shots[split] = files.work(_shoot, jobs, workers=workers, progress=progress, name=f"bdd100k {split}")
-    layouts = _plan_layouts(np.random.default_rng(plan), train_frames)
+    # Which layout each train frame's labels come in; each of them at least once if there are enough frames.
+    layouts = [DET_20] * train_frames
+    few, some = max(1, round(train_frames * 0.008)), max(1, train_frames // 10)
+    wanted = [LIST_2018] * some + [SINGLE] * some + [DET_20_NULL] * few + [DET_20_ABSENT] * few + [NO_ENTRY] * few
+    order = np.random.default_rng(plan).permutation(train_frames)
+    for index, layout in zip(order[: max(0, train_frames - 1)].tolist(), wanted, strict=False):
+        layouts[index] = layout
     _write_labels(root, "train", shots["train"], layouts)
     _write_labels(root, "val", shots["val"], [DET_20] * val_frames)
 
 
-def _shoot(job: _Job) -> _Shot:
+def _shoot(job: _FrameTask) -> _Shot:
     """Draw a street, take one picture of it, write it."""
     rng = np.random.default_rng(job.seed)
     first, second = rng.integers(0, 2**32, 2, dtype=np.uint64).tolist()
@@ -93,62 +99,38 @@ def _shoot(job: _Job) -> _Shot:
     return _Shot(stem, attributes, objects, clip.lane_lines(0))
 
 
-def _plan_layouts(rng: np.random.Generator, count: int) -> list[int]:
-    """Which layout each train frame's labels come in; each of them at least once if there are enough frames."""
-    layouts = [DET_20] * count
-    few = max(1, round(count * 0.008))
-    shares = ((LIST_2018, max(1, count // 10)), (SINGLE, max(1, count // 10)))
-    wanted = [layout for layout, number in shares for _ in range(number)]
-    wanted += [layout for layout in (DET_20_NULL, DET_20_ABSENT, NO_ENTRY) for _ in range(few)]
-    for index, layout in zip(rng.permutation(count)[: max(0, count - 1)].tolist(), wanted, strict=False):
-        layouts[index] = layout
-    return layouts
-
-
 def _write_labels(root: Path, split: str, shots: Sequence[_Shot], layouts: Sequence[int]) -> None:
     det_20: list[Json] = []
     list_2018: list[Json] = []
     for shot, layout in zip(shots, layouts, strict=True):
+        entry: Json = {"name": f"{shot.stem}.jpg", "attributes": shot.attributes, "timestamp": 10000}
         if layout in (DET_20, DET_20_NULL, DET_20_ABSENT):
-            det_20.append(_entry_2020(shot, layout))
+            if layout == DET_20:
+                shown = enumerate(shot.objects)
+                entry["labels"] = [{"id": str(i), **_label(seen, _NAMES_2020, seen.signal)} for i, seen in shown]
+            elif layout == DET_20_NULL:
+                entry["labels"] = None
+            det_20.append(entry)
         elif layout == LIST_2018:
-            list_2018.append(_entry_2018(shot))
-        elif layout == SINGLE:
-            path = root / "labels" / "100k" / split / f"{shot.stem}.json"
-            files.write_whole(path, json.dumps(_single(shot), indent=1))
+            list_2018.append(entry | {"labels": [{"id": i, **label} for i, label in enumerate(_labels_2018(shot))]})
+        elif layout == SINGLE:  # one file of one frame, as before August 2018: its name goes without an extension
+            objects = [{"id": i, **_label_2018(seen)} for i, seen in enumerate(shot.objects)]
+            for style, line in shot.lanes:
+                attributes = {"direction": "parallel", "style": "dashed" if style == "dashed" else "solid"}
+                lane: Json = {"category": f"lane/{_lane_type(style)}", "id": len(objects), "attributes": attributes}
+                objects.append(lane | {"poly2d": [[x, y, "L"] for x, y in np.round(line, 3).tolist()]})
+            frames = [{"timestamp": 10000, "objects": objects}]
+            single = {"name": shot.stem, "attributes": shot.attributes, "frames": frames}
+            files.write_whole(root / "labels" / "100k" / split / f"{shot.stem}.json", json.dumps(single, indent=1))
     files.write_whole(root / "labels" / "det_20" / f"det_{split}.json", json.dumps(det_20, indent=1))
     if list_2018:
         files.write_whole(root / "labels" / f"bdd100k_labels_images_{split}.json", json.dumps(list_2018, indent=1))
 
 
-def _box(seen: Seen) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in zip(("x1", "y1", "x2", "y2"), seen.box, strict=True)}
-
-
-def _label(seen: Seen, names: Mapping[str, str], signal: str) -> Json:
-    return {
-        "attributes": {"occluded": seen.occluded, "truncated": seen.truncated, "trafficLightColor": signal},
-        "category": names.get(seen.kind, seen.kind),
-        "box2d": _box(seen),
-    }
-
-
-def _entry_2020(shot: _Shot, layout: int) -> Json:
-    entry: Json = {"name": f"{shot.stem}.jpg", "attributes": shot.attributes, "timestamp": 10000}
-    if layout == DET_20:
-        entry["labels"] = [{"id": str(i), **_label(o, _NAMES_2020, o.signal)} for i, o in enumerate(shot.objects)]
-    elif layout == DET_20_NULL:
-        entry["labels"] = None
-    return entry
-
-
 def _labels_2018(shot: _Shot) -> list[Json]:
-    return [_label(seen, _NAMES_2018, _SIGNALS_2018[seen.signal]) for seen in shot.objects]
-
-
-def _entry_2018(shot: _Shot) -> Json:
-    """An entry of the 2018 list: boxes, then the lane markings and the drivable area as polygons."""
-    labels: list[Json] = [{**label, "manualShape": True, "manualAttributes": True} for label in _labels_2018(shot)]
+    """Of an entry of the 2018 list: boxes, then the lane markings and the drivable area as polygons."""
+    by_hand: Json = {"manualShape": True, "manualAttributes": True}
+    labels = [_label_2018(seen) | by_hand for seen in shot.objects]
     for style, line in shot.lanes:
         attributes = {
             "laneDirection": "parallel",
@@ -156,38 +138,25 @@ def _entry_2018(shot: _Shot) -> Json:
             "laneType": _lane_type(style),
         }
         polygon = [{"vertices": np.round(line, 3).tolist(), "types": "L" * len(line), "closed": False}]
-        labels.append(
-            {
-                "attributes": attributes,
-                "category": "lane",
-                "manualShape": True,
-                "manualAttributes": True,
-                "poly2d": polygon,
-            }
-        )
+        labels.append({"attributes": attributes, "category": "lane", **by_hand, "poly2d": polygon})
     if len(shot.lanes) >= 2:
         around = np.vstack([shot.lanes[0][1], shot.lanes[-1][1][::-1]])
         area = [{"vertices": np.round(around, 3).tolist(), "types": "L" * len(around), "closed": True}]
         labels.append({"attributes": {"areaType": "direct"}, "category": "drivable area", "poly2d": area})
+    return labels
+
+
+def _label_2018(seen: VisibleObject) -> Json:
+    return _label(seen, _NAMES_2018, _SIGNALS_2018[seen.signal])
+
+
+def _label(seen: VisibleObject, names: Mapping[str, str], signal: str) -> Json:
     return {
-        "name": f"{shot.stem}.jpg",
-        "attributes": shot.attributes,
-        "timestamp": 10000,
-        "labels": [{"id": i, **label} for i, label in enumerate(labels)],
+        "attributes": {"occluded": seen.occluded, "truncated": seen.truncated, "trafficLightColor": signal},
+        "category": names.get(seen.kind, seen.kind),
+        "box2d": {name: round(value, 6) for name, value in zip(("x1", "y1", "x2", "y2"), seen.box, strict=True)},
     }
 
 
 def _lane_type(style: str) -> str:
     return {"kerb": "road curb", "double": "double yellow"}.get(style, "single white")
-
-
-def _single(shot: _Shot) -> Json:
-    """The file of one frame, as before August 2018: its name goes without an extension."""
-    objects: list[Json] = [{"id": i, **label} for i, label in enumerate(_labels_2018(shot))]
-    for style, line in shot.lanes:
-        points = [[x, y, "L"] for x, y in np.round(line, 3).tolist()]
-        attributes = {"direction": "parallel", "style": "dashed" if style == "dashed" else "solid"}
-        objects.append(
-            {"category": f"lane/{_lane_type(style)}", "id": len(objects), "attributes": attributes, "poly2d": points}
-        )
-    return {"name": shot.stem, "attributes": shot.attributes, "frames": [{"timestamp": 10000, "objects": objects}]}

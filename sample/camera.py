@@ -44,10 +44,6 @@ class Camera:
         """World points [N,3] in front of the camera -> pixels [N,2]."""
         return self.project(self.view(world))
 
-    def ground_row(self, depth: float) -> float:
-        """The picture row on which the road lies `depth` metres ahead."""
-        return self.centre[1] + self.focal * self.eye / depth
-
     def nearest_ground(self) -> float:
         """How far ahead the road leaves the picture at its lower edge, in metres."""
         return max(NEAR, self.focal * self.eye / max(1.0, self.height - self.centre[1]))

@@ -54,21 +54,6 @@ def place(points: Floats, at: Point, heading: float) -> Floats:
     return np.stack([x * cos + z * sin + at[0], y + at[1], z * cos - x * sin + at[2]], axis=1)
 
 
-def _painting_order(model: Model, depth: Floats) -> list[int]:
-    """Indices of the parts, those to be hidden by others first."""
-    order = list(range(len(model.parts)))
-    if model.sort:
-        starts = model.arrays().starts
-        far = np.add.reduceat(depth, starts) / np.diff(starts, append=len(depth))
-        return np.argsort(-far, kind="stable").tolist()  # type: ignore[no-any-return]
-    groups = {p.group for p in model.parts}
-    if len(groups) > 1:
-        distance = {g: float(np.mean([depth[p.start] for p in model.parts if p.group == g])) for g in groups}
-        distance[0] = np.inf
-        return sorted(order, key=lambda i: -distance[model.parts[i].group])
-    return order
-
-
 def paint(
     canvas: Canvas,
     camera: Camera,
@@ -92,9 +77,28 @@ def paint(
     fixed = fixed_point(pixels)
     facing = ((normals * seen[model.arrays().starts]).sum(axis=1) < 0).tolist()
     scale = camera.focal / safe[:, 0]
-    rings = _rings(model, pixels, scale)
     lit = colours.tolist()
-    for i in _painting_order(model, depth):
+
+    # The two end circles [32,2] of every capsule, by part.
+    rings: dict[int, Fixed] = {}
+    if capsules := [i for i, part in enumerate(model.parts) if part.shape == CAPSULE]:
+        ends = np.array([model.parts[i].start for i in capsules])[:, None] + (0, 1)
+        radii = np.array([model.parts[i].radii for i in capsules]) * scale[ends]
+        circles = pixels[ends][:, :, None] + radii[:, :, None, None] * CIRCLE
+        rings = dict(zip(capsules, fixed_point(circles.reshape(len(capsules), -1, 2)), strict=True))
+
+    # Parts that others hide come first.
+    order = list(range(len(model.parts)))
+    groups = {p.group for p in model.parts}
+    if model.sort:
+        far = np.add.reduceat(depth, model.arrays().starts) / np.diff(model.arrays().starts, append=len(depth))
+        order = np.argsort(-far, kind="stable").tolist()
+    elif len(groups) > 1:
+        distance = {g: float(np.mean([depth[p.start] for p in model.parts if p.group == g])) for g in groups}
+        distance[0] = np.inf
+        order.sort(key=lambda i: -distance[model.parts[i].group])
+
+    for i in order:
         part = model.parts[i]
         if part.shape == FACE and not facing[i]:
             continue
@@ -118,14 +122,3 @@ def paint(
 def hull(points: Fixed) -> Fixed:
     """The convex hull of points [N,2]."""
     return np.asarray(cv2.convexHull(points), np.int32)
-
-
-def _rings(model: Model, pixels: Floats, scale: Floats) -> dict[int, Fixed]:
-    """The two end circles [32,2] of every capsule, by part."""
-    index = [i for i, part in enumerate(model.parts) if part.shape == CAPSULE]
-    if not index:
-        return {}
-    ends = np.array([model.parts[i].start for i in index])[:, None] + (0, 1)
-    radii = np.array([model.parts[i].radii for i in index]) * scale[ends]
-    circles = pixels[ends][:, :, None] + radii[:, :, None, None] * CIRCLE
-    return dict(zip(index, fixed_point(circles.reshape(len(index), -1, 2)), strict=True))

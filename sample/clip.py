@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sample.camera import Camera, Floats
 from sample.canvas import fill
 from sample.finish import Finish
-from sample.painter import Painter, Seen
+from sample.painter import Painter, VisibleObject
 from sample.street import Street
 
 FPS = 10.0
@@ -34,7 +34,7 @@ class Clip:
         self._finish = Finish(street.light, self.canvas_size, size, street.speed, rng)
         self._noise_seed = int(rng.integers(2**31))
 
-    def frame(self, index: int) -> tuple[NDArray[np.uint8], list[Seen]]:
+    def frame(self, index: int) -> tuple[NDArray[np.uint8], list[VisibleObject]]:
         """The picture (BGR uint8 [height, width, 3]) and its objects, boxes in its pixels, for frame `index` from 0."""
         seconds = index / FPS
         painter = Painter(self.street, self.camera(seconds), seconds)

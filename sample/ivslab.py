@@ -9,7 +9,6 @@ import numpy as np
 
 from sample import files, traffic
 from sample.clip import FPS, Clip
-from sample.painter import Seen
 
 _CLASSES = {
     "car": "vehicle",
@@ -22,7 +21,7 @@ _CLASSES = {
 _KEPT_OF = 10  # the paper keeps frames 1, 11, 21 …: dirt planted there survives the subsampling
 _BOX_DIRT = ("nan", "inverted", "negative", "outside")
 _BOX_DIRT_RATE = 0.04  # of the frames: about one box of a hundred and fifty
-Box = tuple[str, list[str]]
+_TextBox = tuple[str, list[str]]
 """Class name and the texts of xmin, ymin, xmax, ymax."""
 
 
@@ -37,9 +36,11 @@ class _Dirt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _VideoTask:
+    """A video of `frames` frames; of a test set, where `frames` is 0, a single image without labels."""
+
     root: Path
-    video: str
+    name: str
     frames: int
     deserted: bool
     seed: np.random.SeedSequence
@@ -87,26 +88,22 @@ def write_ivslab(
     names = [f"{1 + i // 6}_{i % 6}0_00.mp4" for i in range(videos)]
     dirt = _plan_dirt(np.random.default_rng(plan), videos, frames_per_video)
     jobs = [
-        _Job(train, name, frames_per_video, i % 16 == 7, child, size, jpeg_quality, dirt[i])
+        _VideoTask(train, name, frames_per_video, i % 16 == 7, child, size, jpeg_quality, dirt[i])
         for i, (name, child) in enumerate(zip(names, clips.spawn(videos), strict=True))
     ]
     (test / "JPEGImages" / "All").mkdir(parents=True)
     (train / "ImageSets").mkdir(parents=True)
     files.work(_film, jobs, workers=workers, progress=progress, name="ivslab train")
     shots = [
-        _Job(test, f"{i + 1:05d}.jpg", 1, False, child, size, jpeg_quality)
+        _VideoTask(test, f"{i + 1:05d}.jpg", 0, False, child, size, jpeg_quality)
         for i, child in enumerate(tests.spawn(test_frames))
     ]
-    files.work(_shoot, shots, workers=workers, progress=progress, name="ivslab test")
+    files.work(_film, shots, workers=workers, progress=progress, name="ivslab test")
     lines = [f"All/{name}/{name}_{number:05d}" for name in names for number in range(1, frames_per_video + 1)]
     # A line for which neither picture nor label exists, as in the real list.
-    lines += [f"All/{name}/{name}_{_after(frames_per_video):05d}" for name in names[2:3]]
+    beyond = -(-frames_per_video // _KEPT_OF) * _KEPT_OF + 1  # no number that subsampling keeps
+    lines += [f"All/{name}/{name}_{beyond:05d}" for name in names[2:3]]
     files.write_whole(train / "ImageSets" / "All.txt", "\n".join(lines) + "\n")
-
-
-def _after(frames: int) -> int:
-    """The first number beyond the frames that subsampling keeps."""
-    return -(-frames // _KEPT_OF) * _KEPT_OF + 1
 
 
 def _plan_dirt(rng: np.random.Generator, videos: int, frames: int) -> list[_Dirt]:
@@ -136,61 +133,48 @@ def _plan_dirt(rng: np.random.Generator, videos: int, frames: int) -> list[_Dirt
     return plans
 
 
-def _clip(job: _Job, seconds: float) -> Clip:
-    rng = np.random.default_rng(job.seed)
-    mix = traffic.DESERTED if job.deserted else traffic.TAIWANESE
-    return Clip(traffic.draw_scene(rng, seconds, mix), job.size, rng)
-
-
-def _shoot(job: _Job) -> None:
-    """One test picture."""
-    image, _ = _clip(job, 0.0).frame(0)
-    (job.root / "JPEGImages" / "All" / job.video).write_bytes(files.jpeg(image, job.quality))
-
-
-def _film(job: _Job) -> None:
-    """All frames of one video with their labels, dirt included."""
-    clip = _clip(job, job.frames / FPS)
-    pictures, labels = (job.root / kind / "All" / job.video for kind in ("JPEGImages", "Annotations"))
+def _film(task: _VideoTask) -> None:
+    """All frames of one video with their labels, dirt included; or the one image of a test set."""
+    rng = np.random.default_rng(task.seed)
+    mix = traffic.DESERTED if task.deserted else traffic.TAIWANESE
+    clip = Clip(traffic.draw_scene(rng, task.frames / FPS, mix), task.size, rng)
+    pictures, labels = (task.root / kind / "All" / task.name for kind in ("JPEGImages", "Annotations"))
+    if not task.frames:
+        pictures.write_bytes(files.jpeg(clip.frame(0)[0], task.quality))
+        return
     pictures.mkdir(parents=True)
     labels.mkdir(parents=True)
-    rng = np.random.default_rng(job.seed.spawn(1)[0])
-    for number in range(1, job.frames + 1):
+    rng = np.random.default_rng(task.seed.spawn(1)[0])
+    for number in range(1, task.frames + 1):
         image, objects = clip.frame(number - 1)
-        name = f"{job.video}_{number:05d}"
-        data = files.jpeg(image, job.quality)
-        if number not in job.dirt.missing:
-            cut = len(data) // 2 if number in job.dirt.truncated else len(data)
+        name = f"{task.name}_{number:05d}"
+        data = files.jpeg(image, task.quality)
+        if number not in task.dirt.missing:
+            cut = len(data) // 2 if number in task.dirt.truncated else len(data)
             (pictures / f"{name}.jpg").write_bytes(data[:cut])
-        boxes = _boxes(objects)
-        if number in job.dirt.boxes:
-            boxes = _soil(boxes, job.dirt.boxes[number], job.size, rng)
-        text = "" if number in job.dirt.empty_xml else _xml(f"{name}.jpg", job.size, boxes)
+        # The objects that ivslab labels, in whole pixels.
+        boxes = [(_CLASSES[o.kind], [str(round(v)) for v in o.box]) for o in objects if o.kind in _CLASSES]
+        if number in task.dirt.boxes:
+            _soil(boxes, task.dirt.boxes[number], task.size, rng)
+        text = "" if number in task.dirt.empty_xml else _xml(f"{name}.jpg", task.size, boxes)
         (labels / f"{name}.xml").write_text(text, encoding="utf-8")
 
 
-def _boxes(objects: Sequence[Seen]) -> list[Box]:
-    """The objects that ivslab labels, in whole pixels."""
-    return [(_CLASSES[o.kind], [str(round(v)) for v in o.box]) for o in objects if o.kind in _CLASSES]
-
-
-def _soil(boxes: list[Box], dirt: str, size: tuple[int, int], rng: np.random.Generator) -> list[Box]:
+def _soil(boxes: list[_TextBox], dirt: str, size: tuple[int, int], rng: np.random.Generator) -> None:
     """Spoil one box. Negative and outside ones are extra boxes beyond the picture, so that no true box is lost."""
     height, width = size
     if dirt in ("negative", "outside"):
         aside = int(rng.integers(20, 90))
         x1 = -aside if dirt == "negative" else width + 4
         y1 = int(rng.integers(height // 4, height // 2))
-        return [*boxes, ("vehicle", [str(v) for v in (x1, y1, x1 + aside - 4, y1 + aside)])]
-    if not boxes:
-        return boxes
-    index = int(rng.integers(len(boxes)))
-    name, (x1_, y1_, x2_, y2_) = boxes[index]
-    spoilt = ["nan", y1_, "nan", y2_] if dirt == "nan" else [x2_, y2_, x1_, y1_]
-    return [*boxes[:index], (name, spoilt), *boxes[index + 1 :]]
+        boxes.append(("vehicle", [str(v) for v in (x1, y1, x1 + aside - 4, y1 + aside)]))
+    elif boxes:
+        index = int(rng.integers(len(boxes)))
+        name, (left, top, right, bottom) = boxes[index]
+        boxes[index] = (name, ["nan", top, "nan", bottom] if dirt == "nan" else [right, bottom, left, top])
 
 
-def _xml(filename: str, size: tuple[int, int], boxes: Sequence[Box]) -> str:
+def _xml(filename: str, size: tuple[int, int], boxes: Sequence[_TextBox]) -> str:
     """A Pascal-VOC annotation."""
     root = ElementTree.Element("annotation")
     for tag, text in (("folder", "All"), ("filename", filename)):

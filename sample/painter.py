@@ -26,7 +26,7 @@ _HERE = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class VisibleObject:
     """One object in a frame: its kind, the box around its visible pixels, and the visible share of it.
 
     It is `occluded` where something stands before it, `truncated` where the border of the image cuts it.
@@ -138,7 +138,7 @@ class Painter:
                     kept.append(lamp)
         return kept
 
-    def objects(self, scale: float) -> list[Seen]:
+    def objects(self, scale: float) -> list[VisibleObject]:
         """The objects that are worth a label; their boxes in pixels of a frame 1 / `scale` times as big."""
         found = []
         unit = _REFERENCE_WIDTH / self.camera.width
@@ -154,7 +154,7 @@ class Painter:
             rows, columns = thing.window
             x1, y1 = (x + columns.start) / scale, (y + rows.start) / scale
             box, visible = (x1, y1, x1 + w / scale, y1 + h / scale), left / thing.pixels
-            found.append(Seen(thing.kind, box, visible, visible < _OCCLUDED, thing.truncated, thing.signal))
+            found.append(VisibleObject(thing.kind, box, visible, visible < _OCCLUDED, thing.truncated, thing.signal))
         return found
 
 

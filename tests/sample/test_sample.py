@@ -21,7 +21,7 @@ from mobile_centernet.errors import DataError
 from sample import cars, traffic, write_bdd100k, write_ivslab
 from sample.clip import Clip
 from sample.light import Light
-from sample.painter import Seen, in_painting_order
+from sample.painter import VisibleObject, in_painting_order
 from sample.street import Actor, Road, Street
 
 SIZE = (180, 320)
@@ -287,7 +287,7 @@ def parked(x: float, z: float, kind: str = "hatchback") -> Actor:
     return Actor(lambda _seconds: model, x, z, (0.9, 2.0), ("car",))
 
 
-def shoot(*actors: Actor, seed: int = 0) -> tuple[np.ndarray, list[Seen], Clip]:
+def shoot(*actors: Actor, seed: int = 0) -> tuple[np.ndarray, list[VisibleObject], Clip]:
     street = Street(EMPTY_ROAD, DULL, speed=0.0, duration=0.0, actors=list(actors))
     clip = Clip(street, (540, 960), np.random.default_rng(seed))
     image, objects = clip.frame(0)

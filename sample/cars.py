@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -68,8 +69,10 @@ def _draw_paint(rng: np.random.Generator) -> Colour:
     return scaled(colour, float(rng.uniform(0.9, 1.08)))
 
 
-def car(kind: str, rng: np.random.Generator) -> Model:
-    """A car of one of the `KINDS`, looking along +z."""
+@cache
+def car(kind: str, number: int) -> Model:
+    """A car of one of the `KINDS`, looking along +z; one of a fixed stock."""
+    rng = np.random.default_rng((number, len(kind)))
     shape = _SHAPES[kind]
     length, width, height = np.array([shape.length, shape.width, shape.height]) * rng.uniform(0.94, 1.06)
     half, belt = width / 2, shape.glass[0][1] * height

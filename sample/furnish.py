@@ -20,75 +20,64 @@ def draw_street(rng: np.random.Generator, seconds: float, *, trams: bool) -> Str
     if road.crossing is not None and rng.random() < 0.45:  # a red light, or just turning green
         speed = 0.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 2.0))
     street = Street(road, light, speed, seconds)
-    for side, edge in ((1, road.right), (-1, road.left)):
-        if road.scene != "highway":
-            _build_houses(street, rng, side, edge)
-        _put_up_lamps(street, rng, side, edge)
-        _line_kerb(street, rng, side, edge)
+    _line(street, rng, 1, road.right)
+    _line(street, rng, -1, road.left)
     if road.crossing is not None:
-        _put_up_signals(street, rng, road.crossing)
+        # Traffic lights on this and on the far side of the crossing road, all of one colour; red if we wait.
+        colour = str(rng.choice(("G", "Y", "R"), p=(0.4, 0.1, 0.5)))
+        colour = "R" if street.speed == 0.0 else colour
+        for side, edge in ((1, road.right), (-1, road.left)):
+            for z, chance in ((road.crossing - 6.0, 0.5), (road.crossing + 6.0, 0.9)):
+                if rng.random() < chance:
+                    overhead = bool(rng.random() < 0.45)
+                    head = partial(signals.traffic_light, colour=colour, side=side, overhead=overhead)
+                    where = edge + side * 0.6, z, (0.2, 0.2)
+                    street.add(Actor(lazily(head, rng), *where, ("traffic light",), reach=60.0, signal=colour))
     return street
 
 
-def _still(model: Model) -> Callable[[float], Model]:
-    return lambda _seconds: model
+def _line(street: Street, rng: np.random.Generator, side: int, edge: float) -> None:
+    """Houses, lamps, then trees, clutter and signs along one side of the road."""
+    scene, far = street.road.scene, _SIGHT + street.speed * street.duration
+    city = scene == "city street"
+    if scene != "highway":  # houses wall to wall in the city, with gardens between them elsewhere
+        setback = street.road.pavement + (0.3 if city else float(rng.uniform(3.0, 6.0)))
+        z = float(rng.uniform(-12, -4))
+        while z < far + 5:
+            number = int(rng.integers(roadside.STOCK))
+            model, length = houses.house(number, side, shops=city, dark=street.light.dark)
+            if rng.random() < (0.93 if city else 0.65) and not street.in_crossing(z, z + length):
+                x = edge + side * (setback + float(rng.uniform(0, 0.8)))
+                street.houses.append(Actor(_still(model), x, z, (14.0, length), reach=140.0))
+            z += length + float(rng.uniform(0.0, 1.0) if city else rng.uniform(2, 6))
 
+    if side > 0 or rng.random() >= 0.4:
+        first, step = rng.uniform(2, 24), rng.uniform(22, 32)
+        for z in np.arange(first, far, step).tolist():
+            lamp = lazily(partial(roadside.furniture, kind="lamp", side=side), rng)
+            street.add(Actor(lamp, edge + side * 0.5, z, (0.2, 0.2)))
 
-def _build_houses(street: Street, rng: np.random.Generator, side: int, edge: float) -> None:
-    """Houses wall to wall in the city, with gardens between them elsewhere."""
-    city = street.road.scene == "city street"
-    setback = street.road.pavement + (0.3 if city else float(rng.uniform(3.0, 6.0)))
-    z = float(rng.uniform(-12, -4))
-    while z < _SIGHT + 5 + street.speed * street.duration:
-        number = int(rng.integers(roadside.STOCK))
-        model, length = houses.pooled_house(number, side, shops=city, dark=street.light.dark)
-        if rng.random() < (0.93 if city else 0.65) and not street.in_crossing(z, z + length):
-            x = edge + side * (setback + float(rng.uniform(0, 0.8)))
-            street.houses.append(Actor(_still(model), x, z, (14.0, length), reach=140.0))
-        z += length + float(rng.uniform(0.0, 1.0) if city else rng.uniform(2, 6))
-
-
-def _put_up_lamps(street: Street, rng: np.random.Generator, side: int, edge: float) -> None:
-    if side < 0 and rng.random() < 0.4:
-        return
-    first, step = rng.uniform(2, 24), rng.uniform(22, 32)
-    for z in np.arange(first, _SIGHT + street.speed * street.duration, step).tolist():
-        lamp = lazily(partial(roadside.street_lamp, side=side), rng)
-        street.add(Actor(lamp, edge + side * 0.5, z, (0.2, 0.2)))
-
-
-def _line_kerb(street: Street, rng: np.random.Generator, side: int, edge: float) -> None:
-    """Trees, clutter and signs along one kerb."""
-    scene = street.road.scene
-    leafy = scene != "city street" or rng.random() < 0.6
+    leafy = not city or rng.random() < 0.6
     weights = np.array([weight for _, weight in roadside.CLUTTER])
     z = float(rng.uniform(2, 10))
-    while z < _SIGHT - 5 + street.speed * street.duration:
+    while z < far - 5:
         x = edge + side * float(rng.uniform(0.5, 0.9))
         draw = rng.random()
         if street.in_crossing(z, z):
             pass
         elif leafy and draw < 0.5:
-            tree = roadside.pooled_tree(int(rng.integers(roadside.STOCK)))
-            away = 0.0 if scene == "city street" else side * float(rng.uniform(0, 4))
+            tree = roadside.tree(int(rng.integers(roadside.STOCK)))
+            away = 0.0 if city else side * float(rng.uniform(0, 4))
             street.add(Actor(_still(tree), x + away, z, (0.4, 0.4)))
         elif draw < 0.90 and scene != "highway":
-            make, _ = roadside.CLUTTER[int(rng.choice(len(weights), p=weights / weights.sum()))]
-            street.add(Actor(lazily(make, rng), x + side * 0.3, z, (0.4, 0.6), reach=60.0))
+            kind, _ = roadside.CLUTTER[int(rng.choice(len(weights), p=weights / weights.sum()))]
+            clutter = lazily(partial(roadside.furniture, kind=kind), rng)
+            street.add(Actor(clutter, x + side * 0.3, z, (0.4, 0.6), reach=60.0))
         else:
             sign = lazily(signals.traffic_sign, rng)
             street.add(Actor(sign, x, z, (0.3, 0.2), ("traffic sign",), reach=42.0))
         z += float(rng.uniform(3.5, 13))
 
 
-def _put_up_signals(street: Street, rng: np.random.Generator, crossing: float) -> None:
-    """Traffic lights on this and on the far side of the crossing road, all of one colour; red if we wait."""
-    colour = str(rng.choice(("G", "Y", "R"), p=(0.4, 0.1, 0.5)))
-    colour = "R" if street.speed == 0.0 else colour
-    for side, edge in ((1, street.road.right), (-1, street.road.left)):
-        for z, chance in ((crossing - 6.0, 0.5), (crossing + 6.0, 0.9)):
-            if rng.random() < chance:
-                overhead = bool(rng.random() < 0.45)
-                light = lazily(partial(signals.traffic_light, colour=colour, side=side, overhead=overhead), rng)
-                where = edge + side * 0.6, z, (0.2, 0.2)
-                street.add(Actor(light, *where, ("traffic light",), reach=60.0, signal=colour))
+def _still(model: Model) -> Callable[[float], Model]:
+    return lambda _seconds: model

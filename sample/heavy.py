@@ -1,5 +1,7 @@
 """Buses, trucks and trams: boxes with much on their walls."""
 
+from functools import cache
+
 import numpy as np
 
 from sample import bodywork
@@ -23,8 +25,10 @@ def _windows(start: float, low: float, stop: float, high: float) -> list[Cell]:
     return [(start, low, stop, high, GLASS), (start, low + (high - low) * 0.55, stop, high, _MIRROR)]
 
 
-def bus(rng: np.random.Generator) -> Model:
-    """A city bus looking along +z."""
+@cache
+def bus(number: int) -> Model:
+    """A city bus looking along +z; one of a fixed stock."""
+    rng = np.random.default_rng((number, 3))
     length, height, half, low = float(rng.uniform(9.5, 12.0)), float(rng.uniform(2.95, 3.2)), 1.25, 0.35
     paint, stripe = pick(rng, _BUS_PAINTS, 0.1), pick(rng, _BUS_PAINTS, 0.1)
     axles, top, end = (-0.27 * length, 0.33 * length), height - 0.14, length / 2
@@ -70,8 +74,10 @@ def _bus_rear(model: Model, z: float, half: float, low: float, paint: Colour) ->
     bodywork.end(model, z, [*cells, (-0.28, 0.62, 0.28, 0.8, PLATE)])
 
 
-def truck(rng: np.random.Generator) -> Model:
-    """A box or dump truck looking along +z: a cab ahead of a higher load."""
+@cache
+def truck(number: int) -> Model:
+    """A box or dump truck looking along +z: a cab ahead of a higher load; one of a fixed stock."""
+    rng = np.random.default_rng((number, 5))
     length, half, height = float(rng.uniform(6.0, 8.5)), float(rng.uniform(1.05, 1.22)), float(rng.uniform(2.7, 3.4))
     dump = bool(rng.random() < 0.3)
     height *= 0.82 if dump else 1.0

@@ -19,15 +19,13 @@ _STOREY = 3.1  # metres
 
 
 @cache
-def pooled_house(number: int, side: int, *, shops: bool, dark: bool) -> tuple[Model, float]:
-    """One of a fixed stock of houses, built once per process: the model and its length along the road in metres."""
+def house(number: int, side: int, *, shops: bool, dark: bool) -> tuple[Model, float]:
+    """One of a fixed stock of houses: the model and its length along the road in metres.
+
+    Its front lies at x = 0 from z = 0 on; `side` +1 stands right of the road; windows are lit if it is `dark`.
+    """
     rng = np.random.default_rng((number, side + 1, shops, dark))
     length = float(rng.uniform(8, 18))
-    return house(rng, side, length, shops=shops, dark=dark), length
-
-
-def house(rng: np.random.Generator, side: int, length: float, *, shops: bool, dark: bool) -> Model:
-    """A house whose front lies at x = 0 from z = 0 on; `side` +1 stands right of the road; windows lit if `dark`."""
     storeys = int(rng.integers(2, 7)) if shops else int(rng.integers(1, 4))
     height = storeys * _STOREY + 0.9
     wall = pick(rng, _WALLS)
@@ -54,33 +52,26 @@ def house(rng: np.random.Generator, side: int, length: float, *, shops: bool, da
             x = side * (0.9 + column * 3.0)
             colour, glow = window(0.9)
             model.across(-0.02, (x, low, x + side * 1.5, low + 1.4), colour, glow=glow)
-    if shops:
-        _shopfronts(model, rng, side, length, dark=dark)
-    model.along(front, (0.0, height - 0.35, length, height), scaled(wall, 0.75))
-    return model
 
-
-def _shopfronts(model: Model, rng: np.random.Generator, side: int, length: float, *, dark: bool) -> None:
-    """Shop windows with doors, an awning above them, and signs that stick out over the pavement."""
+    # Shop windows with doors, an awning above them, and signs that stick out over the pavement.
     start = 0.0
-    while start < length - 2.0:
+    while shops and start < length - 2.0:
         stop = min(start + float(rng.uniform(3.0, 5.5)), length)
         middle, width = (start + stop) / 2, stop - start
         lit = dark and bool(rng.random() < 0.6)
-        window = pick(rng, _LIT_SHOPS if lit else _SHOPS)
-        model.along(-side * 0.03, (start + 0.2, 0.15, stop - 0.2, 2.4), window, glow=lit)
-        model.along(-side * 0.04, (middle - 0.1 * width, 0.1, middle + 0.1 * width, 2.2), scaled(window, 0.6))
+        pane = pick(rng, _LIT_SHOPS if lit else _SHOPS)
+        model.along(-side * 0.03, (start + 0.2, 0.15, stop - 0.2, 2.4), pane, glow=lit)
+        model.along(-side * 0.04, (middle - 0.1 * width, 0.1, middle + 0.1 * width, 2.2), scaled(pane, 0.6))
         out = -side * float(rng.uniform(0.2, 0.9))
         awning = (0.0, 3.25), (out, 3.1), (out, 2.6), (0.0, 2.6)
         model.hull([(x, y, z) for z in (start + 0.1, stop - 0.1) for x, y in awning], pick(rng, ADVERTS))
         if rng.random() < 0.5:
-            _hanging_sign(model, rng, side, middle)
+            top, reach = float(rng.uniform(5.0, 8.0)), -side * 0.9
+            board = (min(0.0, reach), 3.4, middle), (max(0.0, reach), top, middle + 0.2)
+            model.box(*board, pick(rng, ADVERTS), sides="xXzY")
+            letters = pick(rng, ADVERTS)
+            for y in np.arange(3.4 + 0.3, top - 0.4, 0.75).tolist():
+                model.across(middle - 0.02, (reach * 0.25, y, reach * 0.75, y + 0.45), letters)
         start = stop
-
-
-def _hanging_sign(model: Model, rng: np.random.Generator, side: int, z: float) -> None:
-    low, high, reach = 3.4, float(rng.uniform(5.0, 8.0)), -side * 0.9
-    model.box((min(0.0, reach), low, z), (max(0.0, reach), high, z + 0.2), pick(rng, ADVERTS), sides="xXzY")
-    letters = pick(rng, ADVERTS)
-    for y in np.arange(low + 0.3, high - 0.4, 0.75).tolist():
-        model.across(z - 0.02, (reach * 0.25, y, reach * 0.75, y + 0.45), letters)
+    model.along(front, (0.0, height - 0.35, length, height), scaled(wall, 0.75))
+    return model, length

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
 import numpy as np
 
@@ -45,38 +45,41 @@ def draw_scene(rng: np.random.Generator, seconds: float, mix: Mix) -> Street:
     fullness = float(rng.gamma(3.0, 1 / 3.0))
     if np.isinf(mix.gap):
         return street
-    _add_tram(street, rng)
-    _add_cross_traffic(street, rng)
-    if street.road.scene != "highway":
+    road = street.road
+    if road.rails is not None:
+        direction = 1 if rng.random() < 0.5 else -1
+        speed = direction * float(rng.uniform(0, 9))
+        z = float(rng.uniform(18, 40)) + max(0.0, street.speed - speed) * street.duration * 0.4
+        heading = 0.0 if direction > 0 else np.pi
+        tram = lazily(heavy.tram, rng)
+        street.add(Actor(tram, road.rails, z, (1.4, 13.0), ("train",), 0.0, speed, heading, 100.0))
+    if road.crossing is not None:
+        _add_cross_traffic(street, rng, road.crossing)
+    if road.scene != "highway":
         _add_two_wheelers(street, rng, mix, fullness)
         _add_pedestrians(street, rng, mix.pedestrians * float(rng.gamma(2.0, 0.5)))
-    for x, direction in street.road.lanes:
-        _fill_lane(street, rng, x, direction, mix.gap / max(0.35, fullness))
-    for x in street.road.parking:
-        _park(street, rng, x)
+
+    gap = mix.gap / max(0.35, fullness)
+    for x, direction in road.lanes:  # vehicles one after the other at about one speed
+        speed = direction * max(0.0, float(rng.normal(max(street.speed, 6.0), 2.0)))
+        end = 75 + max(0.0, street.speed - speed) * street.duration
+        z = float(rng.uniform(-8, 6) + (gap * rng.exponential(0.5)))
+        while z < end:
+            queued = street.speed == 0.0 and direction > 0 and road.crossing is not None and z < road.crossing - 4
+            vz = 0.0 if queued else speed + float(rng.normal(0, 0.5))
+            heading = (0.0 if direction > 0 else np.pi) + float(rng.normal(0, 0.035))
+            _put_vehicle(street, rng, x + float(rng.normal(0, 0.25)), z, 0.0, vz, heading)
+            z += 6.5 + float(rng.exponential(gap * (0.4 if queued else 1.0)))
+    for x in road.parking:  # parked cars along the kerb, here and there askew
+        z = float(rng.uniform(-2, 20))
+        fill = float(rng.uniform(0.15, 0.7))
+        while z < 55 + street.speed * street.duration:
+            clear = road.crossing is None or abs(z - road.crossing) > 9
+            if clear and rng.random() < fill:
+                heading = (0.0 if x > 0 else np.pi) + float(rng.normal(0, 0.05))
+                _put_vehicle(street, rng, x, z, 0.0, 0.0, heading, 0.06)
+            z += float(rng.uniform(5.8, 9.0))
     return street
-
-
-def _vehicle(rng: np.random.Generator, heavy_share: float) -> tuple[str, Callable[[float], Model], tuple[float, float]]:
-    """A car, bus or truck drawn at random, with its half extents (width, length)."""
-    draw = rng.random()
-    kind, half = "car", (0.98, 2.4)
-    make = _CAR_KINDS[int(rng.choice(4, p=(0.36, 0.24, 0.26, 0.14)))]
-    if draw < heavy_share * 0.45:
-        kind, make, half = "bus", "bus", (1.3, 6.0)
-    elif draw < heavy_share:
-        kind, make, half = "truck", "truck", (1.2, 4.2)
-    number = int(rng.integers(_STOCK))
-    return kind, lambda _seconds: _pooled_vehicle(make, number), half
-
-
-@cache
-def _pooled_vehicle(make: str, number: int) -> Model:
-    """One of a fixed stock of vehicles, built once per process."""
-    rng = np.random.default_rng((number, len(make)))
-    if make == "bus":
-        return heavy.bus(rng)
-    return heavy.truck(rng) if make == "truck" else cars.car(make, rng)
 
 
 def _put_vehicle(
@@ -89,7 +92,21 @@ def _put_vehicle(
     heading: float,
     heavy_share: float = 0.16,
 ) -> None:
-    kind, build, half = _vehicle(rng, heavy_share)
+    """A car, bus or truck drawn at random."""
+    draw = rng.random()
+    kind, half = "car", (0.98, 2.4)
+    make = _CAR_KINDS[int(rng.choice(4, p=(0.36, 0.24, 0.26, 0.14)))]
+    if draw < heavy_share * 0.45:
+        kind, half = "bus", (1.3, 6.0)
+    elif draw < heavy_share:
+        kind, half = "truck", (1.2, 4.2)
+    number = int(rng.integers(_STOCK))
+
+    def build(_seconds: float) -> Model:
+        if kind == "car":
+            return cars.car(make, number)
+        return heavy.bus(number) if kind == "bus" else heavy.truck(number)
+
     reach = _reach(rng, 12.0, 24.0, 60.0) if kind == "car" else 30.0
     street.add(Actor(build, x, z, half, (kind,), vx, vz, heading, reach))
 
@@ -102,42 +119,12 @@ def _reach(rng: np.random.Generator, low: float, high: float, far: float) -> flo
     return far if rng.random() < 0.06 else float(rng.uniform(low, high))
 
 
-def _fill_lane(street: Street, rng: np.random.Generator, x: float, direction: int, gap: float) -> None:
-    """Vehicles one behind the other at about one speed."""
-    stopped = street.speed == 0.0
-    speed = direction * max(0.0, float(rng.normal(max(street.speed, 6.0), 2.0)))
-    crossing = street.road.crossing
-    end = 75 + max(0.0, street.speed - speed) * street.duration
-    z = float(rng.uniform(-8, 6) + (gap * rng.exponential(0.5)))
-    while z < end:
-        queued = stopped and direction > 0 and crossing is not None and z < crossing - 4
-        vz = 0.0 if queued else speed + float(rng.normal(0, 0.5))
-        heading = (0.0 if direction > 0 else np.pi) + float(rng.normal(0, 0.035))
-        _put_vehicle(street, rng, x + float(rng.normal(0, 0.25)), z, 0.0, vz, heading)
-        z += 6.5 + float(rng.exponential(gap * (0.4 if queued else 1.0)))
-
-
-def _park(street: Street, rng: np.random.Generator, x: float) -> None:
-    """Parked cars along the kerb, here and there askew."""
-    z = float(rng.uniform(-2, 20))
-    fill = float(rng.uniform(0.15, 0.7))
-    crossing = street.road.crossing
-    while z < 55 + street.speed * street.duration:
-        clear = crossing is None or abs(z - crossing) > 9
-        if clear and rng.random() < fill:
-            heading = (0.0 if x > 0 else np.pi) + float(rng.normal(0, 0.05))
-            _put_vehicle(street, rng, x, z, 0.0, 0.0, heading, 0.06)
-        z += float(rng.uniform(5.8, 9.0))
-
-
-def _add_cross_traffic(street: Street, rng: np.random.Generator) -> None:
+def _add_cross_traffic(street: Street, rng: np.random.Generator, crossing: float) -> None:
     """Vehicles on the crossing road: driving past while we wait, waiting or turning while we drive."""
     road = street.road
-    if road.crossing is None:
-        return
     waiting = street.speed <= 2.0
     for direction in (1, -1):
-        z = road.crossing - direction * 2.0
+        z = crossing - direction * 2.0
         if waiting:
             speed = direction * float(rng.uniform(4, 9))
             reach = 26 + abs(speed) * street.duration
@@ -154,19 +141,7 @@ def _add_cross_traffic(street: Street, rng: np.random.Generator) -> None:
         heading = float(rng.choice((-1, 1)) * rng.uniform(0.5, 1.3))
         speed = float(rng.uniform(2, 5))
         x = float(np.sign(heading) * rng.uniform(1.5, LANE * 1.5))
-        _put_vehicle(street, rng, x, road.crossing, speed * np.sin(heading), speed * np.cos(heading), heading)
-
-
-def _add_tram(street: Street, rng: np.random.Generator) -> None:
-    if street.road.rails is None:
-        return
-    direction = 1 if rng.random() < 0.5 else -1
-    speed = direction * float(rng.uniform(0, 9))
-    z = float(rng.uniform(18, 40)) + max(0.0, street.speed - speed) * street.duration * 0.4
-    heading = 0.0 if direction > 0 else np.pi
-    street.add(
-        Actor(lazily(heavy.tram, rng), street.road.rails, z, (1.4, 13.0), ("train",), 0.0, speed, heading, 100.0)
-    )
+        _put_vehicle(street, rng, x, crossing, speed * np.sin(heading), speed * np.cos(heading), heading)
 
 
 def _starts(street: Street, rng: np.random.Generator, per_frame: float, far: float, vz: float) -> list[float]:
@@ -178,7 +153,7 @@ def _starts(street: Street, rng: np.random.Generator, per_frame: float, far: flo
 
 
 def _two_wheeler(
-    rng: np.random.Generator, street: Street, mix: Mix, *, bicycle: bool
+    rng: np.random.Generator, mix: Mix, *, bicycle: bool
 ) -> tuple[Callable[[float], Model], tuple[str, str]]:
     separate = mix.separate_riders
     if bicycle:
@@ -200,7 +175,7 @@ def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullne
             share = 0.32 if against else 0.68
             vz = 0.0 if stopped and not against and not bicycle else direction * cruise
             for z in _starts(street, rng, per_frame * share, 12.0, vz):
-                build, kinds = _two_wheeler(rng, street, mix, bicycle=bicycle)
+                build, kinds = _two_wheeler(rng, mix, bicycle=bicycle)
                 edge = road.left + 0.9 if against else road.right - 0.9
                 inner = [x for x, style in road.dividers if style == "dashed" and (x < -LANE) == against]
                 x = float(rng.choice(inner)) if inner and not bicycle and rng.random() < 0.4 else edge
@@ -208,22 +183,17 @@ def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullne
                 heading = (np.pi if against else 0.0) + float(rng.normal(0, 0.16))
                 speed = vz + float(rng.normal(0, 0.6 if bicycle else 2.0)) if vz else 0.0
                 street.add(Actor(build, x, z, (0.45, 1.0), kinds, 0.0, speed, heading, _reach(rng, 8.0, 14.0, 36.0)))
-        _cross_over(street, rng, mix, bicycle=bicycle, chance=min(0.8, per_frame * 0.3))
-
-
-def _cross_over(street: Street, rng: np.random.Generator, mix: Mix, *, bicycle: bool, chance: float) -> None:
-    """Two-wheelers seen from the side, on the crossing road or pulling out."""
-    for _ in range(3):
-        if rng.random() > chance:
-            continue
-        build, kinds = _two_wheeler(rng, street, mix, bicycle=bicycle)
-        direction = int(rng.choice((-1, 1)))
-        speed = direction * float(rng.uniform(2, 4) if bicycle else rng.uniform(3, 7))
-        middle = street.road.crossing if street.road.crossing is not None else float(rng.uniform(9, 26))
-        z = middle + float(rng.uniform(-4, 4)) + street.speed * street.duration * float(rng.random())
-        x = float(rng.uniform(-8, 8)) - speed * street.duration * 0.5
-        heading = direction * np.pi / 2 + float(rng.normal(0, 0.3))
-        street.add(Actor(build, x, z, (0.45, 1.0), kinds, speed, 0.0, heading, 15.0))
+        for _ in range(3):  # seen from the side, on the crossing road or pulling out
+            if rng.random() > min(0.8, per_frame * 0.3):
+                continue
+            build, kinds = _two_wheeler(rng, mix, bicycle=bicycle)
+            direction = int(rng.choice((-1, 1)))
+            speed = direction * float(rng.uniform(2, 4) if bicycle else rng.uniform(3, 7))
+            middle = road.crossing if road.crossing is not None else float(rng.uniform(9, 26))
+            z = middle + float(rng.uniform(-4, 4)) + street.speed * street.duration * float(rng.random())
+            x = float(rng.uniform(-8, 8)) - speed * street.duration * 0.5
+            heading = direction * np.pi / 2 + float(rng.normal(0, 0.3))
+            street.add(Actor(build, x, z, (0.45, 1.0), kinds, speed, 0.0, heading, 15.0))
 
 
 def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float) -> None:
@@ -243,12 +213,8 @@ def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float)
             heading = float(rng.uniform(-np.pi, np.pi))
         for friend in range(1 + int(rng.random() < 0.22)):
             looks = people.draw_looks(rng, wet=street.light.wet)
-            build = _walker(looks, walking)
+            build = partial(people.pedestrian, looks, walking=walking)
             velocity = (pace * np.sin(heading), pace * np.cos(heading))
             aside = friend * 0.65
             spot = (x + aside * np.cos(heading), z - aside * np.sin(heading))
             street.add(Actor(build, *spot, (0.3, 0.3), ("person",), *velocity, heading, _reach(rng, 7.0, 12.0, 30.0)))
-
-
-def _walker(looks: people.Looks, walking: bool) -> Callable[[float], Model]:
-    return lambda seconds: people.pedestrian(looks, seconds, walking)

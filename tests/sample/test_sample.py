@@ -283,7 +283,7 @@ EMPTY_ROAD = Road(
 
 def parked(x: float, z: float, kind: str = "hatchback") -> Actor:
     """A red car standing with its rear to us."""
-    model = cars.car(kind, np.random.default_rng(4))
+    model = cars.car(kind, 4)
     return Actor(lambda _seconds: model, x, z, (0.9, 2.0), ("car",))
 
 

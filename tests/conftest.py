@@ -52,6 +52,44 @@ def bdd100k_sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
+def ivslab_sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Folders in ivslab's layout: in some videos boxes are four zeros, others were handed in twice.
+
+    A made one, and where they are three real videos, for which the same holds: two contributors handed in the same
+    photos (looked at by eye), and a third wrote boxes of four zeros.
+    """
+    made = tmp_path_factory.mktemp("ivslab")
+    for number, video in enumerate(("first.mp4", "later.mp4", "zeros.mp4", "test.mp4")):
+        top = made / ("ivslab_test" if video == "test.mp4" else "ivslab_train")
+        images, labels = (top / kind / "All" / video for kind in ("JPEGImages", "Annotations"))
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for frame in range(3):
+            view = 1 if video == "later.mp4" and frame == 1 else 10 * number + frame  # the view of the first's second
+            coarse = np.random.default_rng(view).integers(0, 256, (9, 16, 3)).astype(np.uint8)
+            image = cv2.resize(coarse, (320, 180), interpolation=cv2.INTER_CUBIC)
+            name = f"{video}_{frame:05d}"
+            cv2.imwrite(str(images / f"{name}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95 - 10 * number])
+            corners = (0, 0, 0, 0) if video == "zeros.mp4" and frame < 2 else (20, 30, 120, 90)
+            sides = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+            box = "".join(f"<{side}>{at}</{side}>" for side, at in sides)
+            thing = f"<object><name>vehicle</name><bndbox>{box}</bndbox></object>"
+            size = "<size><width>320</width><height>180</height></size>"
+            text = f"<annotation><filename>{name}.jpg</filename>{size}{thing}</annotation>"
+            (labels / f"{name}.xml").write_text(text)
+    street = SHARED_DATA / "street" / "ivslab"
+    if not street.is_dir():
+        return [made]
+    real = tmp_path_factory.mktemp("real")
+    for kind in ("JPEGImages", "Annotations"):
+        (real / f"ivslab_train/{kind}/All").mkdir(parents=True)
+        for video in ("numan_01.mp4", "pias_08.mp4", "pias_14.mp4"):
+            (real / f"ivslab_train/{kind}/All/{video}").symlink_to(street / f"ivslab_train/{kind}/All/{video}")
+    (real / "ivslab_test").symlink_to(street / "ivslab_test")
+    return [made, real]
+
+
+@pytest.fixture(scope="session")
 def street_photos(bdd100k_sets: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the images of `bdd100k_sets`: JPEG, 1280×720."""
     folder = tmp_path_factory.mktemp("photos")

@@ -237,10 +237,15 @@ def test_a_root_without_pictures_says_what_was_looked_for(tmp_path):
         read_bdd100k(tmp_path / "absent")
 
 
-@pytest.mark.real_data
-def test_the_real_sample(shared_data):
-    raw = read_bdd100k(shared_data / "bdd100k-sample")
-    assert raw.findings == ()
+def test_frames_drawn_and_real(bdd100k_sets):
+    for root in bdd100k_sets:
+        raw = read_bdd100k(root)
+        assert raw.findings == ()
+        labelled = [frame for frame in raw.frames if frame.state is FrameState.LABELLED]
+        assert all(frame.attributes.keys() == {"weather", "timeofday", "scene"} for frame in labelled)
+        assert Counter(box.category for frame in labelled for box in frame.boxes)["car"] > 5
+    if len(bdd100k_sets) < 2:
+        return
     assert Counter((frame.split, str(frame.state)) for frame in raw.frames) == {
         ("train", "labelled"): 10, ("unlabelled", "unlabelled"): 6,
     }  # fmt: skip

@@ -140,17 +140,23 @@ def test_nothing_to_cut(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.real_data
-def test_real_clips(shared_data: Path, tmp_path: Path) -> None:
-    """Two dashcam clips, 25 frames a second: 221 of 960×540 and 38 of 1280×720."""
-    out = tmp_path / "ivslab_train"
-    frames, findings = cut_videos(shared_data / "videos", out, FrameStep(seconds=0.4), progress=False)
+def test_drives_are_cut_by_the_second(drives: list[Path], tmp_path: Path) -> None:
+    """Four seconds drawn, 10 frames a second; the real ones have 25: 221 of 960×540 and 38 of 1280×720."""
+    frames_step_size = {"drawn": (40, 4, (360, 640)), "highway_540p": (221, 10, (540, 960))}
+    frames_step_size |= {"highway_720p": (38, 10, (720, 1280))}
+    (tmp_path / "in").mkdir()
+    for drive in drives:
+        (tmp_path / "in" / drive.name).symlink_to(drive)
+    out, expected = tmp_path / "ivslab_train", 0
+    frames, findings = cut_videos(tmp_path / "in", out, FrameStep(seconds=0.4), progress=False)
     assert findings == []
-    assert numbers(out, "highway_540p.mp4") == list(range(0, 221, 10))
-    assert numbers(out, "highway_720p.mp4") == [0, 10, 20, 30]
-    assert frames == 27
-    assert read_image(out / "JPEGImages/All/highway_720p.mp4/highway_720p.mp4_00030.jpg").shape == (720, 1280, 3)
-    assert len(read_ivslab(tmp_path).frames) == 27
+    for drive in drives:
+        count, step, size = frames_step_size[drive.stem]
+        assert numbers(out, drive.name) == list(range(0, count, step))
+        last = out / f"JPEGImages/All/{drive.name}/{drive.name}_{(count - 1) // step * step:05d}.jpg"
+        assert read_image(last).shape == (*size, 3)
+        expected += len(range(0, count, step))
+    assert len(read_ivslab(tmp_path).frames) == frames == expected
 
 
 def test_drives_that_break_off(drives: list[Path], tmp_path: Path) -> None:

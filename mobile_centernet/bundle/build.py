@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_centernet.bundle.bundle import write_bundle
@@ -67,7 +66,11 @@ def build_bundle(
         variant = Variant(f"model.{precision}.onnx", f"golden/{precision}.json", tolerances[precision])
         variants[precision] = variant
         files[variant.model] = detector.path.read_bytes()
-        files[variant.golden] = _golden(detector, images)
+        golden = {picture: detector.detect(image) for picture, image in images.items()}
+        for picture, found in golden.items():
+            if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+                raise BundleError(f"{detector.path}: expected finite boxes and scores on {picture}, found others")
+        files[variant.golden] = to_json(golden)
 
     parts = Manifest(
         name=name,
@@ -107,14 +110,6 @@ def _load(models: Sequence[Path]) -> dict[str, Detector]:
                 f"as in {first.path}, found {detector.classes} and {detector.input_size}"
             )
     return detectors
-
-
-def _golden(detector: Detector, images: Mapping[str, NDArray[np.uint8]]) -> bytes:
-    found = {name: detector.detect(image) for name, image in images.items()}
-    for name, each in found.items():
-        if not (np.isfinite(each.boxes).all() and np.isfinite(each.scores).all()):
-            raise BundleError(f"{detector.path}: expected finite boxes and scores on {name}, found others")
-    return to_json(found)
 
 
 def _pinned(files: Mapping[str, bytes]) -> dict[str, PinnedFile]:

@@ -55,7 +55,8 @@ def compare(golden: Detections, found: Detections, tolerance: Tolerance, where: 
     score, box = _nearest(golden, found, tolerance)
     missing = np.flatnonzero(np.isinf(score[:count]))
     if missing.size:
-        raise BundleError(f"{where}: expected {_describe(golden, missing[0])} within {_limits(tolerance)}, found none")
+        limits = f"{tolerance.box} px and {tolerance.score} in score"
+        raise BundleError(f"{where}: expected {_describe(golden, missing[0])} within {limits}, found none")
     is_as_good = found.scores > golden.scores[count - 1] + tolerance.score
     extra = np.flatnonzero(np.isinf(_nearest(found, golden, tolerance)[0]) & is_as_good)
     if extra.size:
@@ -74,18 +75,17 @@ def to_json(golden: Mapping[str, Detections]) -> bytes:
 
 def from_json(content: bytes, where: str) -> dict[str, Detections]:
     """The inverse of `to_json`, to the last digit. Raises BundleError, naming `where`."""
+    golden = {}
     try:
-        return {name: _rows(value) for name, value in json.loads(content.decode()).items()}
+        for name, value in json.loads(content.decode()).items():
+            boxes = np.asarray(value["boxes"], np.float32).reshape(-1, 4)
+            scores, labels = np.asarray(value["scores"], np.float32), np.asarray(value["labels"], np.int64)
+            if not scores.shape == labels.shape == (len(boxes),):
+                raise ValueError("as many boxes as scores and labels")
+            golden[name] = Detections(boxes, scores, labels)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{where}: expected golden boxes, scores and labels, found something else") from error
-
-
-def _rows(value: Mapping[str, object]) -> Detections:
-    boxes = np.asarray(value["boxes"], np.float32).reshape(-1, 4)
-    scores, labels = np.asarray(value["scores"], np.float32), np.asarray(value["labels"], np.int64)
-    if not scores.shape == labels.shape == (len(boxes),):
-        raise ValueError("as many boxes as scores and labels")
-    return Detections(boxes, scores, labels)
+    return golden
 
 
 def _nearest(
@@ -105,7 +105,3 @@ def _nearest(
 def _describe(found: Detections, row: int) -> str:
     corners = ", ".join(f"{corner:.1f}" for corner in found.boxes[row])
     return f"a detection of class {found.labels[row]} at ({corners}) with score {found.scores[row]:.3f}"
-
-
-def _limits(tolerance: Tolerance) -> str:
-    return f"{tolerance.box} px and {tolerance.score} in score"

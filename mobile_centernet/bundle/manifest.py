@@ -119,7 +119,40 @@ class Manifest:
     def from_json(cls, content: bytes, where: str = MANIFEST) -> "Manifest":
         """The inverse of `to_json`. Raises BundleError, naming `where`, for any text that `to_json` never writes."""
         try:
-            manifest = _parsed(json.loads(content.decode()))
+            document = json.loads(content.decode())
+            if not isinstance(document, dict) or document.get("kind") != KIND:
+                raise BundleError(f"expected a {KIND}, found something else")
+            if document.get("format") != FORMAT:
+                raise BundleError(
+                    f"expected format {FORMAT}, found {document.get('format')!r}: another version wrote it"
+                )
+            preprocessing = _take(document, "preprocessing", dict)
+            known = {name: value for name, value in preprocessing.items() if name != "input_size"}
+            if known != PREPROCESSING:
+                raise BundleError(f"preprocessing: expected {PREPROCESSING}, the only one there is, found {known}")
+            size = _take(preprocessing, "input_size", dict)
+            variants = {}
+            for precision, value in _each(document, "variants", dict).items():
+                limits = _take(value, "tolerance", dict)
+                tolerance = Tolerance(_take(limits, "score", float), _take(limits, "box", float))
+                variants[precision] = Variant(_take(value, "model", str), _take(value, "golden", str), tolerance)
+            manifest = cls(
+                name=_take(document, "name", str),
+                version=_take(document, "version", str),
+                release=_take(document, "release", int),
+                classes=_texts(document, "classes"),
+                input_size=(_take(size, "height", int), _take(size, "width", int)),
+                thresholds=_each(document, "thresholds", float),
+                latency_ms=_each(document, "latency_ms", float),
+                variants=variants,
+                pictures=_texts(document, "pictures"),
+                card=_take(document, "card", str),
+                lineage=_each(document, "lineage", str),
+                files={
+                    name: PinnedFile(_take(value, "sha256", str), _take(value, "bytes", int))
+                    for name, value in _each(document, "files", dict).items()
+                },
+            )
             written = manifest.to_json()
         except BundleError as error:
             raise BundleError(f"{where}: {error}") from error
@@ -128,41 +161,6 @@ class Manifest:
         if written != content:
             raise BundleError(f"{where}: expected the fields of format {FORMAT} in its form, found others or another")
         return manifest
-
-
-def _parsed(document: object) -> Manifest:
-    """Raises BundleError for the first field that is missing or of another type."""
-    if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise BundleError(f"expected a {KIND}, found something else")
-    if document.get("format") != FORMAT:
-        raise BundleError(f"expected format {FORMAT}, found {document.get('format')!r}: another version wrote it")
-    preprocessing = _take(document, "preprocessing", dict)
-    known = {name: value for name, value in preprocessing.items() if name != "input_size"}
-    if known != PREPROCESSING:
-        raise BundleError(f"preprocessing: expected {PREPROCESSING}, the only one there is, found {known}")
-    size = _take(preprocessing, "input_size", dict)
-    variants = {}
-    for precision, value in _each(document, "variants", dict).items():
-        limits = _take(value, "tolerance", dict)
-        tolerance = Tolerance(_take(limits, "score", float), _take(limits, "box", float))
-        variants[precision] = Variant(_take(value, "model", str), _take(value, "golden", str), tolerance)
-    return Manifest(
-        name=_take(document, "name", str),
-        version=_take(document, "version", str),
-        release=_take(document, "release", int),
-        classes=_texts(document, "classes"),
-        input_size=(_take(size, "height", int), _take(size, "width", int)),
-        thresholds=_each(document, "thresholds", float),
-        latency_ms=_each(document, "latency_ms", float),
-        variants=variants,
-        pictures=_texts(document, "pictures"),
-        card=_take(document, "card", str),
-        lineage=_each(document, "lineage", str),
-        files={
-            name: PinnedFile(_take(value, "sha256", str), _take(value, "bytes", int))
-            for name, value in _each(document, "files", dict).items()
-        },
-    )
 
 
 def _take(document: dict[str, Any], name: str, kind: type[T]) -> T:

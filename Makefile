@@ -51,7 +51,7 @@ check: install ## ruff, ruff format, mypy strict, import-linter
 	lint-imports
 
 demo-retraining: install ## four nights of retraining on drawn footage: promoted, no change, promoted, rejected (minutes)
-	python -m pytest tests/end_to_end/test_four_days.py -m slow -s -q
+	python -m examples.four_nights
 
 bench: install ## measure speed and memory as ratios, side by side in one run
 	python -m pytest -m benchmark -s

@@ -26,6 +26,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import click
 import cv2
 import mlflow
 import numpy as np
@@ -44,7 +45,7 @@ KILLS = 6
 
 
 @dataclass
-class Device:
+class FleetDevice:
     """One agent, which may be away or dead at times."""
 
     name: str
@@ -110,19 +111,20 @@ def main() -> int:
 def tell(folder: Path, stack: ExitStack) -> int:
     """The story, in order."""
     server, keys = prepare(folder, stack)
-    road = Road(server.port)
-    corner = Device("corner", folder / "corner", server.url, keys, alias="challenger")
-    tunnel = Device("tunnel", folder / "tunnel", f"http://127.0.0.1:{road.port}", keys)
-    kiosk = Device("kiosk", folder / "kiosk", server.url, keys)
-    depot = Device("depot", folder / "depot", server.url, keys / "old.pub")
-    tram = Device("tram", folder / "tram", server.url, keys)
+    link = NetworkLink(server.port)
+    corner = FleetDevice("corner", folder / "corner", server.url, keys, alias="challenger")
+    tunnel = FleetDevice("tunnel", folder / "tunnel", f"http://127.0.0.1:{link.port}", keys)
+    kiosk = FleetDevice("kiosk", folder / "kiosk", server.url, keys)
+    depot = FleetDevice("depot", folder / "depot", server.url, keys / "old.pub")
+    tram = FleetDevice("tram", folder / "tram", server.url, keys)
     devices = [corner, tunnel, kiosk, depot, tram]
     for device in devices:
         stack.callback(device.stop)
-    stack.enter_context(applications([device for device in devices if device is not corner]))
+    for device in devices[1:]:
+        stack.enter_context(beating(device))
 
     say("release 1, signed with the old key: the canary first, then everybody")
-    with road.open():
+    with link.open():
         with beating(corner):
             release(1, "old", keys, small.HALF)
             for device in devices:
@@ -139,19 +141,26 @@ def tell(folder: Path, stack: ExitStack) -> int:
     release(2, "new", keys, small.GOOD)
     until(lambda: corner.release() == 2, "the canary runs release 2")
     promote()
-    kill_at_random(tram)
+    rng = random.Random(7)
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(0.2, 3.0))
+        tram.stop(kill=True)
+        tram.kills += 1
+        tram.start()
+    say(f"tram: killed {tram.kills} times")
     until(lambda: tram.release() == 2, "tram runs release 2 in spite of it")
     until(lambda: "MB of free space" in problem(kiosk), "kiosk says what is missing")
     until(lambda: "trusted key" in problem(depot), "depot says what is missing")
     until(lambda: "expected an answer" in problem(tunnel), "tunnel says that nobody answers")
     say("tunnel has its network again")
-    with road.open():
+    with link.open():
         until(lambda: tunnel.release() == 2, "tunnel runs release 2")
 
-    said = ended(application)
-    print(f"\nThe application of corner, one process from release 1 to 2:\n{said}")
+    application.terminate()
+    said = application.communicate(timeout=60)[0].rstrip()
+    click.echo(f"\nThe application of corner, one process from release 1 to 2:\n{said}")
     expected = {"corner": 2, "tunnel": 2, "kiosk": 1, "depot": 1, "tram": 2}
-    print(table(devices))
+    click.echo(table(devices))
     right = {device.name: device.release() for device in devices} == expected
     went_on = "release 1" in said and "release 2" in said and application.returncode == 0
     return 0 if right and went_on else 1
@@ -211,7 +220,7 @@ def promote() -> None:
         raise SystemExit(f"promotion: {outcome.says}")
 
 
-class Road:
+class NetworkLink:
     """The way from one device to the registry, which is open only at times: a TCP forwarder."""
 
     def __init__(self, to: int) -> None:
@@ -244,16 +253,8 @@ class Road:
 
 
 @contextmanager
-def applications(devices: list[Device]) -> Iterator[None]:
-    """Heartbeats in place of applications that detect."""
-    with ExitStack() as stack:
-        for device in devices:
-            stack.enter_context(beating(device))
-        yield
-
-
-@contextmanager
-def beating(device: Device) -> Iterator[None]:
+def beating(device: FleetDevice) -> Iterator[None]:
+    """Heartbeats in place of an application that detects."""
     end = threading.Event()
 
     def beat() -> None:
@@ -272,14 +273,14 @@ def beating(device: Device) -> Iterator[None]:
 
 
 @contextmanager
-def sample_application(device: Device, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """docs/edge/application.py on a video of noise, played again and again."""
+def sample_application(device: FleetDevice, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """device_application.py on a video of noise, played again and again."""
     video, rng = folder / "street.avi", np.random.default_rng(0)
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (small.SIDE, small.SIDE))
     for _ in range(30):
         writer.write(rng.integers(0, 256, (small.SIDE, small.SIDE, 3), np.uint8))
     writer.release()
-    command = [sys.executable, str(ROOT / "docs" / "edge" / "application.py"), str(video), "--repeat", "--fps", "10"]
+    command = [sys.executable, str(ROOT / "examples" / "device_application.py"), str(video), "--repeat", "--fps", "10"]
     command += ["--root", str(device.root), "--out", str(folder / "drawn.avi")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -289,23 +290,7 @@ def sample_application(device: Device, folder: Path) -> Iterator[subprocess.Pope
             process.kill()
 
 
-def ended(application: "subprocess.Popen[str]") -> str:
-    application.terminate()
-    said, _ = application.communicate(timeout=60)
-    return said.rstrip()
-
-
-def kill_at_random(device: Device, seed: int = 7) -> None:
-    rng = random.Random(seed)
-    for _ in range(KILLS):
-        time.sleep(rng.uniform(0.2, 3.0))
-        device.stop(kill=True)
-        device.kills += 1
-        device.start()
-    say(f"{device.name}: killed {device.kills} times")
-
-
-def problem(device: Device) -> str:
+def problem(device: FleetDevice) -> str:
     return str(device.status().get("problem"))
 
 
@@ -319,24 +304,21 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 
 def say(sentence: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {sentence}", flush=True)
+    click.echo(f"{time.strftime('%H:%M:%S')}  {sentence}")
 
 
-def table(devices: list[Device]) -> str:
+def table(devices: list[FleetDevice]) -> str:
     rows = [("device", "follows", "killed", "runs", "why not the newest")]
     for device in devices:
         status = device.status()
-        why = str(status.get("problem") or "")
-        rows.append((device.name, device.alias, str(device.kills), f"release {device.release()}", _short(why)))
+        # Without the folders of this demo, and key ids cut.
+        words = str(status.get("problem") or "").split()
+        words = [word if "/" not in word else Path(word.rstrip(":")).name[:12] + "…:" for word in words]
+        why = " ".join(word if len(word) < 64 else f"{word[:12]}…" for word in words)
+        rows.append((device.name, device.alias, str(device.kills), f"release {device.release()}", why))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]) for row in rows]  # noqa: B905
     return "\n" + "\n".join(line.rstrip() for line in lines)
-
-
-def _short(problem: str) -> str:
-    """Without the folders of this demo, and key ids cut."""
-    words = [word if "/" not in word else Path(word.rstrip(":")).name[:12] + "…:" for word in problem.split()]
-    return " ".join(word if len(word) < 64 else f"{word[:12]}…" for word in words)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A sample application: draws detections on a video or camera, across every change of releases, without a restart.
 
-    python application.py street.mp4 --root /var/lib/mobile-centernet --out drawn.avi
+    python device_application.py street.mp4 --root /var/lib/mobile-centernet --out drawn.avi
 
 Ends at the end of the video, or with --repeat at SIGTERM or Ctrl-C. Says at which frame each release took over.
 """

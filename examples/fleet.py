@@ -34,6 +34,7 @@ import numpy as np
 from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.store import AgentStore
 from mobile_centernet.bundle.keys import generate_keys
+from mobile_centernet.logs import setup_logging
 from tests.helpers import registry_project as small
 from tests.helpers.mlflow_servers import RealServer, free_port
 from tests.helpers.settings import to_toml
@@ -100,6 +101,7 @@ class FleetDevice:
 
 
 def main() -> int:
+    setup_logging()
     folder = Path(mkdtemp(prefix="demo-edge-"))
     try:
         with ExitStack() as stack:

@@ -10,8 +10,8 @@ import pytest
 
 
 @pytest.fixture
-def write_picture() -> Callable[..., Path]:
-    """Writes a picture of its own colour gradient; `write_picture(path, height, width)`."""
+def write_image() -> Callable[..., Path]:
+    """Writes a picture of its own colour gradient; `write_image(path, height, width)`."""
 
     def write(path: Path, height: int = 36, width: int = 64) -> Path:
         y, x = np.mgrid[0:height, 0:width]

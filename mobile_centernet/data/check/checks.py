@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 from tqdm import tqdm
@@ -154,7 +155,10 @@ def check(
     for name, several in duplicates.videos_in_two_splits(frames):
         found = ", ".join(frames[each].split for each in several)
         problems.append(Problem(Finding("leaked_video", Action.IGNORED, name, "one split", found), tuple(several)))
-    for name, several in duplicates.videos_of_one_name(frames):
+    of_one_name = duplicates.frames_in_several(
+        frames, lambda frame: PurePosixPath(frame.video).name, lambda frame: frame.video
+    )
+    for name, several in of_one_name:
         found = ", ".join(frames[each].video for each in several)
         problems.append(Problem(Finding("same_video_name", Action.IGNORED, name, "one video", found), tuple(several)))
     notes += near_copies

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
 from urllib.parse import urlsplit
 
 import fsspec
@@ -49,13 +48,14 @@ class FsspecFile:
         start = 0 if version.differs(seen) else start
         with self._named_errors():
             file = self._files.open(self._path, "rb")
-        with file:
-            yield Reading(start, version, self._chunks(file, start))
 
-    def _chunks(self, file: IO[bytes], start: int) -> Iterator[bytes]:
-        with self._named_errors():
-            file.seek(start)
-            yield from iter(lambda: file.read(CHUNK), b"")
+        def chunks() -> Iterator[bytes]:
+            with self._named_errors():
+                file.seek(start)
+                yield from iter(lambda: file.read(CHUNK), b"")
+
+        with file:
+            yield Reading(start, version, chunks())
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:

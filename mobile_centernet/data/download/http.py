@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import requests
 from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
 
 from mobile_centernet.data.download.remote import CHUNK, Reading, RemoteVersion, TransientError
 from mobile_centernet.errors import DataError
@@ -61,7 +60,15 @@ class HttpFile:
                     raise TransientError("another range than the one asked for", start_over=True)
             if begin and version.differs(seen):
                 raise TransientError("another version of the file", start_over=True)
-            yield Reading(begin, version, _body(response.raw))
+
+            def chunks() -> Iterator[bytes]:
+                """The bytes as they are on the server's disk: some send .tar.gz with `Content-Encoding: gzip`."""
+                try:
+                    yield from response.raw.stream(CHUNK, decode_content=False)
+                except HTTPError as error:
+                    raise TransientError(_cause(error)) from error
+
+            yield Reading(begin, version, chunks())
 
     @contextmanager
     def _get(self, headers: dict[str, str]) -> Iterator[requests.Response]:
@@ -101,14 +108,6 @@ def _version(response: requests.Response) -> RemoteVersion:
     )
     size = int(total) if total.isdecimal() else None
     return RemoteVersion(size, headers.get("ETag", ""), headers.get("Last-Modified", ""))
-
-
-def _body(raw: BaseHTTPResponse) -> Iterator[bytes]:
-    """The bytes as they are on the server's disk: some send .tar.gz with `Content-Encoding: gzip`."""
-    try:
-        yield from raw.stream(CHUNK, decode_content=False)
-    except HTTPError as error:
-        raise TransientError(_cause(error)) from error
 
 
 def _cause(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -97,18 +96,13 @@ def near_duplicates_of_other_videos(
 
 def videos_in_two_splits(frames: Sequence[Frame]) -> list[tuple[str, list[int]]]:
     """Videos of which frames are in more than one split, with one frame of each of these."""
-    return _repeated(frames, lambda frame: frame.video, lambda frame: frame.split)
+    return frames_in_several(frames, lambda frame: frame.video, lambda frame: frame.split)
 
 
-def videos_of_one_name(frames: Sequence[Frame]) -> list[tuple[str, list[int]]]:
-    """Names that videos of several folders share, with one frame of each video."""
-    return _repeated(frames, lambda frame: PurePosixPath(frame.video).name, lambda frame: frame.video)
-
-
-def _repeated(
+def frames_in_several(
     frames: Sequence[Frame], name: Callable[[Frame], str], kind: Callable[[Frame], str]
 ) -> list[tuple[str, list[int]]]:
-    """Names that come in more than one kind, each with the first frame of every kind."""
+    """Names that come in more than one kind, each with the number of the first frame of every kind."""
     first: dict[str, dict[str, int]] = defaultdict(dict)
     for position, frame in enumerate(frames):
         first[name(frame)].setdefault(kind(frame), position)

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.fft import dctn
 
 from mobile_centernet.data.check.checks import NOTES, PROBLEMS, CheckReport, check
 from mobile_centernet.data.convert import ClassMap
@@ -19,29 +18,16 @@ from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.data.readers.layouts import Layout, read_source
-from mobile_centernet.data.similarity import perceptual
-from mobile_centernet.data.similarity.perceptual import (
-    BITS,
-    NEAR_BITS,
-    distance,
-    earlier,
-    nearest,
-    perceptual_hash,
-)
+from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.opencv import decode_image
 from sample import write_bdd100k, write_ivslab
+from tests.helpers.views import view
 
 GOOD = ("vehicle", 10, 5, 40, 30)
 VEHICLES = ClassMap(("vehicle",), {"vehicle": "vehicle"})
 CAR = {"category": "car", "box2d": {"x1": 10, "y1": 5, "x2": 40, "y2": 30}}
-
-
-def view(number: int, size: tuple[int, int] = (36, 64)) -> np.ndarray:
-    """A picture that looks like no other: smooth random colours."""
-    coarse = np.random.default_rng(number).integers(0, 256, (9, 16, 3)).astype(np.uint8)
-    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def save(path: Path, image: np.ndarray, quality: int = 95) -> Path:
@@ -404,46 +390,6 @@ def test_dirt_that_the_synthetic_generator_plants_is_found(tmp_path: Path) -> No
 def test_every_kind_has_a_meaning() -> None:
     assert not PROBLEMS.keys() & NOTES.keys()
     assert all(PROBLEMS.values()) and all(NOTES.values())
-
-
-def test_the_hash_is_the_sign_of_the_lowest_frequencies() -> None:
-    """Against scipy's DCT of Pillow's reduction: only bits near the median may fall on the other side."""
-    picture = view(8, (256, 256))
-    grey = np.asarray(Image.fromarray(picture).convert("L").resize((64, 64), Image.Resampling.BOX), np.float64)
-    lowest = dctn(grey, norm="ortho")[:16, :16].ravel()
-    expected = np.packbits(lowest > np.median(lowest[1:]))
-    assert distance(perceptual_hash(picture), expected) <= 6
-
-
-def test_copies_are_near_and_others_are_far() -> None:
-    original = view(1, (180, 320))
-    own = perceptual_hash(original)
-    small = cv2.resize(original, (160, 90), interpolation=cv2.INTER_AREA)
-    recompressed = cv2.imdecode(cv2.imencode(".jpg", original, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_COLOR)
-    for copy in (small, recompressed, (original * 0.6).astype(np.uint8)):
-        assert distance(own, perceptual_hash(copy)) < NEAR_BITS
-    for other in (view(2), original[:, ::-1], cv2.rotate(original, cv2.ROTATE_180)):
-        assert distance(own, perceptual_hash(np.ascontiguousarray(other))) > 2 * NEAR_BITS
-
-
-def test_the_nearest_of_many_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perceptual, "TILE", 7)
-    rng = np.random.default_rng(0)
-    some, others = (rng.integers(0, 256, (count, BITS // 8), dtype=np.uint8) for count in (20, 33))
-    others[10] = some[4]
-    every = np.array([[distance(one, two) for two in others] for one in some])
-    distances, rows = nearest(some, others)
-    assert distances.tolist() == every.min(axis=1).tolist() and distances[4] == 0 and rows[4] == 10
-    assert rows.tolist() == every.argmin(axis=1).tolist()
-    own = np.array([[distance(one, two) for two in some] for one in some])
-    expected = [BITS + 1, *(own[place, :place].min() for place in range(1, 20))]
-    assert nearest(some, some, earlier)[0].tolist() == expected
-
-
-def test_nothing_has_no_neighbours() -> None:
-    none = np.zeros((0, BITS // 8), np.uint8)
-    assert nearest(none, none)[0].tolist() == []
-    assert nearest(np.zeros((2, BITS // 8), np.uint8), none)[0].tolist() == [BITS + 1] * 2
 
 
 def test_bdd100k_frames_are_clean(bdd100k_sets: list[Path]) -> None:

@@ -21,11 +21,11 @@ VICTIM = NAMES[1]
 
 
 @pytest.fixture
-def root(tmp_path, write_picture, write_xml) -> Path:
+def root(tmp_path, write_image, write_xml) -> Path:
     """Four good frames with one vehicle each."""
     train = tmp_path / "raw/ivslab_train"
     for name in NAMES:
-        write_picture(train / f"JPEGImages/All/{name}.jpg")
+        write_image(train / f"JPEGImages/All/{name}.jpg")
         write_xml(train / f"Annotations/All/{name}.xml", GOOD)
     (train / "ImageSets").mkdir()
     (train / "ImageSets/All.txt").write_text("".join(f"All/{name}\n" for name in NAMES))
@@ -127,7 +127,7 @@ def test_labels_of_a_larger_copy_are_scaled(root, tmp_path, write_xml):
     assert outcome(report_of(root, tmp_path / "out")) == (4, {"labelled": 4}, [("size_mismatch", "repaired")])
 
 
-def test_all_dirt_at_once_is_all_reported(root, tmp_path, write_xml, write_picture):
+def test_all_dirt_at_once_is_all_reported(root, tmp_path, write_xml, write_image):
     write_xml(label(root), ("vehicle", "nan", 1, 2, 3), ("spaceship", 1, 1, 9, 9), ("vehicle", 30, 5, 10, 20))
     (root / f"ivslab_train/Annotations/All/{NAMES[2]}.xml").write_text("")
     broken = root / f"ivslab_train/JPEGImages/All/{NAMES[3]}.jpg"
@@ -142,9 +142,9 @@ def test_all_dirt_at_once_is_all_reported(root, tmp_path, write_xml, write_pictu
     assert report["splits"]["train"]["states"] == {"labelled": 2, "empty": 0, "unlabelled": 1}
 
 
-def test_bdd100k_dirt(tmp_path, write_picture, write_json):
+def test_bdd100k_dirt(tmp_path, write_image, write_json):
     for name in "abc":
-        write_picture(tmp_path / f"raw/images/100k/train/{name}.jpg")
+        write_image(tmp_path / f"raw/images/100k/train/{name}.jpg")
     car = {"category": "vehicle", "box2d": {"x1": 10, "y1": 5, "x2": 40, "y2": 30}}
     entries = [
         {"name": "a.jpg", "labels": [car, {"category": "vehicle"}, car | {"category": "alien"}]},
@@ -199,8 +199,8 @@ def test_nothing_to_prepare_is_one_clear_error(root, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_frame_without_a_split_or_named_twice_is_one_clear_error(tmp_path, root, write_picture):
-    write_picture(tmp_path / "plain/a.jpg")
+def test_a_frame_without_a_split_or_named_twice_is_one_clear_error(tmp_path, root, write_image):
+    write_image(tmp_path / "plain/a.jpg")
     plain = read_bdd100k(tmp_path / "plain")
     with pytest.raises(DataError, match="a: expected a split such as train, val or test, found ''"):
         prepare(plain, plain.frames, MAP, tmp_path / "out", workers=1, progress=False)

@@ -56,9 +56,9 @@ LAYOUTS = [labels_2020, labels_2018, labels_per_file, labels_per_file_2020_names
 
 
 @pytest.fixture
-def root(tmp_path, write_picture) -> Path:
+def root(tmp_path, write_image) -> Path:
     for name in CONTENT:
-        write_picture(tmp_path / f"images/100k/train/{name}.jpg")
+        write_image(tmp_path / f"images/100k/train/{name}.jpg")
     return tmp_path
 
 
@@ -99,9 +99,9 @@ def test_the_newest_layout_wins_where_all_claim_a_picture(root, write_json):
     assert len(raw.frames) == len(CONTENT)
 
 
-def test_layouts_may_label_different_pictures(root, write_json, write_picture):
+def test_layouts_may_label_different_pictures(root, write_json, write_image):
     labels_per_file(root, write_json)
-    write_picture(root / "images/100k/val/new.jpg")
+    write_image(root / "images/100k/val/new.jpg")
     write_json(root / "labels/det_20/det_val.json", [{"name": "new.jpg", "labels": [CAR]}])
     raw = read_bdd100k(root)
     assert raw.findings == ()
@@ -192,26 +192,26 @@ def test_lists_read_piece_by_piece_are_the_same(root, write_json, monkeypatch, c
     assert re.search(r"in entry \d or behind it", damaged.findings[0].found)
 
 
-def test_splits_are_the_folders_below_images(tmp_path, write_picture):
+def test_splits_are_the_folders_below_images(tmp_path, write_image):
     for path in (
         "bdd100k/images/100k/train/trainA/a.jpg", "bdd100k/images/100k/test/b.jpg", "images/unlabelled/c.jpg",
         "images/d.jpg", "plain/e.jpg",
     ):  # fmt: skip
-        write_picture(tmp_path / path)
+        write_image(tmp_path / path)
     splits = {frame.name: frame.split for frame in read_bdd100k(tmp_path).frames}
     assert splits == {"a": "train", "b": "test", "c": "unlabelled", "d": "", "e": "plain"}
 
 
-def test_pictures_of_10k_count_only_where_there_is_no_100k(tmp_path, write_picture):
-    write_picture(tmp_path / "images/10k/train/a.jpg")
+def test_pictures_of_10k_count_only_where_there_is_no_100k(tmp_path, write_image):
+    write_image(tmp_path / "images/10k/train/a.jpg")
     assert [frame.name for frame in read_bdd100k(tmp_path).frames] == ["a"]
-    write_picture(tmp_path / "images/100k/train/b.jpg")
+    write_image(tmp_path / "images/100k/train/b.jpg")
     assert [frame.name for frame in read_bdd100k(tmp_path).frames] == ["b"]
 
 
-def test_two_pictures_of_one_name_are_a_finding(tmp_path, write_picture):
-    write_picture(tmp_path / "images/100k/train/a.jpg")
-    write_picture(tmp_path / "images/100k/val/a.jpg")
+def test_two_pictures_of_one_name_are_a_finding(tmp_path, write_image):
+    write_image(tmp_path / "images/100k/train/a.jpg")
+    write_image(tmp_path / "images/100k/val/a.jpg")
     raw = read_bdd100k(tmp_path)
     assert [frame.split for frame in raw.frames] == ["train"]
     assert [(finding.kind, finding.item) for finding in raw.findings] == [
@@ -219,10 +219,10 @@ def test_two_pictures_of_one_name_are_a_finding(tmp_path, write_picture):
     ]  # fmt: skip
 
 
-def test_files_of_other_tasks_are_left_alone(root, write_json, write_picture):
+def test_files_of_other_tasks_are_left_alone(root, write_json, write_image):
     labels_2020(root, write_json)
-    write_picture(root / "labels/drivable/masks/train/0000f77c-6257be58.png")
-    write_picture(root / "labels/0000f77c-6257be58.png")
+    write_image(root / "labels/drivable/masks/train/0000f77c-6257be58.png")
+    write_image(root / "labels/0000f77c-6257be58.png")
     write_json(root / "labels/lane/polygons/lane_train.json", [{"name": "0000f77c-6257be58.jpg", "labels": [LANE]}])
     write_json(root / "labels/box_track_20/train/b1c66a42-6f7d68ca.json", [{"name": "b1c66a42-1.jpg", "labels": [CAR]}])
     raw = read_bdd100k(root)

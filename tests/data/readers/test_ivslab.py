@@ -16,11 +16,11 @@ OBJECTS = [("Vehicle", 1, 2, 30, 20), ("pedestrian", "3", "4.5", "9", "12")]
 
 
 @pytest.fixture
-def root(tmp_path, write_picture, write_xml) -> Path:
+def root(tmp_path, write_image, write_xml) -> Path:
     """Three listed training frames: labelled, empty, and once more labelled."""
     train = tmp_path / "ivslab_train"
     for name, objects in zip(FRAMES, (OBJECTS, [], OBJECTS[:1]), strict=True):
-        write_picture(train / f"JPEGImages/All/{name}.jpg")
+        write_image(train / f"JPEGImages/All/{name}.jpg")
         write_xml(train / f"Annotations/All/{name}.xml", *objects)
     (train / "ImageSets").mkdir()
     (train / "ImageSets/All.txt").write_text("".join(f"All/{name}\n" for name in FRAMES))
@@ -77,7 +77,7 @@ def test_a_listed_frame_without_label_is_a_finding_and_unlabelled(root):
     assert by_name(raw)[FRAMES[0]].state is FrameState.UNLABELLED
 
 
-def test_a_picture_that_the_list_forgot_is_a_frame(root, write_picture, write_xml):
+def test_a_picture_that_the_list_forgot_is_a_frame(root, write_image, write_xml):
     (root / "ivslab_train/ImageSets/All.txt").write_text(f"All/{FRAMES[0]}\n\n")
     raw = read_ivslab(root)
     assert len(raw.frames) == 3
@@ -90,10 +90,10 @@ def test_without_a_list_all_pictures_are_frames(root):
     assert read_ivslab(root).frames == before
 
 
-def test_a_flat_test_set_without_labels(root, write_picture):
+def test_a_flat_test_set_without_labels(root, write_image):
     names = ["2_00_10.mp4_00001", "2_00_10.mp4_00002", "9_11_12.mp4_00001", "street"]
     for name in names:
-        write_picture(root / f"ivslab_test/JPEGImages/All/{name}.jpg")
+        write_image(root / f"ivslab_test/JPEGImages/All/{name}.jpg")
     raw = read_ivslab(root)
     assert raw.findings == ()
     test = {frame.name: frame for frame in raw.frames if frame.split == "test"}
@@ -101,15 +101,15 @@ def test_a_flat_test_set_without_labels(root, write_picture):
     assert [test[name].video for name in names] == ["2_00_10.mp4", "2_00_10.mp4", "9_11_12.mp4", "street"]
 
 
-def test_a_listed_test_set_without_any_label_is_no_dirt(root, write_picture):
-    write_picture(root / "ivslab_test/JPEGImages/All/a.jpg")
+def test_a_listed_test_set_without_any_label_is_no_dirt(root, write_image):
+    write_image(root / "ivslab_test/JPEGImages/All/a.jpg")
     (root / "ivslab_test/ImageSets").mkdir()
     (root / "ivslab_test/ImageSets/All.txt").write_text("All/a\n")
     assert read_ivslab(root).findings == ()
 
 
-def test_one_name_in_both_splits_is_a_finding(root, write_picture):
-    write_picture(root / f"ivslab_test/JPEGImages/All/{FRAMES[0]}.jpg")
+def test_one_name_in_both_splits_is_a_finding(root, write_image):
+    write_image(root / f"ivslab_test/JPEGImages/All/{FRAMES[0]}.jpg")
     raw = read_ivslab(root)
     assert kinds(raw) == {"duplicate_frame": 1}
     assert len(raw.frames) == 3

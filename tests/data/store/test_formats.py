@@ -21,11 +21,11 @@ BOXES = [("vehicle", 10.5, 5, 40, 30), ("bicycle", 3, 2, 60.25, 35), ("bus", 20,
 
 
 @pytest.fixture
-def root(tmp_path, write_picture, write_xml) -> Path:
+def root(tmp_path, write_image, write_xml) -> Path:
     """Train: one frame with two boxes and an ignore region, one empty, one unlabelled. Test: one with one box."""
     for split, names in (("train", ("a.mp4/full", "a.mp4/empty", "a.mp4/bare")), ("test", ("b.mp4/full",))):
         for name in names:
-            write_picture(tmp_path / f"raw/ivslab_{split}/JPEGImages/All/{name}.jpg")
+            write_image(tmp_path / f"raw/ivslab_{split}/JPEGImages/All/{name}.jpg")
     train = tmp_path / "raw/ivslab_train/Annotations/All/a.mp4"
     write_xml(train / "full.xml", *BOXES)
     write_xml(train / "empty.xml")

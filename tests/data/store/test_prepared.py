@@ -38,11 +38,11 @@ BOXES = {
 
 
 @pytest.fixture
-def raw(tmp_path, write_picture) -> RawSet:
+def raw(tmp_path, write_image) -> RawSet:
     """Four frames of 320x180 in two splits; the last one is unlabelled."""
     frames = []
     for name, boxes in BOXES.items():
-        image = write_picture(tmp_path / f"raw/{name}.jpg", 180, 320)
+        image = write_image(tmp_path / f"raw/{name}.jpg", 180, 320)
         state = FrameState.LABELLED if boxes else FrameState.UNLABELLED
         split = "val" if name == "b/1" else "train"
         attributes = {"timeofday": "night"}

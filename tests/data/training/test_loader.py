@@ -37,11 +37,11 @@ GOLDEN = [[[1, 4, 2], [3, 6, 5]], [[4, 2, 0], [6, 5, 3]]]
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, write_picture: Callable[..., Path]) -> PreparedSet:
+def prepared(tmp_path: Path, write_image: Callable[..., Path]) -> PreparedSet:
     frames = []
     for i, state in enumerate([FrameState.LABELLED] * 5 + [FrameState.UNLABELLED, FrameState.EMPTY]):
         boxes = (Box("car", (20.0 + i, 10.0, 80.0, 60.0)),) if state is FrameState.LABELLED else ()
-        path = write_picture(tmp_path / "raw" / f"{i}.jpg")
+        path = write_image(tmp_path / "raw" / f"{i}.jpg")
         frames.append(Frame(path, str(i), str(i), "train", state, boxes))
     raw = RawSet(tmp_path / "raw", tuple(frames), ())
     class_map = ClassMap(("vehicle",), {"car": "vehicle"})
@@ -243,7 +243,7 @@ def test_a_picture_is_decoded_once_small_and_never_again_from_the_original(
 
 
 def test_preparing_decodes_a_large_jpeg_once_and_at_a_fraction(
-    tmp_path: Path, write_picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
 
@@ -253,7 +253,7 @@ def test_preparing_decodes_a_large_jpeg_once_and_at_a_fraction(
         return image
 
     monkeypatch.setattr(prepare_module, "decode_image", counting)
-    frame = Frame(write_picture(tmp_path / "raw/1.jpg", 720, 1280), "1", "1", "train", FrameState.EMPTY)
+    frame = Frame(write_image(tmp_path / "raw/1.jpg", 720, 1280), "1", "1", "train", FrameState.EMPTY)
     class_map = ClassMap(("vehicle",), {"car": "vehicle"})
     raw = RawSet(tmp_path / "raw", (frame,), ())
     prepare(raw, [frame], class_map, tmp_path / "set", max_size=(360, 640), workers=1, progress=False)

@@ -31,13 +31,13 @@ TEACHER = {"teacher": "teacher.safetensors", "teacher_sha256": "0123"}
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, write_picture: Callable[..., Path]) -> PreparedSet:
+def prepared(tmp_path: Path, write_image: Callable[..., Path]) -> PreparedSet:
     """Frames 0 and 1 are labelled, 2 to 4 are not."""
     frames = []
     for i in range(5):
         state = FrameState.LABELLED if i < 2 else FrameState.UNLABELLED
         boxes = (Box("car", (2, 2, 30, 30)), Box("man", (5, 5, 20, 30))) if i < 2 else ()
-        frames.append(Frame(write_picture(tmp_path / f"raw/{i}.jpg"), f"clip/{i}", "clip", "train", state, boxes))
+        frames.append(Frame(write_image(tmp_path / f"raw/{i}.jpg"), f"clip/{i}", "clip", "train", state, boxes))
     class_map = ClassMap(CLASSES, {"car": "Vehicle", "man": "pedestrian"})
     raw = RawSet(tmp_path / "raw", tuple(frames), ())
     prepare(raw, frames, class_map, tmp_path / "set", workers=1, progress=False)

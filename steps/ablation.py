@@ -111,7 +111,7 @@ def train(name: str, model: str, balanced: bool, teacher: str | None, seed: int)
 def table() -> None:
     """Write data/reports/ablation.{csv,md,png}: mean and standard deviation of every row."""
     # Imported here: what only the table needs must not make the trainings stale (tests/steps/test_dependencies.py).
-    from mobile_centernet.mlops.sources import described
+    from mobile_centernet.mlops.sources import describe_source
     from mobile_centernet.reports.ablation import ablation_figure, ablation_markdown, ablation_table
 
     section = load_params(paths.PARAMS).ablation
@@ -122,7 +122,7 @@ def table() -> None:
             runs.append(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: expected a finished run (`make ablation` trains it), found: {error}") from error
-    source = described(paths.RAW / section.data_set)
+    source = describe_source(paths.RAW / section.data_set)
     measured_on = f"{runs[0]['frames']} frames of {section.data_set} {section.split} ({source})"
     lines = ablation_table(runs)
     paths.REPORTS.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """class_weights: equation 4 for the training frames of each data set."""
 
+import logging
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
@@ -11,24 +11,22 @@ from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 
+logger = logging.getLogger(__name__)
+
 
 def class_weights(params: Params) -> None:
     """Write counts and weights per data set and class."""
-    write_json(
-        paths.CLASS_WEIGHTS,
-        {name: _weigh(name, params.class_weights.w_max, params.class_weights.gamma) for name in ("bdd100k", "ivslab")},
-    )
-
-
-def _weigh(name: str, w_max: float, gamma: float) -> dict[str, Any]:
-    prepared = PreparedSet(paths.PREPARED / name, "train")
-    labels = np.concatenate([prepared.frame(i).labels for i in range(len(prepared))])
-    found = Counter(labels.tolist())
-    counts = [found[label] for label in range(len(prepared.classes))]
-    weights = balance.class_weights(counts, w_max, gamma)
-    for class_name, count, weight in zip(prepared.classes, counts, weights, strict=True):
-        print(f"{name} {class_name}: {count} boxes, weight {weight:.2f}")
-    return {
-        "counts": dict(zip(prepared.classes, counts, strict=True)),
-        "weights": dict(zip(prepared.classes, weights, strict=True)),
-    }
+    document = {}
+    for name in paths.DATA_SETS:
+        prepared = PreparedSet(paths.PREPARED / name, "train")
+        labels = np.concatenate([prepared.frame(i).labels for i in range(len(prepared))])
+        found = Counter(labels.tolist())
+        counts = [found[label] for label in range(len(prepared.classes))]
+        weights = balance.class_weights(counts, params.class_weights.w_max, params.class_weights.gamma)
+        for class_name, count, weight in zip(prepared.classes, counts, weights, strict=True):
+            logger.info("%s %s: %d boxes, weight %.2f", name, class_name, count, weight)
+        document[name] = {
+            "counts": dict(zip(prepared.classes, counts, strict=True)),
+            "weights": dict(zip(prepared.classes, weights, strict=True)),
+        }
+    write_json(paths.CLASS_WEIGHTS, document)

@@ -12,7 +12,7 @@ from mobile_centernet.files import file_digest, write_atomically, write_json
 from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
-from mobile_centernet.mlops.sources import described
+from mobile_centernet.mlops.sources import describe_source
 from mobile_centernet.mlops.tracking import tracking
 from mobile_centernet.models.checkpoint import load_model
 
@@ -47,7 +47,7 @@ def evaluate(params: Params) -> None:
             logger.info("%s: mAP@0.5 %.3f on %d frames", role, measured.map50, measured.images)
         metrics["measured_on"] = {
             "set": f"ivslab {params.evaluate.split}",
-            "source": described(paths.RAW / "ivslab"),
+            "source": describe_source(paths.RAW / "ivslab"),
             "frames": measured.images,
             "boxes": dict(measured.counts),
         }

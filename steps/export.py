@@ -1,9 +1,10 @@
-"""export: the student as ONNX files, one a precision, each compared with torch on frames that no training saw; and
+"""export: the student as ONNX files, one per precision, each compared with torch on frames that no training saw; and
 TensorRT's engines, or how to build them.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from mobile_centernet.errors import ModelError
 from mobile_centernet.export.accuracy import SomeFrames, check_classes, measure, running
 from mobile_centernet.export.calibration import Quantized, balanced_frames, quantize
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
-from mobile_centernet.export.parity import ParityLimits, ParityReport, Reference, compare_with
+from mobile_centernet.export.parity import ParityLimits, Reference, compare_with
 from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16
 from mobile_centernet.export.tensorrt import provide_engines
 from mobile_centernet.export.tensorrt_lint import lint
@@ -32,14 +33,18 @@ from mobile_centernet.models.checkpoint import LoadedModel, load_model
 
 FOR_TENSORRT = ("fp32", "fp16", "int8")
 INT8_LAYOUTS: Mapping[str, Layout] = {"int8": "tensorrt", "int8_cpu": "cpu"}
-TIMING_CACHE = paths.WORK / "tensorrt.timing"
+
+logger = logging.getLogger(__name__)
 
 
 def export(params: Params) -> None:
     """Write data/export and data/reports/parity.json.
 
-    Raises ModelError where a required precision is past its limits (parity.json is written all the same). One that
-    is not required is withdrawn instead: its file is deleted, and parity.json says why.
+    A precision past its limits that is not required is withdrawn: its file is deleted, and parity.json says why.
+
+    Raises:
+        ModelError: a required precision is past its limits (parity.json is written all the same), or TensorRT 8.2
+            could not parse a file that is meant for it.
     """
     section = params.export
     student = load_model(paths.STUDENT / paths.MODEL_FILE)
@@ -57,32 +62,63 @@ def export(params: Params) -> None:
         "measured_on": {"set": f"ivslab {params.evaluate.split}", "frames": len(frames)},
         "torch": {"map50": accuracy.map50, "ap50": dict(accuracy.ap50)},
     }
-    print(f"torch: mAP@0.5 {accuracy.map50:.3f} on {len(frames)} frames")
+    logger.info("torch: mAP@0.5 %.3f on %d frames", accuracy.map50, len(frames))
     failures: list[str] = []
     for precision, path in files.items():
-        with _detector(precision, path) as detect:
-            comparison = compare_with(reference, detect, _limits(rules[precision]))
-        record = _settled(path, comparison, rules[precision], failures)
-        report[precision] = {**record, **_calibration(int8.get(precision))}
+        opened: AbstractContextManager[Detector] = Detector(path, provider="cpu")
+        if precision == "fp16":  # in operators that round as a device does
+            opened = running(in_half_arithmetic(read_graph(path)[0]))
+        with opened as detector:
+            report[precision] = _compare(path, detector.run, reference, rules[precision], failures)
+        if quantized := int8.get(precision):
+            report[precision]["calibration"] = {
+                "chosen": asdict(quantized.chosen),
+                "judged_on": "ivslab val",
+                "trials": [asdict(trial) for trial in quantized.trials],
+            }
+
     for_tensorrt = {name: files[name] for name in FOR_TENSORRT if name in files and files[name].exists()}
-    report["engine"] = _engines(for_tensorrt, section, reference, failures)
+    built = provide_engines(tuple(for_tensorrt.values()), paths.EXPORT, section.tensorrt, paths.TENSORRT_TIMING)
+    logger.info("%s", built.status)
+    measured = {}
+    for precision, path in for_tensorrt.items():
+        if engine := built.engines.get(path):
+            runner = EngineRunner(import_module("tensorrt"), engine)
+            measured[precision] = _compare(engine, runner, reference, rules[precision], failures)
+    report["engine"] = {"status": built.status, "measured": measured}
     write_json(paths.PARITY, report)
     if failures:
         raise ModelError("; ".join(failures))
 
 
 def _write_files(student: LoadedModel, section: Export, files: Mapping[str, Path]) -> dict[str, Quantized]:
-    """Every file, not measured yet, and how those in int8 were chosen.
-
-    Raises ModelError where TensorRT 8.2 could not parse one that is meant for it."""
+    """Write every file, not compared yet; returns how those in int8 were chosen."""
     export_onnx(student.model, files["fp32"], classes=student.classes, input_size=student.input_size)
     graph, metadata = read_graph(files["fp32"])
     graphs: dict[str, ModelProto] = {}
     if "fp16" in files:
         graphs["fp16"] = to_fp16(graph)
+
+    int8: dict[str, Quantized] = {}
     layouts = {precision: layout for precision, layout in INT8_LAYOUTS.items() if precision in files}
-    int8 = _quantized(graph, student.input_size, section, layouts) if layouts else {}
-    graphs |= {precision: quantized.graph for precision, quantized in int8.items()}
+    if layouts:
+        # Calibrated on training frames, chosen by validation frames; the frames that are reported on have no say.
+        calibration, size = section.calibration, student.input_size
+        train = PreparedSet(paths.PREPARED / "ivslab", "train")
+        inputs = [to_input(train.image(i), size) for i in balanced_frames(train, calibration.frames)]
+        validation = SomeFrames(paths.PREPARED / "ivslab", "val", calibration.validation_frames)
+        with running(graph) as detector:
+            reference = measure(validation, detector.run, size)
+
+        def score(candidate: ModelProto) -> tuple[float, float]:
+            with running(candidate) as detector:
+                accuracy = measure(validation, detector.run, size)
+            return accuracy.map50, accuracy.score_difference(reference)
+
+        for precision, layout in layouts.items():
+            int8[precision] = quantize(graph, inputs, calibration.methods, layout, score)
+            graphs[precision] = int8[precision].graph
+
     for precision, path in files.items():
         if precision != "fp32":
             write_graph(path, graphs[precision], replace(metadata, precision=precision.removesuffix("_cpu")))
@@ -91,74 +127,20 @@ def _write_files(student: LoadedModel, section: Export, files: Mapping[str, Path
     return int8
 
 
-def _quantized(
-    graph: ModelProto, input_size: tuple[int, int], section: Export, layouts: Mapping[str, Layout]
-) -> dict[str, Quantized]:
-    """Calibrated on training frames, chosen by validation frames; the frames that are reported on have no say."""
-    train = PreparedSet(paths.PREPARED / "ivslab", "train")
-    chosen = balanced_frames(train, section.calibration.frames)
-    inputs = [to_input(train.image(i), input_size) for i in chosen]
-    validation = SomeFrames(paths.PREPARED / "ivslab", "val", section.calibration.validation_frames)
-    with running(graph) as detector:
-        reference = measure(validation, detector.run, input_size)
-
-    def score(candidate: ModelProto) -> tuple[float, float]:
-        with running(candidate) as detector:
-            accuracy = measure(validation, detector.run, input_size)
-        return accuracy.map50, accuracy.score_difference(reference)
-
-    methods = section.calibration.methods
-    return {precision: quantize(graph, inputs, methods, layout, score) for precision, layout in layouts.items()}
-
-
-@contextmanager
-def _detector(precision: str, path: Path) -> Iterator[Runner]:
-    """The file in ONNX Runtime; a float16 one in operators that round as a device does."""
-    if precision == "fp16":
-        with running(in_half_arithmetic(read_graph(path)[0])) as detector:
-            yield detector.run
-    else:
-        with Detector(path, provider="cpu") as detector:
-            yield detector.run
-
-
-def _limits(rule: PrecisionLimits) -> ParityLimits:
-    return ParityLimits(**rule.model_dump(exclude={"required"}))
-
-
-def _settled(path: Path, comparison: ParityReport, rule: PrecisionLimits, failures: list[str]) -> dict[str, Any]:
+def _compare(
+    path: Path, run: Runner, reference: Reference, rule: PrecisionLimits, failures: list[str]
+) -> dict[str, Any]:
     """The record of one file or engine; when it is past its limits it is either a failure or withdrawn."""
+    comparison = compare_with(reference, run, ParityLimits(**rule.model_dump(exclude={"required"})))
     size = path.stat().st_size
     status = "exported" if not comparison.violations else "failed" if rule.required else "withdrawn"
     scores = f"mAP@0.5 {comparison.accuracy.map50:.3f} ({-comparison.map50_drop:+.4f})"
-    print(f"{path.name}: {size / 2**20:.1f} MiB, {scores}, {status}")
+    logger.info("%s: %.1f MiB, %s, %s", path.name, size / 2**20, scores, status)
     for violation in comparison.violations:
-        print(f"  {violation}")
+        logger.warning("%s: %s", path.name, violation)
     if status == "failed":
         failures.append(f"{path}: {', '.join(comparison.violations)}")
     elif status == "withdrawn":
         path.unlink()
         sidecar(path).unlink(missing_ok=True)
     return {"file": path.name, "bytes": size, "status": status, "required": rule.required, **comparison.to_dict()}
-
-
-def _calibration(int8: Quantized | None) -> dict[str, Any]:
-    if int8 is None:
-        return {}
-    rows = [asdict(trial) for trial in int8.trials]
-    return {"calibration": {"chosen": asdict(int8.chosen), "judged_on": "ivslab val", "trials": rows}}
-
-
-def _engines(files: Mapping[str, Path], section: Export, reference: Reference, failures: list[str]) -> dict[str, Any]:
-    """Build what can be built here, and measure it as its file was measured."""
-    built = provide_engines(tuple(files.values()), paths.EXPORT, section.tensorrt, TIMING_CACHE)
-    print(built.status)
-    rules = section.precisions.wanted
-    measured = {}
-    for precision, path in files.items():
-        if path in built.engines:
-            engine = built.engines[path]
-            detect = EngineRunner(import_module("tensorrt"), engine)
-            comparison = compare_with(reference, detect, _limits(rules[precision]))
-            measured[precision] = _settled(engine, comparison, rules[precision], failures)
-    return {"status": built.status, "measured": measured}

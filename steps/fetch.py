@@ -1,5 +1,6 @@
-"""fetch_bdd100k, fetch_ivslab: raw footage, rendered, fetched or cut here, or taken stock of where it lies."""
+"""fetch_bdd100k, fetch_ivslab: raw data, rendered, fetched or cut here, or taken stock of where it lies."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,14 @@ from mobile_centernet.errors import DataError
 from mobile_centernet.files import file_digest, write_json
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import FetchBdd100k, FetchIvslab, FrameSteps, Params, Source
-from mobile_centernet.mlops.sources import SOURCE_FILE, Footage
+from mobile_centernet.mlops.sources import SOURCE_FILE, DatasetSource
 from sample.bdd100k import write_bdd100k
 from sample.ivslab import write_ivslab
 
-DOWNLOADS = paths.WORK / "downloads"
-"""Outside DVC's outputs, so that a stage that is run again goes on with what is there."""
 FOOTAGE = "footage"
+"""Folder of the raw data, below that of the stage's output."""
+
+logger = logging.getLogger(__name__)
 
 
 def fetch_bdd100k(params: Params) -> None:
@@ -37,10 +39,10 @@ def fetch_bdd100k(params: Params) -> None:
 
     if section.source == "urls":
         _unpack(section, out / FOOTAGE)
-        footage = Footage("urls", FOOTAGE, _digests(section))
+        source = DatasetSource("urls", FOOTAGE, _digests(section))
     else:
-        footage = _local(section, out, render)
-    write_json(out / SOURCE_FILE, footage.document())
+        source = _local(section, out, render)
+    write_json(out / SOURCE_FILE, source.to_dict())
 
 
 def fetch_ivslab(params: Params) -> None:
@@ -60,44 +62,47 @@ def fetch_ivslab(params: Params) -> None:
         )
 
     if section.source == "videos":
-        footage = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEO_SUFFIXES))
+        source = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEO_SUFFIXES))
     elif section.source == "urls":
-        footage = _unpack_ivslab(section, out)
+        source = _unpack_ivslab(section, out)
     else:
-        footage = _local(section, out, render)
-    write_json(out / SOURCE_FILE, footage.document())
+        source = _local(section, out, render)
+    write_json(out / SOURCE_FILE, source.to_dict())
 
 
-def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Path], None]) -> Footage:
+def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Path], None]) -> DatasetSource:
     out.mkdir(parents=True, exist_ok=True)
     if section.source == "sample":
         render(out / FOOTAGE)
-        return Footage("sample", FOOTAGE, {})
+        return DatasetSource("sample", FOOTAGE, {})
     if (
         section.path.is_dir()
         and not any(find_files(section.path, IMAGE_SUFFIXES))
         and any(find_files(section.path, VIDEO_SUFFIXES))
     ):
         raise DataError(f"{section.path}: expected pictures, found videos (fetch_ivslab reads them as source: videos)")
-    return Footage("folder", str(section.path.resolve()), _take_stock(section.path))
+    return DatasetSource("folder", str(section.path.resolve()), _take_stock(section.path))
 
 
 def _take_stock(root: Path, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
-    """Every file below `root` with its digest: what the later stages depend on, without a second copy of it."""
+    """Digest of every file below `root`: what the later stages depend on, without a second copy of it."""
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of footage (params.yaml, path), found none")
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name.lower().endswith(suffixes))
     if not files:
         found = "an empty folder" if suffixes == ("",) else f"no {' or '.join(suffixes)} file"
         raise DataError(f"{root}: expected footage, found {found}")
-    return {path.relative_to(root).as_posix(): file_digest(path) for path in tqdm(files, "take stock", unit="file")}
+    return {
+        path.relative_to(root).as_posix(): file_digest(path)
+        for path in tqdm(files, "take stock", unit="file", disable=None)
+    }
 
 
 def _unpack(section: Source, into: Path) -> None:
     """Fetch what is missing, then unpack all archives into the folder `into`, in place of what is there."""
     shutil.rmtree(into, ignore_errors=True)
     into.parent.mkdir(parents=True, exist_ok=True)
-    downloads = download_all([Archive(**entry.model_dump()) for entry in section.archives], DOWNLOADS)
+    downloads = download_all([Archive(**entry.model_dump()) for entry in section.archives], paths.DOWNLOADS)
     unpack(downloads, into)
     if not section.keep_archives:
         for download in set(downloads):
@@ -108,15 +113,15 @@ def _digests(section: Source) -> dict[str, str]:
     return {entry.url: entry.sha256 for entry in section.archives}
 
 
-def _unpack_ivslab(section: FetchIvslab, out: Path) -> Footage:
+def _unpack_ivslab(section: FetchIvslab, out: Path) -> DatasetSource:
     """ivslab's folders, or videos to cut, from archives; either may lie below a folder of the archive's own name."""
     unpacked = out / FOOTAGE
     _unpack(section, unpacked)
     if not any(find_files(unpacked, IMAGE_SUFFIXES)) and any(find_files(unpacked, VIDEO_SUFFIXES)):
         videos = unpacked.rename(out / "videos")
-        footage = _cut("urls", videos, out, section.frame_step, _digests(section))
+        source = _cut("urls", videos, out, section.frame_step, _digests(section))
         shutil.rmtree(videos)
-        return footage
+        return source
     root = unpacked
     while not any((root / name).is_dir() for name in ("JPEGImages", "ivslab_train", "ivslab_test")):
         inner = list(root.iterdir())
@@ -126,14 +131,14 @@ def _unpack_ivslab(section: FetchIvslab, out: Path) -> Footage:
                 + ", ".join(sorted(path.name for path in inner)[:5])
             )
         root = inner[0]
-    return Footage("urls", root.relative_to(out).as_posix(), _digests(section))
+    return DatasetSource("urls", root.relative_to(out).as_posix(), _digests(section))
 
 
-def _cut(source: str, videos: Path, out: Path, steps: FrameSteps, files: dict[str, str]) -> Footage:
+def _cut(source: str, videos: Path, out: Path, steps: FrameSteps, files: dict[str, str]) -> DatasetSource:
     shutil.rmtree(out / FOOTAGE, ignore_errors=True)
     step = FrameStep(frames=steps.frames or 1, seconds=steps.seconds or 0.0)
     frames, findings = cut_videos(videos, out / FOOTAGE / "ivslab_train", step)
-    print(f"cut {frames} frames out of {len(files)} {'archives' if source == 'urls' else 'videos'}")
-    for finding in findings:
-        print(f"{finding.action}: {finding.item}: expected {finding.expected}, found {finding.found}")
-    return Footage(source, FOOTAGE, files, tuple(findings))
+    logger.info("cut %d frames out of %d %s", frames, len(files), "archives" if source == "urls" else "videos")
+    for each in findings:
+        logger.warning("%s: %s: expected %s, found %s", each.action, each.item, each.expected, each.found)
+    return DatasetSource(source, FOOTAGE, files, tuple(findings))

@@ -24,7 +24,7 @@ from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.report import images, provenance, records
 from mobile_centernet.mlops.report.records import DATA_SETS, MODELS, PHASES, read_json
-from mobile_centernet.mlops.sources import read_footage
+from mobile_centernet.mlops.sources import read_dataset_source
 from mobile_centernet.mlops.tracking import tracking
 from mobile_centernet.models.checkpoint import load_model
 from mobile_centernet.models.complexity import count
@@ -152,7 +152,7 @@ def _score(who: str, judged: _Judged, threshold: float) -> Score:
         map50=judged.measured.map50,
         frames=judged.measured.images,
         dataset=read_json(paths.METRICS)["measured_on"]["set"],
-        synthetic=read_footage(paths.RAW / "ivslab").source == "sample",
+        synthetic=read_dataset_source(paths.RAW / "ivslab").source == "sample",
         params=complexity.params,
         conv_macs=complexity.conv_macs,
         file_bytes=file.stat().st_size,

@@ -1,27 +1,33 @@
 """subsample_ivslab: which of ivslab's near-copies are kept."""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from mobile_centernet.data.annotations import Frame
 from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.prepare.subsample import count_near_copies, distinct, subsample
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.data.similarity.perceptual import hash_image
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
-from mobile_centernet.mlops.params import Params, Subsample
-from mobile_centernet.mlops.sources import footage_root
+from mobile_centernet.mlops.params import Params
+from mobile_centernet.mlops.sources import source_root
+
+logger = logging.getLogger(__name__)
 
 
 def subsample_ivslab(params: Params) -> None:
     """Write the names of the kept training frames; the test set is kept whole."""
-    frames = read_ivslab(footage_root(paths.RAW / "ivslab")).frames
+    frames = read_ivslab(source_root(paths.RAW / "ivslab")).frames
     videos = [frame for frame in frames if frame.split == "train"]
     section = params.subsample_ivslab
-    kept, near_copies = _choose(videos, section)
+    by_number = section.mode == "stride"
+    candidates = subsample(videos, section.stride) if by_number else videos  # only images that may stay are read
+    results = tqdm(in_order(hash_image, candidates), "compare", len(candidates), disable=None)
+    hashes = {frame.name: own for frame, own in zip(candidates, results, strict=True)}
+    kept = candidates if by_number else distinct(candidates, hashes, section.min_distance)
+    near_copies = count_near_copies(kept, hashes, section.min_distance)
     write_json(
         paths.SUBSAMPLE,
         {
@@ -33,16 +39,7 @@ def subsample_ivslab(params: Params) -> None:
             "kept": [frame.name for frame in kept],
         },
     )
-    how = f"one of {section.stride} per video" if section.mode == "stride" else "those that show something new"
-    print(f"kept {len(kept)} of {len(videos)} frames, {how}")
-    print(f"{near_copies} of these are nearer than {section.min_distance} bits to an earlier frame of their video")
-
-
-def _choose(videos: Sequence[Frame], section: Subsample) -> tuple[list[Frame], int]:
-    """The kept frames, and how many near-copies are left among them. Only pictures that may stay are read."""
-    by_number = section.mode == "stride"
-    candidates = subsample(videos, section.stride) if by_number else videos
-    results = tqdm(in_order(hash_image, candidates), "compare", len(candidates), disable=None)
-    hashes = {frame.name: own for frame, own in zip(candidates, results, strict=True)}
-    kept = candidates if by_number else distinct(candidates, hashes, section.min_distance)
-    return list(kept), count_near_copies(kept, hashes, section.min_distance)
+    how = f"one of {section.stride} per video" if by_number else "those that show something new"
+    logger.info("kept %d of %d frames, %s", len(kept), len(videos), how)
+    near = f"nearer than {section.min_distance} bits to an earlier frame of their video"
+    logger.info("%d of these are %s", near_copies, near)

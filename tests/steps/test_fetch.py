@@ -18,7 +18,7 @@ from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.mlops.refresh import refresh
-from mobile_centernet.mlops.sources import Footage, footage_root, read_footage
+from mobile_centernet.mlops.sources import DatasetSource, read_dataset_source, source_root
 from steps.fetch import fetch_bdd100k, fetch_ivslab
 from tests.helpers.file_server import FileServer, file_server, status
 
@@ -85,14 +85,14 @@ def test_a_folder_is_listed_with_its_digests_and_stays_where_it_is(project: Path
     fetch_bdd100k(from_folder(project, mine))
     out = project / "data/raw/bdd100k"
     assert [path.name for path in out.iterdir()] == ["source.json"]
-    assert footage_root(out) == mine
-    before = read_footage(out).files
+    assert source_root(out) == mine
+    before = read_dataset_source(out).files
     assert list(before) == ["images/a.jpg"]
 
     (mine / "images/a.jpg").write_bytes(b"b")
     (mine / "images/b.jpg").write_bytes(b"c")
     fetch_bdd100k(from_folder(project, mine))
-    after = read_footage(out).files
+    after = read_dataset_source(out).files
     assert list(after) == ["images/a.jpg", "images/b.jpg"]
     assert after["images/a.jpg"] != before["images/a.jpg"]
 
@@ -123,9 +123,9 @@ def test_archives_of_bdd100k_share_one_root(project: Path, server: FileServer) -
     )
     fetch_bdd100k(params_for(project, fetch_bdd100k=urls(images, labels)))
     out = project / "data/raw/bdd100k"
-    (frame,) = read_bdd100k(footage_root(out)).frames
+    (frame,) = read_bdd100k(source_root(out)).frames
     assert (frame.name, frame.split, frame.state) == ("a", "train", FrameState.EMPTY)
-    assert read_footage(out).files == {each["url"]: each["sha256"] for each in (images, labels)}
+    assert read_dataset_source(out).files == {each["url"]: each["sha256"] for each in (images, labels)}
     assert len(list((project / ".work/downloads").glob("*.archive"))) == 2
 
     fetch_bdd100k(params_for(project, fetch_bdd100k=urls(images, labels)))  # without DVC, which clears the folder first
@@ -137,7 +137,7 @@ def test_archives_of_ivslab_may_have_a_folder_of_their_own(project: Path, server
     name = "1_40_00.mp4/1_40_00.mp4_00007"
     files = {f"{top}ivslab_train/JPEGImages/All/{name}.jpg": jpeg()}
     fetch_ivslab(params_for(project, fetch_ivslab=urls(served(server, "/a.zip", zipped(files)), keep_archives=False)))
-    (frame,) = read_ivslab(footage_root(project / "data/raw/ivslab")).frames
+    (frame,) = read_ivslab(source_root(project / "data/raw/ivslab")).frames
     assert (frame.name, frame.split) == (name, "train")
     assert list((project / ".work/downloads").glob("*.archive")) == []
 
@@ -176,10 +176,10 @@ def test_videos_become_unlabelled_frames_and_damaged_ones_findings(
     for _ in range(2):
         fetch_ivslab(params_for(project, fetch_ivslab=section))
     out = project / "data/raw/ivslab"
-    frames = read_ivslab(footage_root(out)).frames
+    frames = read_ivslab(source_root(out)).frames
     assert [frame.name for frame in frames] == [f"a.mp4/a.mp4_{number:05d}" for number in kept]
     assert {frame.state for frame in frames} == {FrameState.UNLABELLED}
-    footage = read_footage(out)
+    footage = read_dataset_source(out)
     assert list(footage.files) == ["a.mp4", "b.mp4"]
     assert [(finding.kind, finding.item) for finding in footage.findings] == [("unreadable_video", "b.mp4")]
 
@@ -189,14 +189,14 @@ def test_videos_in_an_archive_are_cut_too(project: Path, server: FileServer, tmp
     entry = served(server, "/drives.zip", zipped({"drives/a.mp4": content}))
     fetch_ivslab(params_for(project, fetch_ivslab=urls(entry, frame_step={"frames": 6})))
     out = project / "data/raw/ivslab"
-    names = [frame.name for frame in read_ivslab(footage_root(out)).frames]
+    names = [frame.name for frame in read_ivslab(source_root(out)).frames]
     assert names == ["drives_a.mp4/drives_a.mp4_00000", "drives_a.mp4/drives_a.mp4_00006"]
     assert sorted(path.name for path in out.iterdir()) == ["footage", "source.json"]
 
 
 def test_source_json_of_earlier_versions_reads(tmp_path: Path) -> None:
     (tmp_path / "source.json").write_text('{"source": "sample", "root": "footage", "files": {}}')
-    assert read_footage(tmp_path) == Footage("sample", "footage", {})
+    assert read_dataset_source(tmp_path) == DatasetSource("sample", "footage", {})
 
 
 @pytest.mark.parametrize(

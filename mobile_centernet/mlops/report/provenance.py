@@ -8,7 +8,7 @@ import yaml
 
 from mobile_centernet.mlops import lineage, paths
 from mobile_centernet.mlops.report.records import DATA_SETS
-from mobile_centernet.mlops.sources import described, read_footage
+from mobile_centernet.mlops.sources import describe_source, read_dataset_source
 from mobile_centernet.mlops.stages import listed_params
 from mobile_centernet.reports.run_page import (
     ApRow,
@@ -64,11 +64,11 @@ def model_card(
     return ModelCard(
         input_size=input_size,
         trained_on=tuple(
-            f"{row.dataset}, {described(paths.RAW / row.dataset)}: "
+            f"{row.dataset}, {describe_source(paths.RAW / row.dataset)}: "
             f"{row.labelled:,} labelled frames with {row.boxes:,} boxes"
             for row in training
         ),
-        synthetic=read_footage(paths.RAW / "ivslab").source == "sample",
+        synthetic=read_dataset_source(paths.RAW / "ivslab").source == "sample",
         weak_spots=weak_spots(rows, slices, map50),
     )
 

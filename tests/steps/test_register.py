@@ -22,12 +22,12 @@ def files_of(registry: Registry, version: Version, folder: Path) -> VersionFiles
     return VersionFiles.checked(registry.download(version, folder), version.tags["manifest_sha256"])
 
 
-def test_a_version_holds_the_exported_bytes_and_leads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_holds_the_exported_bytes_and_leads_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     params = small.write_params("holds")
     exported = small.export_model(small.GOOD, "a").read_bytes()
     small.write_model(paths.EXPORT / "model.int8.onnx", small.HALF, "a8")
     register(params)
-    assert "registered: holds version 1, alias challenger" in capsys.readouterr().out
+    assert "registered: holds version 1, alias challenger" in caplog.text
 
     registry = Registry("holds")
     (version,) = registry.versions()
@@ -65,12 +65,12 @@ def test_mlflow_loads_it_as_onnx_with_its_signature_and_without_pyfunc(tmp_path:
     assert boxes[0].tolist() == [list(box) for box in small.GOOD]
 
 
-def test_the_same_files_are_the_same_version_and_others_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_files_are_the_same_version_and_others_are_not(caplog: pytest.LogCaptureFixture) -> None:
     params = small.write_params("same")
     small.export_model(small.GOOD, "c")
     register(params)
     register(params)
-    assert "same version 1 already holds this file" in capsys.readouterr().out
+    assert "same version 1 already holds this file" in caplog.text
     small.export_model(small.HALF, "c")
     register(params)
     small.write_model(paths.EXPORT / "model.fp16.onnx", small.HALF, "c16")

@@ -1,6 +1,6 @@
 """`python -m steps STAGE`: run one stage of dvc.yaml in the project's root."""
 
-import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import cast
 
+import click
 from filelock import FileLock, Timeout
 
-from mobile_centernet.errors import UserError
+from mobile_centernet.errors import exit_on_user_error
+from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.mlops.stages import ListedParams, listed_params
 from mobile_centernet.processes import end_with_parent
+
+logger = logging.getLogger(__name__)
 
 STAGES: Mapping[str, str] = {
     "fetch_bdd100k": "fetch",
@@ -58,7 +62,7 @@ def single_instance(stage: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{stage}: another process runs this stage here; waiting until it ends", file=sys.stderr, flush=True)
+        logger.info("%s: another process runs this stage here; waiting until it ends", stage)
         lock.acquire()
     try:
         yield
@@ -66,23 +70,19 @@ def single_instance(stage: str) -> Iterator[None]:
         lock.release()
 
 
-def main() -> int:
-    """Exit 0 when the stage is done, 2 with one sentence when there is something for the user to fix."""
-    parser = argparse.ArgumentParser("python -m steps", description="Run one stage of the pipeline (see dvc.yaml).")
-    parser.add_argument("stage", choices=STAGES)
-    stage = parser.parse_args().stage
-    try:
+@click.command()
+@click.argument("stage", type=click.Choice(list(STAGES)))
+def main(stage: str) -> None:
+    """Run one stage of the pipeline (see dvc.yaml).
+
+    Exit code 0: the stage is done. 2: there is something for the user to fix, told in one sentence.
+    """
+    setup_logging()
+    with exit_on_user_error(stage):
         params = load_params(paths.PARAMS)
         with single_instance(stage):
             load_stage(stage)(cast(Params, ListedParams(params, stage, listed_params()[stage])))
-    except UserError as error:
-        print(f"error: {stage}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that may not be written, a registry that does not answer
-        print(f"error: {stage}: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

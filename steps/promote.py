@@ -1,8 +1,6 @@
-"""`python -m steps.promote`, as crontabs and docs call it: see mobile_centernet.mlops."""
+"""`python -m steps.promote`, as crontabs and docs call it."""
 
-import sys
-
-from mobile_centernet.mlops.promotion.promote import main
+from mobile_centernet.mlops.cli import promote
 
 if __name__ == "__main__":
-    sys.exit(main())
+    promote()

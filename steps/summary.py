@@ -1,4 +1,4 @@
-"""`python -m steps.summary`, as crontabs and docs call it: see mobile_centernet.mlops."""
+"""`python -m steps.summary`, as crontabs and docs call it."""
 
 from mobile_centernet.mlops.summary import main
 

@@ -33,14 +33,16 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*COMMANDS, *entry_points(group=PLUG_INS).names})
+        return sorted({*super().list_commands(ctx), *COMMANDS, *entry_points(group=PLUG_INS).names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             command: click.Command = pkgutil.resolve_name(COMMANDS[cmd_name][0])
             return command
-        plug_in = next(iter(entry_points(group=PLUG_INS, name=cmd_name)), None)
-        return plug_in.load() if plug_in else None
+        for plug_in in entry_points(group=PLUG_INS, name=cmd_name):
+            loaded: click.Command = plug_in.load()
+            return loaded
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         lines = {name: line for name, (_, line) in COMMANDS.items()}

@@ -1,13 +1,31 @@
-"""Commands that this package adds to `mobile-centernet` through the entry point group `mobile_centernet.commands`.
+"""Commands about models in MLflow. They run in the project's root, like the stages.
 
-They run in the project's root, like the stages.
+`registry` and `tracking` join `mobile-centernet` through the entry point group `mobile_centernet.commands`, and
+`promote` is `python -m steps.promote`. Libraries are imported when a command runs: `mobile-centernet --help` imports this file.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobile_centernet.errors import UserError
+from mobile_centernet.errors import UserError, exit_on_user_error
+from mobile_centernet.logs import setup_logging
+from mobile_centernet.tables import text_table
+
+if TYPE_CHECKING:
+    from mobile_centernet.mlops.params import Params
+    from mobile_centernet.mlops.registry.registry import Registry, Version
+    from mobile_centernet.mlops.registry.version_files import VersionFiles
+
+SHOWN_DIGITS = 12
+SHOWN_CHARACTERS = 40
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+which_argument = click.argument("which", metavar="VERSION_OR_ALIAS")
 
 
 @click.group()
@@ -16,68 +34,159 @@ def registry() -> None:
 
 
 @registry.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def list_versions(as_json: bool) -> None:
-    """Every version with its aliases, score and origin."""
-    from mobile_centernet.mlops.registry.tables import list_versions
-
-    click.echo(list_versions(_name(), as_json))
+    """Every version with its aliases, score and origin, newest first."""
+    found = _registry()
+    aliases = _aliases(found)
+    versions = list(reversed(found.versions()))
+    if as_json:
+        click.echo(json.dumps([_to_dict(version, aliases) for version in versions], indent=2))
+        return
+    if not versions:
+        click.echo(f"{found.name}: no versions yet (python -m steps register makes the first)")
+        return
+    rows = [("version", "aliases", "mAP@0.5", "registered, UTC", "ONNX sha256", "commit")]
+    for version in versions:
+        withdrawn = "withdrawn" if "withdrawn" in version.tags else "-"
+        rows.append((
+            str(version.number),
+            ", ".join(aliases.get(version.number, ())) or withdrawn,
+            version.tags.get("map50", "-"),
+            f"{version.created:%Y-%m-%d %H:%M}",
+            version.tags.get("onnx_sha256", "-")[:SHOWN_DIGITS],
+            version.tags.get("git_commit", "-")[:SHOWN_DIGITS],
+        ))  # fmt: skip
+    click.echo(text_table(rows, "<"))
 
 
 @registry.command("show")
-@click.argument("which", metavar="VERSION_OR_ALIAS")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@which_argument
+@json_option
 def show_version(which: str, as_json: bool) -> None:
     """One version: tags, and its files, downloaded and checked against their digests."""
-    from mobile_centernet.mlops.registry.tables import show_version
+    from mobile_centernet.mlops.registry.version_files import MANIFEST
 
-    click.echo(show_version(_name(), which, as_json))
+    found = _registry()
+    version = found.resolve(which)
+    aliases = _aliases(found)
+    with TemporaryDirectory() as folder:
+        files = _checked_files(found, version, Path(folder))
+        manifest = json.loads((files.folder / MANIFEST).read_text(encoding="utf-8"))
+        parity = files.parity
+    if as_json:
+        click.echo(json.dumps(_to_dict(version, aliases) | {"manifest": manifest, "parity": parity}, indent=2))
+        return
+    rows = [
+        ("version", f"{version.number} of {found.name}"),
+        ("aliases", ", ".join(aliases.get(version.number, ())) or "-"),
+        ("registered", f"{version.created:%Y-%m-%d %H:%M:%S} UTC"),
+        ("model", manifest["model"]),
+        ("classes", ", ".join(manifest["classes"])),
+        ("input", "{width}x{height}".format(**manifest["input_size"])),
+        *((f"parity {key}", "within limits" if value is True else str(value)) for key, value in parity.items()),
+        *sorted(version.tags.items()),
+        *((key, f"{file['bytes']} bytes, sha256 {file['sha256']}") for key, file in manifest["files"].items()),
+    ]
+    click.echo(text_table(rows, "<"))
 
 
 @registry.command("diff")
 @click.argument("first", metavar="VERSION_OR_ALIAS")
 @click.argument("second", metavar="VERSION_OR_ALIAS")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def diff_versions(first: str, second: str, as_json: bool) -> None:
     """What differs between two versions: scores, params, data, code."""
-    from mobile_centernet.mlops.registry.tables import diff_versions
+    from mobile_centernet.mlops.lineage import flatten
 
-    click.echo(diff_versions(_name(), first, second, as_json))
+    found = _registry()
+    versions = [found.resolve(which) for which in (first, second)]
+    sides: list[dict[str, str]] = []
+    for version in versions:
+        with TemporaryDirectory() as folder:
+            params = flatten(_checked_files(found, version, Path(folder)).params)
+        sides.append({f"params {key}": json.dumps(value) for key, value in params} | dict(version.tags))
+    left, right = sides
+    changed = {key: (left.get(key), right.get(key)) for key in sorted(left | right) if left.get(key) != right.get(key)}
+    names = [f"version {version.number}" for version in versions]
+    if as_json:
+        click.echo(json.dumps(changed, indent=2))
+    elif not changed:
+        click.echo(f"{names[0]} and {names[1]} of {found.name} do not differ")
+    else:
+        rows = [["", *names]]
+        for key, values in changed.items():
+            texts = ["-" if value is None else value for value in values]
+            rows.append([key, *(t if len(t) <= SHOWN_CHARACTERS else f"{t[:SHOWN_DIGITS]}..." for t in texts)])
+        click.echo(text_table(rows, "<"))
 
 
 @registry.command("download")
-@click.argument("which", metavar="VERSION_OR_ALIAS")
+@which_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New or empty folder to write.")
 def download_version(which: str, out: Path) -> None:
-    """The files of one version, checked against their digests."""
-    from mobile_centernet.mlops.registry.tables import download_version
-
-    click.echo(download_version(_name(), which, out))
+    """The files of one version, checked against their digests; nothing is left in OUT where one does not fit."""
+    found = _registry()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: expected a new or empty folder, found something in it")
+    version = found.resolve(which)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        _checked_files(found, version, Path(folder)).folder.rename(out)
+    click.echo(f"{out}: version {version.number} of {found.name}, {len(list(out.iterdir()))} files checked")
 
 
 @registry.command("release")
-@click.argument("which", metavar="VERSION_OR_ALIAS")
+@which_argument
 def release_version(which: str) -> None:
-    """Sign a version's bundle anew with the largest release number, so that devices take it after newer ones."""
-    from mobile_centernet.mlops.params import load_params
-    from mobile_centernet.mlops.paths import PARAMS
-    from mobile_centernet.mlops.registry.tables import release_version
+    """Sign a version's bundle again with the largest release number, so that devices take it after newer ones."""
+    from mobile_centernet.mlops.registry.signed_bundle import KEY_VARIABLE, sign_again, signing_key
 
-    click.echo(release_version(load_params(PARAMS), which))
+    key = signing_key()
+    if key is None:
+        raise UserError(f"{KEY_VARIABLE}: expected the file of the key that signs releases, found no such variable")
+    found = _registry()
+    version = found.resolve(which)
+    release = sign_again(found, version, _params(), key)
+    click.echo(f"version {version.number} of {found.name} is release {release} now")
 
 
 @registry.command("rollback")
-@click.option("--by", help="The person who decides so.  [default: the user's name]")
+@click.option("--by", help="Name recorded as approver.  [default: the user's name]")
 @click.pass_context
 def rollback_version(ctx: click.Context, by: str | None) -> None:
     """Make the previous champion the champion again. Exit code 11: a promotion is running."""
     from mobile_centernet.mlops.lineage import user
-    from mobile_centernet.mlops.params import load_params
-    from mobile_centernet.mlops.paths import PARAMS
-    from mobile_centernet.mlops.promotion.promote import rollback
+    from mobile_centernet.mlops.promotion.promote import DONE, rollback
 
-    outcome = rollback(load_params(PARAMS), by or user())
-    click.echo(outcome.says, err=outcome.code != 0)
+    outcome = rollback(_params(), by or user())
+    click.echo(outcome.says, err=outcome.code != DONE)
+    ctx.exit(outcome.code)
+
+
+@click.command()
+@click.option("--version", "which", default="challenger", show_default=True, help="Number or alias to judge.")
+@click.option("--dry-run", is_flag=True, help="Judge and write the page, but change nothing.")
+@click.option("--approve-by", metavar="NAME", help="The person who agrees, or who rolls back.")
+@click.option("--rollback", is_flag=True, help="Make the previous champion the champion again.")
+@click.pass_context
+def promote(ctx: click.Context, which: str, dry_run: bool, approve_by: str | None, rollback: bool) -> None:
+    """Let the gate decide whether the challenger becomes the champion, or roll back.
+
+    Exit codes: 0 promoted (or rolled back, or it is the champion already), 12 rejected, 11 another promotion is
+    running, 1 failed. With --dry-run, 0 and 12 say what would happen.
+    """
+    from mobile_centernet.mlops.promotion.promote import DONE, FAILED, REJECTED
+    from mobile_centernet.mlops.promotion.promote import promote as run_promotion
+
+    if rollback and (dry_run or which != "challenger"):
+        raise click.UsageError("--rollback goes with --approve-by only")
+    setup_logging()
+    with exit_on_user_error("promotion", FAILED):
+        if rollback:
+            ctx.invoke(rollback_version, by=approve_by)  # ends the program
+        outcome = run_promotion(_params(), which=which, approved_by=approve_by, dry_run=dry_run)
+    click.echo(outcome.says, err=outcome.code not in (DONE, REJECTED))
     ctx.exit(outcome.code)
 
 
@@ -116,8 +225,38 @@ def sync_records() -> None:
     click.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
-def _name() -> str:
+def _params() -> "Params":
     from mobile_centernet.mlops.params import load_params
     from mobile_centernet.mlops.paths import PARAMS
 
-    return load_params(PARAMS).register_.name
+    return load_params(PARAMS)
+
+
+def _registry() -> "Registry":
+    from mobile_centernet.mlops.registry.registry import Registry
+
+    return Registry(_params().register_.name)
+
+
+def _aliases(found: "Registry") -> dict[int, list[str]]:
+    """Aliases by version."""
+    aliases: dict[int, list[str]] = {}
+    for alias, number in sorted(found.aliases().items()):
+        aliases.setdefault(number, []).append(alias)
+    return aliases
+
+
+def _checked_files(found: "Registry", version: "Version", folder: Path) -> "VersionFiles":
+    from mobile_centernet.mlops.registry.version_files import VersionFiles
+
+    return VersionFiles.checked(found.download(version, folder), version.tags.get("manifest_sha256"))
+
+
+def _to_dict(version: "Version", aliases: Mapping[int, Sequence[str]]) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "aliases": list(aliases.get(version.number, ())),
+        "registered": version.created.isoformat(),
+        "run_id": version.run_id,
+        "tags": dict(sorted(version.tags.items())),
+    }

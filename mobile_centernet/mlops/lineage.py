@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
@@ -42,6 +44,15 @@ def model_digests() -> dict[str, str]:
         "student": file_digest(paths.STUDENT / paths.MODEL_FILE),
         "onnx": file_digest(paths.ONNX_FP32),
     }
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by their dotted names; a list is one leaf."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def folder_digest(folder: Path) -> str:

@@ -6,14 +6,16 @@ until then the stage uses the archive it has, or stops and names both digests.
 """
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import click
+
 from mobile_centernet.data.download.download import remote_version
 from mobile_centernet.data.download.remote import Archive
-from mobile_centernet.errors import UserError
+from mobile_centernet.errors import UserError, exit_on_user_error
 from mobile_centernet.files import write_json
+from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, load_params
 
@@ -27,7 +29,15 @@ def refresh(params: Params) -> list[str]:
     for section in (params.fetch_bdd100k, params.fetch_ivslab):
         for entry in section.archives:
             now.setdefault(section.path, {})[entry.url] = asdict(remote_version(Archive(**entry.model_dump())))
-    before = {path: _read(path) for path in now}
+    before: dict[Path, dict[str, object]] = {}
+    for path in now:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError as error:
+            raise UserError(f"{path}: expected what `python -m steps.refresh` wrote, found: {error}") from error
+        if not isinstance(document, dict):
+            raise UserError(f"{path}: expected what `python -m steps.refresh` wrote, found a {type(document).__name__}")
+        before[path] = document
     for path, document in now.items():
         if document != before[path]:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,26 +45,15 @@ def refresh(params: Params) -> list[str]:
     return [url for path, document in now.items() for url in document if before[path].get(url) != document[url]]
 
 
-def _read(path: Path) -> dict[str, object]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{path}: expected what `python -m steps.refresh` wrote, found: {error}") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: expected what `python -m steps.refresh` wrote, found a {type(document).__name__}")
-    return document
+@click.command()
+def main() -> None:
+    """Ask every address in params.yaml whether its file has changed.
 
-
-def main() -> int:
-    """Exit 0 when every server has answered, 2 with one sentence otherwise."""
-    try:
+    Exit code 0: every server has answered. 2: one has not, told in one sentence.
+    """
+    setup_logging()
+    with exit_on_user_error("refresh"):
         changed = refresh(load_params(paths.PARAMS))
-    except (UserError, OSError) as error:
-        print(f"error: refresh: {error}", file=sys.stderr)
-        return 2
     for url in changed:
-        print(f"changed: {url}")
-    print(f"{len(changed)} changed" if changed else "nothing changed")
-    return 0
+        click.echo(f"changed: {url}")
+    click.echo(f"{len(changed)} changed" if changed else "nothing changed")

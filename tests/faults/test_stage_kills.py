@@ -42,11 +42,14 @@ def watch(event, arguments):  # Python reports every file that it opens for writ
 if __name__ == "__main__":
     victim, limit, *stages = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
     for place, stage in enumerate(stages):
-        sys.argv, writes[stage] = ["steps", stage], 0
+        writes[stage] = 0
         if place == 0:
             sys.addaudithook(watch)
-        if code := main():
-            sys.exit(code)
+        try:
+            main([stage])
+        except SystemExit as ended:
+            if ended.code:
+                raise
     print(json.dumps(writes))
 """
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mobile_centernet.models.variants import build_model
 from steps.__main__ import main
 from steps.export import export
 from tests.export.small_set import CLASSES, PICTURE, small_set
+from tests.helpers.programs import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDENT = paths.STUDENT / paths.MODEL_FILE
@@ -53,9 +53,8 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch, **precisions: dict[str, 
         section["precisions"] = {name: section["precisions"][name] | rule for name, rule in precisions.items()}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(project)
-    monkeypatch.setattr(sys, "argv", ["steps", "export"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    return main()
+    return exit_code(main, "export")
 
 
 def parity(project: Path) -> dict[str, Any]:
@@ -192,7 +191,7 @@ def test_tensorrt_required_without_a_gpu_fails(
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["export"]["tensorrt"] = "required"
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-    assert main() == 2
+    assert exit_code(main, "export") == 2
     assert "no CUDA device, but export.tensorrt is 'required'" in capsys.readouterr().err
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from mobile_centernet.mlops.params import load_params
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.variants import build_model
 from steps.__main__ import main
+from tests.helpers.programs import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
 TEACHERS = {paths.PHASES[phase]: paths.TEACHER / file for phase, file in paths.PHASE_FILES.items()}
@@ -86,12 +86,11 @@ def run(project: Path, stage: str, monkeypatch: pytest.MonkeyPatch, **unlabelled
     }
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(project)
-    monkeypatch.setattr(sys, "argv", ["steps", stage])
     with socket.socket() as listener:  # a tracking server that is not there: nothing here is about MLflow
         listener.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listener.getsockname()[1]}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    return main()
+    return exit_code(main, stage)
 
 
 def document(project: Path, name: str) -> Any:

@@ -1,13 +1,9 @@
-"""`python -m steps.promote`: let the gate decide whether the challenger becomes the champion, or roll back.
-
-Exit codes: 0 promoted (or rolled back, or it is the champion already), 12 rejected, 11 another promotion is running,
-1 failed. With --dry-run, 0 and 12 say what would happen.
+"""Let the gate decide whether the challenger becomes the champion, or go back to the previous one.
 
 Killed at any moment, it leaves one champion, and running it again completes what it began: `previous` is written
 first, `champion` in one step after it, tags and the audit line last.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -21,11 +17,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from mobile_centernet.errors import UserError
 from mobile_centernet.evaluation.gate import Decision
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import lineage, paths
-from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.registry.registry import (
     CHALLENGER,
     CHAMPION,
@@ -231,27 +226,3 @@ def _locked() -> Iterator[bool]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser("python -m steps.promote", description="Make the challenger the champion, or not.")
-    parser.add_argument("--version", default=CHALLENGER, help="number or alias to judge (default: %(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="judge and write the page, but change nothing")
-    parser.add_argument("--approve-by", metavar="NAME", help="the person who agrees, or who rolls back")
-    parser.add_argument("--rollback", action="store_true", help="make the previous champion the champion again")
-    arguments = parser.parse_args()
-    if arguments.rollback and (arguments.dry_run or arguments.version != CHALLENGER):
-        parser.error("--rollback goes with --approve-by only")
-    try:
-        params = load_params(paths.PARAMS)
-        if arguments.rollback:
-            outcome = rollback(params, arguments.approve_by or lineage.user())
-        else:
-            outcome = promote(
-                params, which=arguments.version, approved_by=arguments.approve_by, dry_run=arguments.dry_run
-            )
-    except (UserError, OSError) as error:
-        print(f"error: promotion: {error}", file=sys.stderr)
-        return FAILED
-    print(outcome.says, file=sys.stdout if outcome.code in (DONE, REJECTED) else sys.stderr)
-    return outcome.code

@@ -1,6 +1,6 @@
 """Where the models come from, how their settings differ from the paper's, and what to know before using them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,13 @@ def params_differences(
     ours: Mapping[str, Any], paper: Mapping[str, Any], sections: Sequence[str]
 ) -> tuple[ParamsDifference, ...]:
     """Values of these sections that are not the same on both sides, by their dotted names."""
-    mine, theirs = (dict(_flat({name: side[name] for name in sections if name in side})) for side in (ours, paper))
+    mine, theirs = (
+        {
+            name: "null" if value is None else str(value)
+            for name, value in lineage.flatten({section: side[section] for section in sections if section in side})
+        }
+        for side in (ours, paper)
+    )
     return tuple(
         ParamsDifference(name, mine.get(name, ABSENT), theirs.get(name, ABSENT))
         for name in dict.fromkeys([*mine, *theirs])
@@ -82,11 +88,3 @@ def _sections() -> list[str]:
 
 def _yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", "null" if value is None else str(value)

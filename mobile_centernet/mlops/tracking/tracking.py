@@ -28,8 +28,12 @@ class Tracker:
         self._tags: dict[str, str] = {}
         with self._best_effort():
             self._record = RunRecord.create(stage)
+            plain = {
+                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+                for name, value in settings.items()
+            }
             tags = {"stage": stage, "mlflow.user": lineage.user(), "git_commit": lineage.git_commit()}
-            self._record.write(START, stage=stage, tags=tags, params=dict(_flat(settings)))
+            self._record.write(START, stage=stage, tags=tags, params=dict(lineage.flatten(plain)))
             self._courier = Courier(self._record, self._complain)
 
     def log(self, record: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:
@@ -82,12 +86,3 @@ def run(stage: str, params: Params, sections: Sequence[str]) -> Iterator[Tracker
         tracker.end("FAILED")
         raise
     tracker.end("FINISHED")
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        value = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -13,12 +13,14 @@ import pytest
 from mobile_centernet.errors import DataError, ModelError, UserError
 from mobile_centernet.evaluation.gate import Check
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.cli import promote as promote_command
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.promotion import promote as module
 from mobile_centernet.mlops.promotion.promote import AUDIT, DECISION, DONE, LOCKED, PAGE, REJECTED, promote, rollback
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
 from steps.register import register
 from tests.helpers import registry_project as small
+from tests.helpers.programs import exit_code
 
 pytestmark = pytest.mark.usefixtures("registry_project")
 NO_CLASS_FLOOR = {"min_ap50": {"default": 0.0}}
@@ -382,9 +384,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_promotes_rolls_back_and_explains_itself(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_promotes_rolls_back_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     registered("command", small.HALF, small.GOOD)
     Registry("command").set_alias(CHAMPION, 1)
     done = command("--version", "2", "--approve-by", "Ann")
@@ -393,10 +393,7 @@ def test_the_command_promotes_rolls_back_and_explains_itself(
 
     capsys.readouterr()
     for code, said in ((0, "version 1 is the champion again"), (1, "error: promotion: command: expected a previous")):
-        monkeypatch.setattr(sys, "argv", ["promote", "--rollback", "--approve-by", "Ann"])
-        assert module.main() == code
+        assert exit_code(promote_command, "--rollback", "--approve-by", "Ann") == code
         out, err = capsys.readouterr()
         assert said in (err if code else out) and (out + err).count("\n") == 1
-    monkeypatch.setattr(sys, "argv", ["promote", "--rollback", "--dry-run"])
-    with pytest.raises(SystemExit, match="2"):
-        module.main()
+    assert exit_code(promote_command, "--rollback", "--dry-run") == 2

@@ -19,7 +19,7 @@ from mobile_centernet.agent.errors import TransferError
 from mobile_centernet.agent.registry_client import RegistryClient
 from mobile_centernet.bundle.bundle import verify_bundle
 from mobile_centernet.bundle.keys import TrustedKeys, generate_keys
-from mobile_centernet.cli import main
+from mobile_centernet.cli.main import LazyGroup, main
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops.cli import registry as commands
 from mobile_centernet.mlops.promotion.promote import DONE, promote
@@ -36,7 +36,7 @@ ADMIN, PIPELINE, DEVICE = ("admin", "correct horse 1"), ("pipeline", "battery st
 
 def run(*arguments: str) -> Result:
     """The group as `mobile-centernet` runs it: a UserError is one sentence and exit code 2."""
-    group = main.Commands(commands={"registry": commands})
+    group = LazyGroup(commands={"registry": commands})
     return CliRunner().invoke(group, ["registry", *arguments])
 
 
@@ -166,16 +166,14 @@ def test_the_group_joins_the_command_line_by_its_entry_point(installed: dict[str
     assert [
         command for command in ("list", "show", "diff", "download", "rollback") if f"  {command} " not in group
     ] == []
-    code = (
-        "import sys; from mobile_centernet import cli; cli.main(['--help'], standalone_mode=False); print(*sys.modules)"
-    )
+    code = "import sys; from mobile_centernet.cli.main import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=installed, capture_output=True, text=True, check=True)
     assert "mobile_centernet.mlops.cli" in done.stdout  # loaded for its help, and nothing heavy with it
     assert not {"mlflow", "torch", "numpy", "pydantic", "yaml"} & set(done.stdout.split())
 
 
 def test_without_plug_ins_an_unknown_command_is_clicks_own_error() -> None:
-    result = CliRunner().invoke(main.main, ["no-such-command"])
+    result = CliRunner().invoke(main, ["no-such-command"])
     assert (result.exit_code, "No such command" in result.output) == (2, True)
 
 

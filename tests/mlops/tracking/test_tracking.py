@@ -15,7 +15,7 @@ import mlflow
 import pytest
 from click.testing import CliRunner, Result
 
-from mobile_centernet.cli import main
+from mobile_centernet.cli.main import LazyGroup
 from mobile_centernet.mlops import mlflow_server
 from mobile_centernet.mlops.cli import tracking as commands
 from mobile_centernet.mlops.params import load_params
@@ -31,7 +31,7 @@ PARAMS = load_params(small.ROOT / "params.yaml")
 
 def command(*arguments: str) -> Result:
     """As `mobile-centernet tracking ...` runs it."""
-    return CliRunner().invoke(main.Commands(commands={"tracking": commands}), ["tracking", *arguments])
+    return CliRunner().invoke(LazyGroup(commands={"tracking": commands}), ["tracking", *arguments])
 
 
 @pytest.fixture

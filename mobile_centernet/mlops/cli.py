@@ -1,7 +1,8 @@
 """Commands about models in MLflow. They run in the project's root, like the stages.
 
 `registry` and `tracking` join `mobile-centernet` through the entry point group `mobile_centernet.commands`, and
-`promote` is `python -m steps.promote`. Libraries are imported when a command runs: `mobile-centernet --help` imports this file.
+`promote` is `python -m steps.promote`. Libraries are imported when a command runs, because `mobile-centernet --help`
+imports this file.
 """
 
 import json

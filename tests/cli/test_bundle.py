@@ -77,7 +77,7 @@ def test_inspect_shows_what_is_in_it_and_promises_nothing(bundle: Path, inputs: 
     assert shown.exit_code == 0
     for said in (
         "was not checked",
-        "signed by   nobody",
+        "signed by  nobody",
         "vehicle from 0.3",
         "96x64",
         "default 50 ms",
@@ -85,7 +85,7 @@ def test_inspect_shows_what_is_in_it_and_promises_nothing(bundle: Path, inputs: 
     ):
         assert said in shown.stdout
     identity = run("sign", bundle, "--key", inputs / "key").stdout.split()[-1]
-    assert f"signed by   {identity}" in run("inspect", bundle).stdout
+    assert f"signed by  {identity}" in run("inspect", bundle).stdout
     document = json.loads(run("inspect", bundle, "--json").stdout)
     assert (document["release"], document["name"]) == (3, "mobile-centernet")
 

@@ -30,7 +30,7 @@ from steps.register import register
 from tests.helpers import registry_project as small
 from tests.helpers.mlflow_servers import RealServer, free_port, hanging_server
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ADMIN, PIPELINE, DEVICE = ("admin", "correct horse 1"), ("pipeline", "battery staple 2"), ("device", "read it only 3")
 
 
@@ -166,7 +166,10 @@ def test_the_group_joins_the_command_line_by_its_entry_point(installed: dict[str
     assert [
         command for command in ("list", "show", "diff", "download", "rollback") if f"  {command} " not in group
     ] == []
-    code = "import sys; from mobile_centernet.cli.main import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    code = (
+        "import sys; from mobile_centernet.cli.main import main\n"
+        "main(['--help'], standalone_mode=False); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=installed, capture_output=True, text=True, check=True)
     assert "mobile_centernet.mlops.cli" in done.stdout  # loaded for its help, and nothing heavy with it
     assert not {"mlflow", "torch", "numpy", "pydantic", "yaml"} & set(done.stdout.split())

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -70,8 +69,8 @@ def single_instance(stage: str) -> Iterator[None]:
         lock.release()
 
 
-@click.command()
-@click.argument("stage", type=click.Choice(list(STAGES)))
+@click.command(epilog=f"Stages: {', '.join(STAGES)}.")
+@click.argument("stage", metavar="STAGE", type=click.Choice(list(STAGES)))
 def main(stage: str) -> None:
     """Run one stage of the pipeline (see dvc.yaml).
 

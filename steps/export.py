@@ -13,8 +13,8 @@ from typing import Any
 from onnx import ModelProto
 
 from mobile_centernet.data.store.prepared import PreparedSet
-from mobile_centernet.errors import ModelError
-from mobile_centernet.export.accuracy import SomeFrames, check_classes, measure, running
+from mobile_centernet.errors import DataError, ModelError
+from mobile_centernet.export.accuracy import SomeFrames, measure, running
 from mobile_centernet.export.calibration import Quantized, balanced_frames, quantize
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.parity import ParityLimits, Reference, compare_with
@@ -49,7 +49,9 @@ def export(params: Params) -> None:
     section = params.export
     student = load_model(paths.STUDENT / paths.MODEL_FILE)
     frames = PreparedSet(paths.PREPARED / "ivslab", params.evaluate.split)
-    check_classes(frames, student.classes, str(paths.STUDENT / paths.MODEL_FILE))
+    if student.classes != frames.classes:
+        expected = f"expected the classes of {paths.STUDENT / paths.MODEL_FILE}, {list(student.classes)}"
+        raise DataError(f"{frames.root}: {expected}, found {list(frames.classes)}")
     for folder in (paths.EXPORT, paths.REPORTS, paths.WORK):
         folder.mkdir(parents=True, exist_ok=True)
     rules = section.precisions.wanted

@@ -1,7 +1,7 @@
 """mAP@0.5 of an exported graph on frames of a prepared set, before any device sees it."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,7 @@ from onnx import ModelProto
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.coco import Document
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
-from mobile_centernet.errors import DataError
-from mobile_centernet.evaluation.coco_eval import CocoResult, evaluate_map50
+from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.inference.detector import Runner
 from mobile_centernet.inference.onnx import Detector
@@ -68,22 +67,20 @@ class SomeFrames(PreparedSet):
         return index if self._chosen is None else self._chosen[index]
 
 
-def measure(frames: PreparedSet, detect: Runner, input_size: tuple[int, int], progress: bool = False) -> Accuracy:
-    """Run a detector over all frames, one by one. Raises DataError where no box at all has to be found."""
-    results = results_for(frames, detect, input_size, batch_size=1, progress=progress)
-    return accuracy(frames, results)
+def measure(frames: PreparedSet, detect: Runner, input_size: tuple[int, int]) -> Accuracy:
+    """Run a detector over all frames, one by one.
 
+    Args:
+        frames: all are looked at, those about which something is known are scored.
+        detect: takes one input at a time.
+        input_size: (height, width).
 
-def accuracy(frames: PreparedSet, results: Sequence[CocoResult]) -> Accuracy:
-    """The same for results that are at hand, as `results_for` orders them."""
+    Raises:
+        DataError: no box at all has to be found.
+    """
+    results = results_for(frames, detect, input_size, batch_size=1)
     measured = evaluate_map50(frames.coco, results, frames.classes)
     return Accuracy(measured.map50, measured.ap50, np.array([row["score"] for row in results], np.float64))
-
-
-def check_classes(frames: PreparedSet, classes: Sequence[str], what: str) -> None:
-    """Raise DataError where `what` (a model's file) was made for other classes than the prepared set has."""
-    if tuple(classes) != frames.classes:
-        raise DataError(f"{frames.root}: expected the classes of {what}, {list(classes)}, found {list(frames.classes)}")
 
 
 @contextmanager

@@ -51,7 +51,23 @@ def export_onnx(
     if not 1 <= k <= cells:
         raise ModelError(f"{model.name}: expected k in 1..{cells} for {width}x{height}, found {k}")
 
-    graph = ir.from_proto(_traced(model, input_size, k))
+    # With the TorchScript exporter: the newer one starts at opset 18, and onnx.version_converter cannot go back to 13.
+    detector = DetectionGraph(copy.deepcopy(model).float().cpu(), k).eval()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # It warns that it is the older exporter and that it freezes shapes: both are what we want.
+        warnings.simplefilter("ignore")
+        traced = Path(folder, "traced.onnx")
+        torch.onnx.export(
+            detector,
+            (torch.zeros(1, 3, height, width),),
+            traced,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+        )
+        graph = ir.from_proto(onnx.load(traced))
+
     # Fold everything that fixed shapes make constant, so that only arithmetic on the image is left. TensorRT 8.2 needs
     # this: there ConstantOfShape is float only and weights must be initialisers, not Identity.
     optimizer.fold_constants(graph, should_fold=lambda _node: True)
@@ -93,26 +109,3 @@ class DetectionGraph(nn.Module):
         heatmap = output.heatmap_logits.sigmoid()
         found = decode(heatmap, output.size, output.offset, k=self.k, stride=self.model.stride)
         return found.boxes, found.scores, found.labels
-
-
-def _traced(model: CenterNet, input_size: tuple[int, int], k: int) -> ModelProto:
-    """The graph as PyTorch's TorchScript exporter writes it, batch norms folded.
-
-    The newer exporter (dynamo=True) starts at opset 18 and onnx.version_converter cannot go back to 13.
-    """
-    detector = DetectionGraph(copy.deepcopy(model).float().cpu(), k).eval()
-    image = torch.zeros(1, 3, *input_size)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # It warns that it is the older exporter and that it freezes shapes: both are what we want.
-        warnings.simplefilter("ignore")
-        file = Path(folder, "traced.onnx")
-        torch.onnx.export(
-            detector,
-            (image,),
-            file,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-        )
-        return onnx.load(file)

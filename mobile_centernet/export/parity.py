@@ -1,6 +1,6 @@
 """Does an exported file or engine still detect what its model detects? As mAP@0.5, and detection by detection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -112,19 +112,47 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class ParityReport:
-    """One comparison. `violations` names what is past its limit, one sentence each; with none it passes."""
+    """One comparison: detections beside the reference's (`parity`), and mAP@0.5 of both, on the same frames."""
 
     parity: Parity
+    reference: Accuracy
     accuracy: Accuracy
-    map50_drop: float
-    violations: tuple[str, ...]
     limits: ParityLimits
+
+    @property
+    def map50_drop(self) -> float:
+        """mAP@0.5 lost, 0..1; negative where some was won."""
+        return self.reference.map50 - self.accuracy.map50
+
+    @property
+    def violations(self) -> list[str]:
+        """What is past its limit, one sentence each; with none it passes."""
+        worst = {row.tensor: row.max_abs for row in self.parity.tensors}
+        sentences = [
+            f"{tensor} differ by up to {worst[tensor]:.3g} (limit {limit:g})"
+            for tensor, limit in (("scores", self.limits.scores), ("boxes", self.limits.boxes))
+            if limit is not None and worst[tensor] > limit
+        ]
+        reference, found = self.reference.ap50, self.accuracy.ap50
+        drops = {
+            name: before - after
+            for name, before in reference.items()
+            if before is not None and (after := found[name]) is not None
+        }
+        drop = sum(drops.values()) / len(drops) if drops else 0.0
+        if drop > self.limits.map50_drop:
+            most = max(drops, key=lambda name: drops[name])
+            sentences.append(
+                f"mAP@0.5 falls by {100 * drop:.2f} points (limit {100 * self.limits.map50_drop:g}); "
+                f"class {most} fell most, from AP {reference[most]:.3f} to {found[most]:.3f}"
+            )
+        return sentences
 
     def to_dict(self) -> dict[str, Any]:
         """As parity.json holds it."""
         return {
             "passed": not self.violations,
-            "objections": list(self.violations),
+            "objections": self.violations,
             "map50": self.accuracy.map50,
             "map50_drop": self.map50_drop,
             "ap50": dict(self.accuracy.ap50),
@@ -137,34 +165,7 @@ def compare_with(reference: Reference, detect: Runner, limits: ParityLimits) -> 
     """Measure `detect`, which takes one image at a time, on the reference's frames."""
     parity = compare_found(reference.found, detect, reference.inputs)
     accuracy = measure(reference.frames, detect, reference.input_size)
-    before = reference.accuracy
-    violations = exceeded(parity, before.ap50, accuracy.ap50, limits)
-    return ParityReport(parity, accuracy, before.map50 - accuracy.map50, tuple(violations), limits)
-
-
-def exceeded(
-    parity: Parity, reference: Mapping[str, float | None], found: Mapping[str, float | None], limits: ParityLimits
-) -> list[str]:
-    """What is past its limit, one sentence each. `reference` and `found` are AP@0.5 by class, None without truth."""
-    worst = {row.tensor: row.max_abs for row in parity.tensors}
-    sentences = [
-        f"{tensor} differ by up to {worst[tensor]:.3g} (limit {limit:g})"
-        for tensor, limit in (("scores", limits.scores), ("boxes", limits.boxes))
-        if limit is not None and worst[tensor] > limit
-    ]
-    drops = {
-        name: before - after
-        for name, before in reference.items()
-        if before is not None and (after := found[name]) is not None
-    }
-    drop = sum(drops.values()) / len(drops) if drops else 0.0
-    if drop > limits.map50_drop:
-        most = max(drops, key=lambda name: drops[name])
-        sentences.append(
-            f"mAP@0.5 falls by {100 * drop:.2f} points (limit {100 * limits.map50_drop:g}); class {most} fell most, "
-            f"from AP {reference[most]:.3f} to {found[most]:.3f}"
-        )
-    return sentences
+    return ParityReport(parity, reference.accuracy, accuracy, limits)
 
 
 def compare_found(reference: Sequence[NumpyBatch], candidate: Runner, inputs: Sequence[NDArray[np.float32]]) -> Parity:

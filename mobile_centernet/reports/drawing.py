@@ -137,28 +137,27 @@ def contact_sheet(
         drawn = drawn[:height, :width]
         y, x = (height - drawn.shape[0]) // 2, (width - drawn.shape[1]) // 2
         tile[y : y + drawn.shape[0], x : x + drawn.shape[1]] = drawn
-    return np.vstack([sheet, _legend(classes, sheet.shape[1])]) if legend else sheet
+    if not legend:
+        return sheet
 
-
-def _legend(classes: Sequence[str], width: int) -> RgbImage:
-    """One coloured square and name per class, in as many lines as the width needs."""
-    size = min(28, max(16, width // 54))
+    # One coloured square and name per class, in as many lines as the width needs.
+    size = min(28, max(16, sheet.shape[1] // 54))
     font, line_height = _font(size), round(size * 1.9)
     places, x, y = [], 0, 0
     for label, name in enumerate(classes):
         needed = round(size * 1.5 + font.getlength(name) + size * 1.6)
-        if x and x + needed > width:
+        if x and x + needed > sheet.shape[1]:
             x, y = 0, y + line_height
         places.append((x, y, label, name))
         x += needed
-    strip = Image.new("RGB", (width, y + line_height), _PAPER)
+    strip = Image.new("RGB", (sheet.shape[1], y + line_height), _PAPER)
     draw = ImageDraw.Draw(strip)
     for x, y, label, name in places:
         middle = y + line_height // 2 + size // 6
         square = (x, middle - size // 2, x + size, middle + size // 2)
         draw.rounded_rectangle(square, radius=size // 5, fill=class_colour(label))
         draw.text((x + size * 1.5, middle), name, font=font, fill=INK, anchor="lm")
-    return np.asarray(strip)
+    return np.vstack([sheet, np.asarray(strip)])
 
 
 def _scaled(image: RgbImage, scale: float) -> RgbImage:

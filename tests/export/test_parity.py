@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.errors import ModelError
-from mobile_centernet.export.parity import Parity, ParityLimits, compare_found, exceeded
+from mobile_centernet.export.accuracy import Accuracy
+from mobile_centernet.export.parity import Parity, ParityLimits, ParityReport, compare_found
 from mobile_centernet.images import read_image, to_input
 from mobile_centernet.inference.detector import Runner
 from mobile_centernet.inference.onnx import Detector
@@ -83,10 +84,15 @@ def test_an_empty_box_overlaps_nothing() -> None:
 def test_limits_by_hand() -> None:
     """Scores 0.05 and boxes 3 px apart; bicycle loses 6 points, vehicle wins 2: 2 points in the mean of two."""
     parity = measured(says([[10, 10, 30, 33], *BOXES[1:]], [0.9, 0.5, 0.25], LABELS))
-    before, after = {"vehicle": 0.5, "bicycle": 0.3, "tram": None}, {"vehicle": 0.52, "bicycle": 0.24, "tram": None}
-    assert exceeded(parity, before, after, ParityLimits(map50_drop=0.021)) == []
-    assert exceeded(parity, before, after, ParityLimits(0.021, scores=0.051, boxes=3.1)) == []
-    assert exceeded(parity, before, after, ParityLimits(0.015, scores=0.04, boxes=2.9)) == [
+    before, after = (
+        Accuracy(map50, {"vehicle": vehicle, "bicycle": bicycle, "tram": None}, np.zeros(0))
+        for map50, vehicle, bicycle in ((0.4, 0.5, 0.3), (0.38, 0.52, 0.24))
+    )
+    assert ParityReport(parity, before, after, ParityLimits(map50_drop=0.021)).violations == []
+    assert ParityReport(parity, before, after, ParityLimits(0.021, scores=0.051, boxes=3.1)).violations == []
+    report = ParityReport(parity, before, after, ParityLimits(0.015, scores=0.04, boxes=2.9))
+    assert report.map50_drop == pytest.approx(0.02)
+    assert report.violations == [
         "scores differ by up to 0.05 (limit 0.04)",
         "boxes differ by up to 3 (limit 2.9)",
         "mAP@0.5 falls by 2.00 points (limit 1.5); class bicycle fell most, from AP 0.300 to 0.240",

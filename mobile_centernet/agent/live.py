@@ -43,7 +43,18 @@ class LiveDetector:
 
     A new release is loaded and warmed in a thread while the old one goes on; the next frame runs on it. One that does
     not load is logged, the old one stays, and without its heartbeat the agent goes back. `release` is the one that the
-    last frame ran on. Raises ModelError at the beginning where there is no release yet.
+    last frame ran on.
+
+    Args:
+        root: the agent's folder.
+        precision: which variant of a release, as in the agent's settings.
+        provider: what runs it, as in the agent's settings.
+        threads: CPU threads, as `Detector` takes them.
+        look_every_s: seconds between two looks for a new release.
+        beat_every_s: seconds between two heartbeats.
+
+    Raises:
+        ModelError: there is no release yet, or it does not load.
     """
 
     def __init__(
@@ -56,7 +67,6 @@ class LiveDetector:
         look_every_s: float = 0.5,
         beat_every_s: float = 1.0,
     ) -> None:
-        """`root`: the agent's folder. `precision` and `provider` as in its settings; `threads` as `Detector`'s."""
         self._store = AgentStore(root)
         self._settings = (precision, provider, threads)
         self._look_every_s, self._beat_every_s = look_every_s, beat_every_s
@@ -80,7 +90,14 @@ class LiveDetector:
         self._follower.join()
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
-        """As `Detector.detect`, on the newest release; a frame that was detected on is a heartbeat."""
+        """As `Detector.detect`, on the newest release; a frame that was detected on is a heartbeat.
+
+        Args:
+            image: RGB uint8 [H, W, 3] of any size.
+
+        Returns:
+            What was found, in absolute pixels of the image, best score first.
+        """
         self.release = self._newest
         found = self.release.detector.detect(image)
         # At once for a new release, then now and then. A disk that refuses must not stop the frames.

@@ -64,12 +64,23 @@ def evaluate_map50(
     *,
     area_range: AreaRange = ALL_AREAS,
 ) -> MapResult:
-    """Average precision at IoU 0.5 by COCO's 101-point interpolation, at most 100 detections a frame and class.
+    """Average precision at IoU 0.5 by COCO's 101-point interpolation, at most 100 detections per frame and class.
 
     Frames whose state is `unlabelled` are left out, and so are results on them. The order of `results` does not
-    matter: equal scores are ranked by position. Raises DataError when a result or an annotation names an
-    unknown frame or category, when a box or score is not a finite number, when the categories are not
-    `classes`, or when no box at all has to be found, since mAP is then undefined.
+    matter: equal scores are ranked by position.
+
+    Args:
+        ground_truth: a COCO annotation file as `json.load` returns it, whose categories are `classes`, from id 1.
+        results: detections in pixels of the frames, as COCO has them.
+        classes: names by label.
+        area_range: the smallest and the largest box that counts, in square pixels.
+
+    Returns:
+        The mean and each class's average precision in 0..1, with precision and recall and what they rest on.
+
+    Raises:
+        DataError: a result or an annotation names an unknown frame or category, a box or score is not a finite number,
+            the categories are not `classes`, or no box at all has to be found, since mAP is then undefined.
     """
     matched = match_boxes(ground_truth, results, classes, area_range)
     boxes = matched.boxes.sum(axis=1).tolist()

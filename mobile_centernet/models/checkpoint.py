@@ -66,7 +66,14 @@ def save_model(
 def load_model(path: Path) -> LoadedModel:
     """Read what `save_model` wrote.
 
-    Raises ModelError for a file that is missing, truncated, not ours, or whose weights don't fit its header.
+    Args:
+        path: a `.safetensors` file.
+
+    Returns:
+        The network, in eval mode on the CPU, with its classes and its input size.
+
+    Raises:
+        ModelError: the file is missing, truncated, not ours, or its weights don't fit its header.
     """
     metadata, tensors = read_safetensors(path)
     if metadata.get("project") != PROJECT or metadata.get("format") != FORMAT:

@@ -25,7 +25,8 @@ CORRIDORS = ("mobile_centernet", "mobile_centernet/data", "mobile_centernet/mlop
 def imported_packages(module: Path) -> frozenset[str]:
     """Packages, and modules that lie directly in a corridor, that `module` imports, directly or not.
 
-    Imports inside functions count; those of NEUTRAL code are not followed. Paths are relative to ROOT.
+    Imports inside functions count, those for type checkers alone do not, those of NEUTRAL code are not followed. Paths
+    are relative to ROOT.
     """
     files = closure(imported_files(module)) - {module}
     return frozenset(package(file) for file in files if file.name != "__init__.py") - {"steps"}
@@ -50,7 +51,16 @@ def imported_files(file: Path) -> Iterator[Path]:
 
 def imported_in(tree: ast.AST) -> Iterator[Path]:
     """The same for a piece of a file's code."""
+    for_types = {
+        id(each)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for each in ast.walk(statement)
+    }
     for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):

@@ -53,6 +53,18 @@ def test_a_detector_runs_where_torch_cannot_be_imported(model: Path, street: Pat
     assert ran(WITHOUT_TORCH, model, street) == f"30 {' '.join(CLASSES)}"
 
 
+def test_the_readmes_example_runs(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    example = readme.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    assert 'Detector("data/export/model.fp32.onnx")' in example
+    (tmp_path / "data/export").mkdir(parents=True)
+    (tmp_path / "data/export/model.fp32.onnx").write_bytes(model.read_bytes())
+    cv2.imwrite(str(tmp_path / "street.jpg"), np.full((72, 128, 3), 90, np.uint8))
+    monkeypatch.chdir(tmp_path)
+    found = ran(example).splitlines()
+    assert found and all(line.startswith(CLASSES) for line in found)
+
+
 def test_the_package_alone_imports_nothing_heavy() -> None:
     heavy = "{'numpy', 'torch', 'cv2', 'onnxruntime', 'PIL'}"
     assert ran(f"import mobile_centernet, sys; print(sorted({heavy} & sys.modules.keys()))") == "[]"

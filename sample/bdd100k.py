@@ -112,7 +112,19 @@ def _write_labels(root: Path, split: str, shots: Sequence[_Shot], layouts: Seque
                 entry["labels"] = None
             det_20.append(entry)
         elif layout == LIST_2018:
-            list_2018.append(entry | {"labels": [{"id": i, **label} for i, label in enumerate(_labels_2018(shot))]})
+            # Boxes, then the lane markings and the drivable area as polygons.
+            by_hand: Json = {"manualShape": True, "manualAttributes": True}
+            labels = [_label_2018(seen) | by_hand for seen in shot.objects]
+            for style, line in shot.lanes:
+                dashed = "dashed" if style == "dashed" else "solid"
+                looks = {"laneDirection": "parallel", "laneStyle": dashed, "laneType": _lane_type(style)}
+                polygon = [{"vertices": np.round(line, 3).tolist(), "types": "L" * len(line), "closed": False}]
+                labels.append({"attributes": looks, "category": "lane", **by_hand, "poly2d": polygon})
+            if len(shot.lanes) >= 2:
+                around = np.vstack([shot.lanes[0][1], shot.lanes[-1][1][::-1]])
+                area = [{"vertices": np.round(around, 3).tolist(), "types": "L" * len(around), "closed": True}]
+                labels.append({"attributes": {"areaType": "direct"}, "category": "drivable area", "poly2d": area})
+            list_2018.append(entry | {"labels": [{"id": i, **label} for i, label in enumerate(labels)]})
         elif layout == SINGLE:  # one file of one frame, as before August 2018: its name goes without an extension
             objects = [{"id": i, **_label_2018(seen)} for i, seen in enumerate(shot.objects)]
             for style, line in shot.lanes:
@@ -125,25 +137,6 @@ def _write_labels(root: Path, split: str, shots: Sequence[_Shot], layouts: Seque
     files.write_whole(root / "labels" / "det_20" / f"det_{split}.json", json.dumps(det_20, indent=1))
     if list_2018:
         files.write_whole(root / "labels" / f"bdd100k_labels_images_{split}.json", json.dumps(list_2018, indent=1))
-
-
-def _labels_2018(shot: _Shot) -> list[Json]:
-    """Of an entry of the 2018 list: boxes, then the lane markings and the drivable area as polygons."""
-    by_hand: Json = {"manualShape": True, "manualAttributes": True}
-    labels = [_label_2018(seen) | by_hand for seen in shot.objects]
-    for style, line in shot.lanes:
-        attributes = {
-            "laneDirection": "parallel",
-            "laneStyle": "dashed" if style == "dashed" else "solid",
-            "laneType": _lane_type(style),
-        }
-        polygon = [{"vertices": np.round(line, 3).tolist(), "types": "L" * len(line), "closed": False}]
-        labels.append({"attributes": attributes, "category": "lane", **by_hand, "poly2d": polygon})
-    if len(shot.lanes) >= 2:
-        around = np.vstack([shot.lanes[0][1], shot.lanes[-1][1][::-1]])
-        area = [{"vertices": np.round(around, 3).tolist(), "types": "L" * len(around), "closed": True}]
-        labels.append({"attributes": {"areaType": "direct"}, "category": "drivable area", "poly2d": area})
-    return labels
 
 
 def _label_2018(seen: VisibleObject) -> Json:

@@ -62,93 +62,67 @@ _PAINTS: tuple[tuple[float, Colour], ...] = (
 )  # fmt: skip
 
 
-def _draw_paint(rng: np.random.Generator) -> Colour:
-    """A car colour drawn at random: mostly white, silver, grey and black, as on the road."""
-    weights = np.array([weight for weight, _ in _PAINTS])
-    _, colour = _PAINTS[int(rng.choice(len(_PAINTS), p=weights / weights.sum()))]
-    return scaled(colour, float(rng.uniform(0.9, 1.08)))
-
-
 @cache
 def car(kind: str, number: int) -> Model:
     """A car of one of the `KINDS`, looking along +z; one of a fixed stock."""
     rng = np.random.default_rng((number, len(kind)))
     shape = _SHAPES[kind]
-    length, width, height = np.array([shape.length, shape.width, shape.height]) * rng.uniform(0.94, 1.06)
+    factor = float(rng.uniform(0.94, 1.06))
+    length, width, height = shape.length * factor, shape.width * factor, shape.height * factor
     half, belt = width / 2, shape.glass[0][1] * height
     taxi = kind == "sedan" and rng.random() < 0.14
-    paint = _TAXI if taxi else _draw_paint(rng)
+    paint = _TAXI
+    if not taxi:  # mostly white, silver, grey and black, as on the road
+        weights = np.array([weight for weight, _ in _PAINTS])
+        _, colour = _PAINTS[int(rng.choice(len(_PAINTS), p=weights / weights.sum()))]
+        paint = scaled(colour, float(rng.uniform(0.9, 1.08)))
     body = [(z * length, y * height) for z, y in shape.body]
     glass = [(z * length, y * height) for z, y in shape.glass]
     axles = (-0.3 * length, 0.31 * length)
     model = Model(centre=(0.0, height * 0.45, 0.0))
     bodywork.wheels(model, width, axles, shape.wheel)
-    _lower_body(model, body, half, height, paint)
-    _glass_house(model, glass, half, paint, panelled=kind == "van" and bool(rng.random() < 0.4))
-    bodywork.hubs(model, width, axles, shape.wheel)
-    rear, front, tail, head = body[1][0] - 0.012, body[-2][0] + 0.012, shape.tail * belt, shape.head * height
-    _rear(model, rear, half, height, tail, paint)
-    _front(model, front, half, height, head)
-    for x in (-half - 0.18, half + 0.02):  # mirrors
-        model.box((x, belt + 0.02, 0.17 * length), (x + 0.16, belt + 0.15, 0.17 * length + 0.12), scaled(paint, 0.85))
-    if taxi:
-        model.box((-0.3, height, -0.15), (0.3, height + 0.14, 0.05), (120, 230, 250))
-    bodywork.lamps(model, half, rear, front, tail, head)
-    return model
-
-
-def _lower_body(
-    model: Model, outline: Sequence[tuple[float, float]], half: float, height: float, paint: Colour
-) -> None:
-    """Bumpers, bonnet, boot lid and flanks; on the flanks sill, shoulder line, doors and handle."""
 
     def wide(y: float) -> float:
         return half * (0.93 if y < 0.25 * height else 1.0 if y < 0.55 * height else 0.96)
 
-    model.loft(outline, wide, paint)
-    model.flanks(outline, lambda _y: half * 0.99, scaled(paint, 0.92))
-    rear, front, sill, top = outline[1][0], outline[-2][0], outline[0][1], max(y for _, y in outline)
+    # Bumpers, bonnet, boot lid and flanks; on the flanks sill, shoulder line, doors and handle.
+    model.loft(body, wide, paint)
+    model.flanks(body, lambda _y: half * 0.99, scaled(paint, 0.92))
+    rear, front, sill, top = body[1][0], body[-2][0], body[0][1], max(y for _, y in body)
     seam, gap = scaled(paint, 0.6), 0.235 * (front - rear)
-    cells = [
+    flank = [
         (rear * 0.97, sill, front * 0.96, sill + 0.09 * height, scaled(paint, 0.45)),
         (rear * 0.98, top - 0.115 * height, front * 0.86, top - 0.09 * height, mixed(paint, WHITE, 0.35)),
         (-0.012, sill + 0.1 * height, 0.012, top - 0.02, seam),
         (gap, sill + 0.12 * height, gap + 0.02, top - 0.04, seam),
         (-0.25, top - 0.17 * height, -0.08, top - 0.14 * height, scaled(paint, 0.5)),
     ]
-    bodywork.sides(model, half, cells)
-
-
-def _rear(model: Model, z: float, half: float, height: float, tail: float, paint: Colour) -> None:
-    """Tail lights, plate, bumper and the edge of the boot lid."""
-    slim = 0.055 * height
-    bodywork.end(
-        model,
-        z,
-        [
-            *bodywork.mirrored(0.58 * half, tail - slim, 0.94 * half, tail + slim * 1.1, RED),
-            *bodywork.mirrored(0.75 * half, tail - slim * 0.5, 0.92 * half, tail + slim * 0.2, mixed(RED, WHITE, 0.5)),
-            (-0.27, tail - 0.10, 0.27, tail + 0.06, PLATE),
-            (-half * 0.9, 0.2 * height, half * 0.9, 0.29 * height, scaled(paint, 0.55)),
-            (-half * 0.88, tail + slim * 1.5, half * 0.88, tail + slim * 1.8, scaled(paint, 0.7)),
-        ],
-    )
-
-
-def _front(model: Model, z: float, half: float, height: float, head: float) -> None:
-    """Grille, headlights, air intake and plate."""
-    slim = 0.055 * height
-    bodywork.end(
-        model,
-        z,
-        [
-            (-half * 0.55, head - slim * 1.3, half * 0.55, head + slim * 0.7, BLACK),
-            (-half * 0.5, head - slim * 0.4, half * 0.5, head - slim * 0.2, (130, 130, 130)),
-            *bodywork.mirrored(half * 0.56, head - slim, half * 0.95, head + slim, WHITE),
-            (-half * 0.8, 0.19 * height, half * 0.8, 0.27 * height, BLACK),
-            (-0.26, 0.27 * height, 0.26, 0.27 * height + 0.15, PLATE),
-        ],
-    )
+    bodywork.sides(model, half, flank)
+    _glass_house(model, glass, half, paint, panelled=kind == "van" and bool(rng.random() < 0.4))
+    bodywork.hubs(model, width, axles, shape.wheel)
+    rear, front, tail, head, slim = rear - 0.012, front + 0.012, shape.tail * belt, shape.head * height, 0.055 * height
+    end = [
+        *bodywork.mirrored(0.58 * half, tail - slim, 0.94 * half, tail + slim * 1.1, RED),
+        *bodywork.mirrored(0.75 * half, tail - slim * 0.5, 0.92 * half, tail + slim * 0.2, mixed(RED, WHITE, 0.5)),
+        (-0.27, tail - 0.10, 0.27, tail + 0.06, PLATE),
+        (-half * 0.9, 0.2 * height, half * 0.9, 0.29 * height, scaled(paint, 0.55)),
+        (-half * 0.88, tail + slim * 1.5, half * 0.88, tail + slim * 1.8, scaled(paint, 0.7)),
+    ]
+    bodywork.end(model, rear, end)
+    nose = [
+        (-half * 0.55, head - slim * 1.3, half * 0.55, head + slim * 0.7, BLACK),
+        (-half * 0.5, head - slim * 0.4, half * 0.5, head - slim * 0.2, (130, 130, 130)),
+        *bodywork.mirrored(half * 0.56, head - slim, half * 0.95, head + slim, WHITE),
+        (-half * 0.8, 0.19 * height, half * 0.8, 0.27 * height, BLACK),
+        (-0.26, 0.27 * height, 0.26, 0.27 * height + 0.15, PLATE),
+    ]
+    bodywork.end(model, front, nose)
+    for x in (-half - 0.18, half + 0.02):  # mirrors
+        model.box((x, belt + 0.02, 0.17 * length), (x + 0.16, belt + 0.15, 0.17 * length + 0.12), scaled(paint, 0.85))
+    if taxi:
+        model.box((-0.3, height, -0.15), (0.3, height + 0.14, 0.05), (120, 230, 250))
+    bodywork.lamps(model, half, rear, front, tail, head)
+    return model
 
 
 def _glass_house(

@@ -6,16 +6,49 @@ from functools import partial
 import numpy as np
 
 from sample import houses, roadside, signals
-from sample.light import draw_light
-from sample.shapes import Model
+from sample.light import Light
+from sample.shapes import Colour, Model
 from sample.street import Actor, Street, draw_road, lazily
 
 _SIGHT = 90.0  # metres ahead that are furnished
+_TIMES = ("daytime", "dawn/dusk", "night")
+_WEATHERS = ("clear", "partly cloudy", "overcast", "rainy")
+_SKIES: dict[tuple[str, bool], tuple[Colour, Colour, Colour, float, float]] = {
+    # (time, clouded): zenith, horizon, tint, ambient, sun
+    ("daytime", False): ((215, 150, 85), (235, 222, 200), (0.97, 1.0, 1.03), 0.72, 0.52),
+    ("daytime", True): ((190, 180, 170), (220, 216, 212), (1.02, 1.0, 0.98), 0.82, 0.14),
+    ("dawn/dusk", False): ((120, 80, 70), (130, 165, 235), (0.88, 0.90, 1.08), 0.46, 0.30),
+    ("dawn/dusk", True): ((125, 110, 105), (165, 160, 170), (1.05, 0.98, 0.97), 0.46, 0.06),
+    ("night", False): ((30, 16, 10), (62, 44, 38), (1.05, 0.98, 0.95), 0.22, 0.02),
+    ("night", True): ((34, 27, 25), (66, 58, 56), (1.0, 0.98, 1.0), 0.22, 0.0),
+}  # fmt: skip
 
 
 def draw_street(rng: np.random.Generator, seconds: float, *, trams: bool) -> Street:
-    """A street long enough to drive along it for that time; with `trams` some have rails."""
-    road, light = draw_road(rng, trams=trams), draw_light(rng)
+    """A street long enough to drive along it for that time; with `trams` some have rails.
+
+    It is mostly day; a sixth is night, a sixth rain.
+    """
+    road = draw_road(rng, trams=trams)
+    time = str(rng.choice(_TIMES, p=(0.66, 0.17, 0.17)))
+    weather = str(rng.choice(_WEATHERS, p=(0.45, 0.2, 0.19, 0.16)))
+    zenith, horizon, tint, ambient, sun = _SKIES[time, weather in ("overcast", "rainy")]
+    aside = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.25, 0.8))
+    direction = np.array([aside, rng.uniform(0.45, 0.9), rng.uniform(-0.8, 0.3)])
+    direction /= np.linalg.norm(direction)
+    gain = float(rng.uniform(0.9, 1.08))
+    light = Light(
+        time=time,
+        weather=weather,
+        zenith=zenith,
+        horizon=horizon,
+        tint=tint,
+        ambient=ambient * gain,
+        sun=sun * gain * (0.6 if weather == "partly cloudy" else 1.0),
+        sun_direction=(float(direction[0]), float(direction[1]), float(direction[2])),
+        haze=float(rng.uniform(0.010, 0.016) if weather == "rainy" else rng.uniform(0.002, 0.006)),
+        headlights={"daytime": 0.0, "dawn/dusk": 0.12}.get(time, 0.75),
+    )
     speed = float(rng.uniform(16, 24) if road.scene == "highway" else rng.uniform(4, 13))
     if road.crossing is not None and rng.random() < 0.45:  # a red light, or just turning green
         speed = 0.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 2.0))

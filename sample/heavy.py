@@ -45,33 +45,27 @@ def bus(number: int) -> Model:
     flank.append((0.40 * length, 0.5, 0.40 * length + 1.0, 2.4, (60, 58, 55)))
     bodywork.sides(model, half, flank)
     bodywork.hubs(model, 2 * half, axles, 0.48)
-    _bus_front(model, end + 0.012, half, low, stripe)
-    _bus_rear(model, -end - 0.012, half, low, paint)
-    model.group = 2
-    for x in (-half - 0.22, half):  # mirrors
-        model.box((x, 1.9, end - 0.1), (x + 0.22, 2.35, end + 0.1), BLACK)
-    bodywork.lamps(model, half, -end, end, 0.85, 0.73)
-    return model
 
-
-def _bus_front(model: Model, z: float, half: float, low: float, stripe: Colour) -> None:
-    """Windscreen, destination board, headlights."""
+    # Windscreen, destination board, headlights.
     cells = _windows(-half * 0.93, 1.15, half * 0.93, 2.45)
     cells += [(-half * 0.8, 2.55, half * 0.8, 2.85, (25, 25, 25)), (-half * 0.6, 2.6, half * 0.5, 2.8, AMBER)]
     cells += [(-half, low, half, 0.55, BLACK), *mirrored(half * 0.6, 0.62, half * 0.93, 0.85, WHITE)]
     cells += [(-0.25, 0.6, 0.25, 0.75, PLATE), (-0.02, 1.15, 0.02, 2.45, BLACK), (-half, 0.95, half, 1.1, stripe)]
-    bodywork.end(model, z, cells)
-
-
-def _bus_rear(model: Model, z: float, half: float, low: float, paint: Colour) -> None:
-    """Rear window, engine flap, lights one above the other."""
+    bodywork.end(model, end + 0.012, cells)
+    # Rear window, engine flap, lights one above the other.
     cells = _windows(-half * 0.8, 1.65, half * 0.8, 2.4)
     cells += [(-half, low, half, 0.55, BLACK), (-half * 0.75, 0.65, half * 0.75, 1.3, scaled(paint, 0.75))]
     cells.append((-half * 0.7, 2.52, half * 0.2, 2.76, (40, 90, 160)))
     for y, colour in ((0.7, RED), (1.05, AMBER)):
         cells += mirrored(half * 0.84 - 0.13, y, half * 0.84 + 0.13, y + 0.3, colour)
     cells += [(-half * 0.7, y, half * 0.7, y + 0.03, scaled(paint, 0.5)) for y in (0.8, 0.92, 1.04, 1.16)]
-    bodywork.end(model, z, [*cells, (-0.28, 0.62, 0.28, 0.8, PLATE)])
+    bodywork.end(model, -end - 0.012, [*cells, (-0.28, 0.62, 0.28, 0.8, PLATE)])
+
+    model.group = 2
+    for x in (-half - 0.22, half):  # mirrors
+        model.box((x, 1.9, end - 0.1), (x + 0.22, 2.35, end + 0.1), BLACK)
+    bodywork.lamps(model, half, -end, end, 0.85, 0.73)
+    return model
 
 
 @cache
@@ -82,72 +76,57 @@ def truck(number: int) -> Model:
     dump = bool(rng.random() < 0.3)
     height *= 0.82 if dump else 1.0
     rear, front, low = -length / 2, length / 2, 0.55
-    divide, axles, radius = front - 1.9, (-0.30 * length, 0.36 * length), 0.46
+    divide, axles, radius, floor = front - 1.9, (-0.30 * length, 0.36 * length), 0.46, low + 0.3
     model = Model(centre=(0.0, height / 2, 0.0))
     bodywork.wheels(model, 2 * half, axles, radius)
-    model.box((-half * 0.8, low - 0.1, rear + 0.1), (half * 0.8, low + 0.3, front - 0.2), (48, 46, 45))
+    model.box((-half * 0.8, low - 0.1, rear + 0.1), (half * 0.8, floor, front - 0.2), (48, 46, 45))
+
+    # The box with ribs, doors and rear lights.
     model.group, model.centre = 1, (0.0, height / 2, (rear + divide) / 2)
-    _load(model, rng, (rear, divide), half, (low + 0.3, height), dump=dump)
-    bodywork.hubs(model, 2 * half, axles[:1], radius)
-    model.group, model.centre = 2, (0.0, 1.4, front - 0.9)
-    _cab(model, pick(rng, _CAB_PAINTS, 0.1), (divide + 0.12, front), half * 0.96, low)
-    bodywork.hubs(model, 2 * half, axles[1:], radius)
-    bodywork.lamps(model, half, rear, front, 0.7, 0.9)
-    return model
-
-
-def _load(
-    model: Model,
-    rng: np.random.Generator,
-    along: tuple[float, float],
-    half: float,
-    between: tuple[float, float],
-    *,
-    dump: bool,
-) -> None:
-    """The box with ribs, doors and rear lights; `along` (z1, z2), `between` (y1, y2)."""
-    (rear, divide), (low, high) = along, between
     paint = pick(rng, _DUMP_PAINTS if dump else _BOX_PAINTS, 0.1)
-    model.box((-half, low, rear), (half, high, divide), paint)
-    ribs: list[Cell] = [
-        (z, low, z + 0.05, high, scaled(paint, 0.8)) for z in np.linspace(rear + 0.05, divide - 0.1, 6).tolist()
-    ]
-    ribs += [(rear, low, divide, low + 0.12, scaled(paint, 0.6)), (rear, high - 0.1, divide, high, scaled(paint, 0.85))]
+    model.box((-half, floor, rear), (half, height, divide), paint)
+    ribs = np.linspace(rear + 0.05, divide - 0.1, 6).tolist()
+    flank: list[Cell] = [(z, floor, z + 0.05, height, scaled(paint, 0.8)) for z in ribs]
+    flank.append((rear, floor, divide, floor + 0.12, scaled(paint, 0.6)))
+    flank.append((rear, height - 0.1, divide, height, scaled(paint, 0.85)))
     if not dump and rng.random() < 0.6:
-        ribs.append((rear + 0.8, high * 0.5, divide - 0.8, high * 0.72, pick(rng, _BUS_PAINTS)))
-    bodywork.sides(model, half, ribs)
+        flank.append((rear + 0.8, height * 0.5, divide - 0.8, height * 0.72, pick(rng, _BUS_PAINTS)))
+    bodywork.sides(model, half, flank)
     doors: list[Cell] = [
-        (-0.025, low, 0.025, high - 0.05, scaled(paint, 0.45)),
-        (-half, low, half, low + 0.12, scaled(paint, 0.5)),
-        (-half, high - 0.12, half, high, scaled(paint, 0.75)),
-        *mirrored(half * 0.5 - 0.02, low + 0.2, half * 0.5 + 0.02, high - 0.15, (140, 140, 140)),
+        (-0.025, floor, 0.025, height - 0.05, scaled(paint, 0.45)),
+        (-half, floor, half, floor + 0.12, scaled(paint, 0.5)),
+        (-half, height - 0.12, half, height, scaled(paint, 0.75)),
+        *mirrored(half * 0.5 - 0.02, floor + 0.2, half * 0.5 + 0.02, height - 0.15, (140, 140, 140)),
         (-half * 0.9, 0.42, half * 0.9, 0.62, (40, 40, 120)),
         *mirrored(half * 0.8 - 0.2, 0.62, half * 0.8 + 0.2, 0.8, RED),
         *mirrored(half * 0.8 - 0.2, 0.62, half * 0.8 - 0.02, 0.8, AMBER),
         (-0.26, 0.6, 0.26, 0.76, PLATE),
     ]
     bodywork.end(model, rear - 0.012, doors)
+    bodywork.hubs(model, 2 * half, axles[:1], radius)
 
-
-def _cab(model: Model, paint: Colour, along: tuple[float, float], half: float, low: float) -> None:
-    """The driver's cab with windows, grille and headlights."""
-    rear, front = along
-    outline = [(rear, low), (front, low), (front + 0.02, 1.25), (front - 0.3, 2.35), (rear, 2.35), (rear, low)]
-    model.loft(outline, lambda _y: half, paint)
-    model.flanks(outline[:-1], lambda _y: half, scaled(paint, 0.92))
+    # The driver's cab with windows, grille and headlights.
+    model.group, model.centre = 2, (0.0, 1.4, front - 0.9)
+    paint, wide, back = pick(rng, _CAB_PAINTS, 0.1), half * 0.96, divide + 0.12
+    outline = [(back, low), (front, low), (front + 0.02, 1.25), (front - 0.3, 2.35), (back, 2.35), (back, low)]
+    model.loft(outline, lambda _y: wide, paint)
+    model.flanks(outline[:-1], lambda _y: wide, scaled(paint, 0.92))
     for side in (-1, 1):
-        window = (rear + 0.4, 1.3), (front - 0.12, 1.3), (front - 0.38, 2.15), (rear + 0.4, 2.15)
-        model.face([(side * (half + 0.02), y, z) for z, y in window], GLASS, solid=False)
+        window = (back + 0.4, 1.3), (front - 0.12, 1.3), (front - 0.38, 2.15), (back + 0.4, 2.15)
+        model.face([(side * (wide + 0.02), y, z) for z, y in window], GLASS, solid=False)
     for y, z, colour in ((1.3, front + 0.04, GLASS), (1.78, front - 0.11, _MIRROR)):
-        w, top, back = half * 0.92, 2.25, front - 0.26
-        model.face([(-w, y, z), (w, y, z), (w, top, back), (-w, top, back)], colour, solid=False)
+        w, top, head = wide * 0.92, 2.25, front - 0.26
+        model.face([(-w, y, z), (w, y, z), (w, top, head), (-w, top, head)], colour, solid=False)
     nose: list[Cell] = [
-        (-half * 0.6, 0.8, half * 0.6, 1.15, BLACK),
-        (-half, 0.45, half, 0.72, scaled(paint, 0.5)),
-        *mirrored(half * 0.8 - 0.16, 0.78, half * 0.8 + 0.16, 1.0, WHITE),
+        (-wide * 0.6, 0.8, wide * 0.6, 1.15, BLACK),
+        (-wide, 0.45, wide, 0.72, scaled(paint, 0.5)),
+        *mirrored(wide * 0.8 - 0.16, 0.78, wide * 0.8 + 0.16, 1.0, WHITE),
         (-0.26, 0.52, 0.26, 0.68, PLATE),
     ]
     bodywork.end(model, front + 0.035, nose)
+    bodywork.hubs(model, 2 * half, axles[1:], radius)
+    bodywork.lamps(model, half, rear, front, 0.7, 0.9)
+    return model
 
 
 def tram(rng: np.random.Generator) -> Model:
@@ -172,20 +151,16 @@ def tram(rng: np.random.Generator) -> Model:
     for side in (-1, 1):
         z1, z2 = side * (end - 0.08), side * (end + 0.02)
         model.face([(-half, 0.76, z1), (half, 0.76, z1), (half, 1.28, z2), (-half, 1.28, z2)], paint)
-        _tram_nose(model, side, end, inner, half)
+        # Windscreen, lights and destination board.
+        low_pane, top_pane = (side * (end + 0.01), 1.42), (side * (inner + 0.42), 2.85)
+        middle = ((low_pane[0] + top_pane[0]) / 2 + side * 0.01, 2.15)
+        for (z, y), colour in ((low_pane, GLASS), (middle, mixed(GLASS, GLASS_LIT, 0.6))):
+            w, narrow, (back, top) = half * 0.85, half * 0.78, top_pane
+            back += side * 0.01
+            model.face([(-w, y, z), (w, y, z), (narrow, top, back), (-narrow, top, back)], colour, solid=False)
+        light = WHITE if side > 0 else RED
+        bodywork.end(model, side * (end + 0.03), mirrored(half * 0.7 - 0.2, 0.95, half * 0.7 + 0.2, 1.2, light))
+        bodywork.end(model, side * (inner + 0.42), [(-half * 0.5, 2.92, half * 0.5, 3.12, AMBER)])
     model.stroke([(0.0, height, -1.0), (0.0, height + 0.9, 0.0), (0.0, height, 1.0)], 0.06, (50, 50, 50))
     bodywork.lamps(model, half * 0.9, -end, end, 1.05, 1.05)
     return model
-
-
-def _tram_nose(model: Model, side: int, end: float, inner: float, half: float) -> None:
-    """Windscreen, lights and destination board of one end (`side` 1: the front)."""
-    low, high = (side * (end + 0.01), 1.42), (side * (inner + 0.42), 2.85)
-    middle = ((low[0] + high[0]) / 2 + side * 0.01, 2.15)
-    for (z, y), colour in ((low, GLASS), (middle, mixed(GLASS, GLASS_LIT, 0.6))):
-        w, top = half * 0.85, half * 0.78
-        corners = [(-w, y, z), (w, y, z), (top, high[1], high[0] + side * 0.01), (-top, high[1], high[0] + side * 0.01)]
-        model.face(corners, colour, solid=False)
-    light = WHITE if side > 0 else RED
-    bodywork.end(model, side * (end + 0.03), mirrored(half * 0.7 - 0.2, 0.95, half * 0.7 + 0.2, 1.2, light))
-    bodywork.end(model, side * (inner + 0.42), [(-half * 0.5, 2.92, half * 0.5, 3.12, AMBER)])

@@ -1,6 +1,5 @@
 """A synthetic ivslab: videos frame by frame, Pascal-VOC labels, and the known dirt of the real one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,8 +20,6 @@ _CLASSES = {
 _KEPT_OF = 10  # the paper keeps frames 1, 11, 21 …: dirt planted there survives the subsampling
 _BOX_DIRT = ("nan", "inverted", "negative", "outside")
 _BOX_DIRT_RATE = 0.04  # of the frames: about one box of a hundred and fifty
-_TextBox = tuple[str, list[str]]
-"""Class name and the texts of xmin, ymin, xmax, ymax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,49 +142,40 @@ def _film(task: _VideoTask) -> None:
     pictures.mkdir(parents=True)
     labels.mkdir(parents=True)
     rng = np.random.default_rng(task.seed.spawn(1)[0])
+    height, width = task.size
     for number in range(1, task.frames + 1):
         image, objects = clip.frame(number - 1)
-        name = f"{task.name}_{number:05d}"
+        stem = f"{task.name}_{number:05d}"
         data = files.jpeg(image, task.quality)
         if number not in task.dirt.missing:
             cut = len(data) // 2 if number in task.dirt.truncated else len(data)
-            (pictures / f"{name}.jpg").write_bytes(data[:cut])
+            (pictures / f"{stem}.jpg").write_bytes(data[:cut])
         # The objects that ivslab labels, in whole pixels.
         boxes = [(_CLASSES[o.kind], [str(round(v)) for v in o.box]) for o in objects if o.kind in _CLASSES]
-        if number in task.dirt.boxes:
-            _soil(boxes, task.dirt.boxes[number], task.size, rng)
-        text = "" if number in task.dirt.empty_xml else _xml(f"{name}.jpg", task.size, boxes)
-        (labels / f"{name}.xml").write_text(text, encoding="utf-8")
-
-
-def _soil(boxes: list[_TextBox], dirt: str, size: tuple[int, int], rng: np.random.Generator) -> None:
-    """Spoil one box. Negative and outside ones are extra boxes beyond the picture, so that no true box is lost."""
-    height, width = size
-    if dirt in ("negative", "outside"):
-        aside = int(rng.integers(20, 90))
-        x1 = -aside if dirt == "negative" else width + 4
-        y1 = int(rng.integers(height // 4, height // 2))
-        boxes.append(("vehicle", [str(v) for v in (x1, y1, x1 + aside - 4, y1 + aside)]))
-    elif boxes:
-        index = int(rng.integers(len(boxes)))
-        name, (left, top, right, bottom) = boxes[index]
-        boxes[index] = (name, ["nan", top, "nan", bottom] if dirt == "nan" else [right, bottom, left, top])
-
-
-def _xml(filename: str, size: tuple[int, int], boxes: Sequence[_TextBox]) -> str:
-    """A Pascal-VOC annotation."""
-    root = ElementTree.Element("annotation")
-    for tag, text in (("folder", "All"), ("filename", filename)):
-        ElementTree.SubElement(root, tag).text = text
-    shape = ElementTree.SubElement(root, "size")
-    for tag, value in (("width", size[1]), ("height", size[0]), ("depth", 3)):
-        ElementTree.SubElement(shape, tag).text = str(value)
-    for name, corners in boxes:
-        thing = ElementTree.SubElement(root, "object")
-        for tag, text in (("name", name), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
-            ElementTree.SubElement(thing, tag).text = text
-        box = ElementTree.SubElement(thing, "bndbox")
-        for tag, text in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
-            ElementTree.SubElement(box, tag).text = text
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+        # Negative and outside ones are extra boxes beyond the picture, so that no true box is lost.
+        dirt = task.dirt.boxes.get(number)
+        if dirt in ("negative", "outside"):
+            aside = int(rng.integers(20, 90))
+            x1 = -aside if dirt == "negative" else width + 4
+            y1 = int(rng.integers(height // 4, height // 2))
+            boxes.append(("vehicle", [str(v) for v in (x1, y1, x1 + aside - 4, y1 + aside)]))
+        elif dirt and boxes:
+            index = int(rng.integers(len(boxes)))
+            name, (left, top, right, bottom) = boxes[index]
+            boxes[index] = (name, ["nan", top, "nan", bottom] if dirt == "nan" else [right, bottom, left, top])
+        root = ElementTree.Element("annotation")
+        for tag, text in (("folder", "All"), ("filename", f"{stem}.jpg")):
+            ElementTree.SubElement(root, tag).text = text
+        shape = ElementTree.SubElement(root, "size")
+        for tag, value in (("width", width), ("height", height), ("depth", 3)):
+            ElementTree.SubElement(shape, tag).text = str(value)
+        for name, corners in boxes:
+            thing = ElementTree.SubElement(root, "object")
+            for tag, text in (("name", name), ("pose", "Unspecified"), ("truncated", "0"), ("difficult", "0")):
+                ElementTree.SubElement(thing, tag).text = text
+            box = ElementTree.SubElement(thing, "bndbox")
+            for tag, text in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
+                ElementTree.SubElement(box, tag).text = text
+        ElementTree.indent(root)
+        written = "" if number in task.dirt.empty_xml else ElementTree.tostring(root, encoding="unicode") + "\n"
+        (labels / f"{stem}.xml").write_text(written, encoding="utf-8")

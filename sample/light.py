@@ -9,8 +9,6 @@ from sample.camera import Floats
 from sample.shapes import Colour, Model
 
 Reals = NDArray[np.floating]
-TIMES = ("daytime", "dawn/dusk", "night")
-WEATHERS = ("clear", "partly cloudy", "overcast", "rainy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +40,6 @@ class Light:
     def wet(self) -> bool:
         """Whether it rains."""
         return self.weather == "rainy"
-
-
-_SKIES: dict[tuple[str, bool], tuple[Colour, Colour, Colour, float, float]] = {
-    # (time, clouded): zenith, horizon, tint, ambient, sun
-    ("daytime", False): ((215, 150, 85), (235, 222, 200), (0.97, 1.0, 1.03), 0.72, 0.52),
-    ("daytime", True): ((190, 180, 170), (220, 216, 212), (1.02, 1.0, 0.98), 0.82, 0.14),
-    ("dawn/dusk", False): ((120, 80, 70), (130, 165, 235), (0.88, 0.90, 1.08), 0.46, 0.30),
-    ("dawn/dusk", True): ((125, 110, 105), (165, 160, 170), (1.05, 0.98, 0.97), 0.46, 0.06),
-    ("night", False): ((30, 16, 10), (62, 44, 38), (1.05, 0.98, 0.95), 0.22, 0.02),
-    ("night", True): ((34, 27, 25), (66, 58, 56), (1.0, 0.98, 1.0), 0.22, 0.0),
-}  # fmt: skip
-
-
-def draw_light(rng: np.random.Generator) -> Light:
-    """Time of day and weather drawn at random: mostly day, a sixth night, a sixth rain."""
-    time = str(rng.choice(TIMES, p=(0.66, 0.17, 0.17)))
-    weather = str(rng.choice(WEATHERS, p=(0.45, 0.2, 0.19, 0.16)))
-    clouded = weather in ("overcast", "rainy")
-    zenith, horizon, tint, ambient, sun = _SKIES[time, clouded]
-    side = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.25, 0.8))
-    direction = np.array([side, rng.uniform(0.45, 0.9), rng.uniform(-0.8, 0.3)])
-    direction /= np.linalg.norm(direction)
-    gain = float(rng.uniform(0.9, 1.08))
-    return Light(
-        time=time,
-        weather=weather,
-        zenith=zenith,
-        horizon=horizon,
-        tint=tint,
-        ambient=ambient * gain,
-        sun=sun * gain * (0.6 if weather == "partly cloudy" else 1.0),
-        sun_direction=(float(direction[0]), float(direction[1]), float(direction[2])),
-        haze=float(rng.uniform(0.010, 0.016) if weather == "rainy" else rng.uniform(0.002, 0.006)),
-        headlights={"daytime": 0.0, "dawn/dusk": 0.12}.get(time, 0.75),
-    )
 
 
 def headlight(light: Light, x: Reals, depth: Reals) -> Reals:

@@ -64,7 +64,21 @@ class Painter:
 
     def paint(self, skyline: Floats) -> None:
         """Everything from the sky to the nearest actor; `skyline` as `backdrop.paint_sky` takes it."""
-        actors = in_painting_order([a for a in self.street.actors if self._in_sight(a)], self.seconds)
+        spots = [(*a.at(self.seconds), *a.footprint(), a) for a in self.street.actors if self._in_sight(a)]
+        spots.sort(key=lambda spot: -spot[1])
+        # Far to near; but beside a vehicle, who stands further from our line comes first, whatever their middles say.
+        for vehicle in [spot for spot in spots if max(spot[4].half) > 1.5]:
+            x, z, width, length, _ = vehicle
+            further = [
+                i
+                for i, (ox, oz, ow, ol, _) in enumerate(spots)
+                if abs(oz - z) < length + ol and abs(ox - x) >= 0.7 * (width + ow) and ox * x > 0 and abs(ox) > abs(x)
+            ]
+            now = spots.index(vehicle)
+            if further and further[-1] > now:
+                spots.insert(further[-1], spots.pop(now))
+        actors = [spot[4] for spot in spots]
+
         houses = [house for house in self.street.houses if self._in_sight(house)]
         backdrop.paint_sky(self.canvas, self.camera, self.light, skyline)
         backdrop.paint_ground(self.canvas, self.camera, self.street)
@@ -156,19 +170,3 @@ class Painter:
             box, visible = (x1, y1, x1 + w / scale, y1 + h / scale), left / thing.pixels
             found.append(VisibleObject(thing.kind, box, visible, visible < _OCCLUDED, thing.truncated, thing.signal))
         return found
-
-
-def in_painting_order(actors: list[Actor], seconds: float) -> list[Actor]:
-    """Far to near. Beside a vehicle, who stands further from our line comes before it, whatever their middles say."""
-    order = sorted(((*actor.at(seconds), *actor.footprint(), actor) for actor in actors), key=lambda spot: -spot[1])
-    for vehicle in [spot for spot in order if max(spot[4].half) > 1.5]:
-        x, z, width, length, _ = vehicle
-        behind = [
-            i
-            for i, (ox, oz, ow, ol, _) in enumerate(order)
-            if abs(oz - z) < length + ol and abs(ox - x) >= 0.7 * (width + ow) and ox * x > 0 and abs(ox) > abs(x)
-        ]
-        now = order.index(vehicle)
-        if behind and behind[-1] > now:
-            order.insert(behind[-1], order.pop(now))
-    return [spot[4] for spot in order]

@@ -176,15 +176,11 @@ def pedestrian(looks: Looks, seconds: float, walking: bool) -> Model:
         limb(model, (0.0, 0.60 * h, -0.10 * h), (0.0, 0.74 * h, -0.10 * h), (0.085 * h, 0.075 * h), looks.bag)
     _head(model, (0.0, 0.925 * h, 0.0), 0.068 * h, looks, helmet=False)
     if looks.umbrella is not None:
-        _umbrella(model, (0.05 * h, 1.12 * h, 0.1), (0.1 * h, 0.72 * h, 0.16), looks.umbrella)
+        x, y, z = top = (0.05 * h, 1.12 * h, 0.1)
+        model.stroke([(0.1 * h, 0.72 * h, 0.16), top], 0.02, METAL)
+        rim = [(x + 0.5 * cos, y - 0.12, z + 0.5 * sin) for cos, sin in _CIRCLE]
+        model.hull([*rim, (x, y + 0.12, z), (x - 0.3, y + 0.06, z), (x + 0.3, y + 0.06, z)], looks.umbrella)
     return model
-
-
-def _umbrella(model: Model, top: Point, hand: Point, colour: Colour) -> None:
-    x, y, z = top
-    model.stroke([hand, top], 0.02, METAL)
-    rim = [(x + 0.5 * cos, y - 0.12, z + 0.5 * sin) for cos, sin in _CIRCLE]
-    model.hull([*rim, (x, y + 0.12, z), (x - 0.3, y + 0.06, z), (x + 0.3, y + 0.06, z)], colour)
 
 
 def seated(

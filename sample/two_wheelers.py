@@ -110,7 +110,12 @@ def bicycle(looks: Looks, seconds: float, *, separate: bool) -> Model:
     model = Model(sort=True)
     rear, front = -0.53, 0.55
     for z in (rear, front):
-        _spoked_wheel(model, z, looks.phase - seconds * 12)
+        model.stroke([(0.0, 0.34 + 0.33 * sin, z + 0.33 * cos) for cos, sin in _RING], 0.05, _TYRE)
+        model.stroke([(0.0, 0.34 + 0.30 * sin, z + 0.30 * cos) for cos, sin in _RING], 0.012, METAL)
+        for spoke in range(4):
+            turned = looks.phase - seconds * 12 + spoke * math.pi / 4
+            dy, dz = 0.31 * math.sin(turned), 0.31 * math.cos(turned)
+            model.stroke([(0.0, 0.34 + dy, z + dz), (0.0, 0.34 - dy, z - dz)], 0.006, METAL)
         model.stroke([(0.0, 0.34 + 0.38 * sin, z + 0.38 * cos) for cos, sin in _RING[1:10]], 0.03, looks.body)
     crank, seat, head, hub = (0.0, 0.32, -0.08), (0.0, 0.84, -0.22), (0.0, 0.82, 0.38), (0.0, 0.34, rear)
     tubes = (crank, seat), (crank, head), ((0.0, 0.78, -0.2), head), (seat, hub), (crank, hub)
@@ -128,11 +133,3 @@ def bicycle(looks: Looks, seconds: float, *, separate: bool) -> Model:
     feet = (0.14, 0.36 + dy, -0.06 + dz), (-0.14, 0.36 - dy, -0.06 - dz)
     seated(model, looks, (0.0, 0.97, -0.22), 0.3, (0.25, 1.04, 0.28), feet, helmet=looks.cycle_helmet)
     return model
-
-
-def _spoked_wheel(model: Model, z: float, turned: float) -> None:
-    model.stroke([(0.0, 0.34 + 0.33 * sin, z + 0.33 * cos) for cos, sin in _RING], 0.05, _TYRE)
-    model.stroke([(0.0, 0.34 + 0.30 * sin, z + 0.30 * cos) for cos, sin in _RING], 0.012, METAL)
-    for spoke in range(4):
-        dy, dz = 0.31 * math.sin(turned + spoke * math.pi / 4), 0.31 * math.cos(turned + spoke * math.pi / 4)
-        model.stroke([(0.0, 0.34 + dy, z + dz), (0.0, 0.34 - dy, z - dz)], 0.006, METAL)

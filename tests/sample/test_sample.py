@@ -21,7 +21,7 @@ from mobile_centernet.errors import DataError
 from sample import cars, traffic, write_bdd100k, write_ivslab
 from sample.clip import Clip
 from sample.light import Light
-from sample.painter import VisibleObject, in_painting_order
+from sample.painter import VisibleObject
 from sample.street import Actor, Road, Street
 
 SIZE = (180, 320)
@@ -362,9 +362,14 @@ def test_night_is_darker_but_lamps_are_not() -> None:
     assert dark[y1:y2, x1:x2, 2].max() > 200
 
 
+def painted(*actors: Actor) -> list[str]:
+    """Kinds of what is seen, in the order in which it was painted."""
+    return [seen.kind for seen in shoot(*actors)[1]]
+
+
 def test_who_stands_behind_a_long_vehicle_is_painted_first() -> None:
     bus = Actor(parked(3.0, 20.0).build, 3.0, 20.0, (1.3, 6.0), ("bus",))
     walker = Actor(parked(7.0, 16.0).build, 7.0, 16.0, (0.3, 0.3), ("person",))
     cyclist = Actor(parked(0.5, 22.0).build, 0.5, 22.0, (0.4, 1.0), ("bicycle",))
-    assert in_painting_order([bus, walker, cyclist], 0.0)[-1] is bus
-    assert [actor.kinds[0] for actor in in_painting_order([bus, walker], 0.0)] == ["person", "bus"]
+    assert painted(bus, walker, cyclist)[-1] == "bus"
+    assert painted(bus, walker) == ["person", "bus"]

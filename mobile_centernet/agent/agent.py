@@ -1,7 +1,7 @@
 """The agent: keeps a device on the release that an alias names, and never without a verified one that it had.
 
 `states.TRANSITIONS` says what may follow what; here each state has one method, which does its work and returns how it
-ended. Killed anywhere, the next start makes `current` what was committed last.
+ended (`start` for the first). Killed anywhere, the next start makes `current` what was committed last.
 """
 
 import logging
@@ -103,7 +103,14 @@ class Agent:
     def start(self) -> None:
         """Take up what the last agent left, however it ended."""
         self.state, self._candidate = State.STARTING, None
-        self._run(self._starting())
+        self.store.create()
+        self.saved = recovery.load_state(self.store)
+        if self.saved.trial is not None:
+            self._run(Event.UNCOMMITTED)
+            return
+        self._settle()
+        self._report_committed()
+        self._run(Event.DONE)
 
     def poll(self) -> None:
         """Ask the registry, and take what it offers if it is new and good. Raises StoppedError inside a trial."""
@@ -183,15 +190,6 @@ class Agent:
         self._observe(left, event, self.state)
 
     # One method a state.
-
-    def _starting(self) -> Event:
-        self.store.create()
-        self.saved = recovery.load_state(self.store)
-        if self.saved.trial is not None:
-            return Event.UNCOMMITTED
-        self._settle()
-        self._report_committed()
-        return Event.DONE
 
     def _checking(self) -> Event:
         self.problem, self._candidate = None, None
@@ -283,7 +281,17 @@ class Agent:
     def _committing(self) -> Event:
         candidate, saved = self._chosen(), self.saved
         assert candidate.manifest is not None  # noqa: S101  # it was verified
-        committed = saved.committing(candidate.installed, candidate.manifest.sha256)
+        installed = candidate.installed
+        committed = replace(
+            saved,
+            committed=installed,
+            previous=saved.committed,
+            trial=None,
+            refused={digest: refusal for digest, refusal in saved.refused.items() if digest != installed.digest},
+            interrupted={},
+        )
+        if installed.release > saved.min_release:
+            committed = replace(committed, min_release=installed.release, newest=candidate.manifest.sha256)
         if candidate.offer is None and saved.committed:
             why = "an operator rolled back from it"
             committed = committed.refusing(saved.committed.digest, why, self._installer.circumstances())
@@ -291,7 +299,7 @@ class Agent:
             self._save(committed)
         except OSError as error:
             return self._fail(f"{self.store.root}: the new release cannot be committed ({error.strerror})")
-        self._collect(candidate.installed.digest)
+        self._collect(installed.digest)
         self._report_committed()
         return Event.DONE
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from mobile_centernet.agent.errors import ConfigError
 from mobile_centernet.bundle.protocol import DEVICE_NAME
@@ -19,6 +18,7 @@ if sys.version_info >= (3, 11):
 else:  # JetPack 6
     import tomli as tomllib
 
+ADDRESS = re.compile(r"https?://[^\s/?#@:][^\s/?#@]*([/?#]\S*)?", re.IGNORECASE)
 PROVIDERS = ("auto", "tensorrt", "cuda", "cpu")
 
 
@@ -37,16 +37,11 @@ def _seconds(default: float, least: float = 0.0) -> Any:
     return _setting(f"seconds from {least:g}", lambda value: least <= value < math.inf, default)
 
 
-def _is_address(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-
-
 @dataclass(frozen=True)
 class RegistrySettings:
     """Where releases come from. Credentials come from MLFLOW_TRACKING_USERNAME and _PASSWORD, _TOKEN, or ~/.netrc."""
 
-    url: str = _setting("http:// or https:// and a host, without a password", _is_address)
+    url: str = _setting("http:// or https:// and a host, without a password", ADDRESS.fullmatch)
     model: str = _setting("a model's name", bool)
     alias: str = _setting("an alias", bool, "champion")
     report: bool = _setting("true or false", lambda _: True, False)

@@ -9,7 +9,6 @@ import netrc
 import os
 import re
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from mobile_centernet.agent.errors import NothingOfferedError, TransferError
@@ -55,7 +54,26 @@ class RegistryClient:
             raise NothingOfferedError(f"{self.url}: {self.model} has no alias {alias}")
         if response.status != 200:
             raise TransferError(f"{where}: expected an answer, found status {response.status}")
-        return self._offer(answer.get("model_version"))
+
+        where, version = f"{self.url}: {self.model}", answer.get("model_version")
+        try:
+            number, run = version["version"], version["run_id"]
+            if not (isinstance(number, str) and number.isdecimal() and isinstance(run, str) and _RUN.fullmatch(run)):
+                raise ValueError(f"version {number!r} of run {run!r}")
+            tags = {str(tag["key"]): str(tag["value"]) for tag in version.get("tags", [])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise TransferError(f"{where}: expected a model version, found something else ({error!r})") from error
+
+        missing = [name for name in (BUNDLE_SHA256, BUNDLE_BYTES, BUNDLE_RELEASE, BUNDLE_PATH) if name not in tags]
+        if missing:
+            raise NothingOfferedError(f"{where} version {number}: expected a bundle, found no tag {', '.join(missing)}")
+        size, release = tags[BUNDLE_BYTES], tags[BUNDLE_RELEASE]
+        if not (_SHA256.fullmatch(tags[BUNDLE_SHA256]) and size.isdecimal() and release.isdecimal()):
+            raise NothingOfferedError(f"{where} version {number}: expected tags of a bundle, found {tags}")
+        if not 0 < int(size) <= MAX_MEMBER:
+            raise NothingOfferedError(f"{where} version {number}: expected at most {MAX_MEMBER} bytes, found {size}")
+        place = urlencode({"run_id": run, "path": tags[BUNDLE_PATH]})
+        return Offer(number, tags[BUNDLE_SHA256], int(size), int(release), f"{self.url}/get-artifact?{place}")
 
     def report(self, version: str, key: str, value: str) -> None:
         """Set a tag of a version."""
@@ -82,25 +100,3 @@ class RegistryClient:
         if not (user and password):
             return {}
         return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
-
-    def _offer(self, version: Any) -> Offer:
-        """From MLflow's description of a model version."""
-        where = f"{self.url}: {self.model}"
-        try:
-            number, run = version["version"], version["run_id"]
-            if not (isinstance(number, str) and number.isdecimal() and isinstance(run, str) and _RUN.fullmatch(run)):
-                raise ValueError(f"version {number!r} of run {run!r}")
-            tags = {str(tag["key"]): str(tag["value"]) for tag in version.get("tags", [])}
-        except (KeyError, TypeError, ValueError) as error:
-            raise TransferError(f"{where}: expected a model version, found something else ({error!r})") from error
-
-        missing = [name for name in (BUNDLE_SHA256, BUNDLE_BYTES, BUNDLE_RELEASE, BUNDLE_PATH) if name not in tags]
-        if missing:
-            raise NothingOfferedError(f"{where} version {number}: expected a bundle, found no tag {', '.join(missing)}")
-        size, release = tags[BUNDLE_BYTES], tags[BUNDLE_RELEASE]
-        if not (_SHA256.fullmatch(tags[BUNDLE_SHA256]) and size.isdecimal() and release.isdecimal()):
-            raise NothingOfferedError(f"{where} version {number}: expected tags of a bundle, found {tags}")
-        if not 0 < int(size) <= MAX_MEMBER:
-            raise NothingOfferedError(f"{where} version {number}: expected at most {MAX_MEMBER} bytes, found {size}")
-        place = urlencode({"run_id": run, "path": tags[BUNDLE_PATH]})
-        return Offer(number, tags[BUNDLE_SHA256], int(size), int(release), f"{self.url}/get-artifact?{place}")

@@ -69,20 +69,6 @@ class AgentState:
         newest = [*kept.items(), (digest, Refusal(why, circumstances))][-REFUSALS:]
         return replace(self, refused=dict(newest))
 
-    def committing(self, installed: Installed, manifest_sha256: str) -> "AgentState":
-        """The state once `installed`, which was on trial, stays."""
-        is_newest = installed.release > self.min_release
-        return replace(
-            self,
-            committed=installed,
-            previous=self.committed,
-            trial=None,
-            min_release=installed.release if is_newest else self.min_release,
-            newest=manifest_sha256 if is_newest else self.newest,
-            refused={digest: refusal for digest, refusal in self.refused.items() if digest != installed.digest},
-            interrupted={},
-        )
-
     def to_json(self) -> bytes:
         """The contents of the file."""
         document = {_IN_FILE.get(name, name): value for name, value in asdict(self).items()}

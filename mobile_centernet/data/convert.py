@@ -64,8 +64,8 @@ class ClassMap:
 
 
 @dataclass(frozen=True)
-class Converted:
-    """A frame's checked boxes, all in pixels of the original picture, xyxy."""
+class CheckedBoxes:
+    """A frame's checked boxes, xyxy in pixels of the original image, or of the stored one once that is shrunk."""
 
     state: FrameState
     boxes: NDArray[np.float64]  # [N, 4]
@@ -75,7 +75,7 @@ class Converted:
     dropped: Counter[str]  # boxes per category that has no class
 
 
-def convert(frame: Frame, class_map: ClassMap, size: Size) -> Converted:
+def convert(frame: Frame, class_map: ClassMap, size: Size) -> CheckedBoxes:
     """Check and map the boxes of one frame whose picture is `size` (height, width) pixels.
 
     - NaN or infinite: `nan_box`, quarantined. Inverted: `inverted_box`, repaired by swapping.
@@ -133,7 +133,7 @@ def convert(frame: Frame, class_map: ClassMap, size: Size) -> Converted:
         state = FrameState.UNLABELLED
     elif state is FrameState.LABELLED and not boxes:
         state = FrameState.UNLABELLED if lost_object else FrameState.EMPTY
-    return Converted(
+    return CheckedBoxes(
         state,
         np.array(boxes, np.float64).reshape(-1, 4),
         np.array(labels, np.int64),

@@ -14,7 +14,7 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
 
-from mobile_centernet.data.convert import Converted
+from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.data.training.balance import repeat_factors
@@ -75,7 +75,7 @@ class TrainingData:
     validation_set: PreparedSet
     input_size: tuple[int, int]
     augmentation: Augmentation | None
-    pseudo_labels: Mapping[str, Converted] | None = None
+    pseudo_labels: Mapping[str, CheckedBoxes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

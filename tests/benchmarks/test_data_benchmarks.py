@@ -193,7 +193,7 @@ def test_loader(originals, tmp_path, side_by_side, row) -> None:
 
     def warped(i: int) -> np.ndarray:
         image = cv2.imread(str(raw.frames[i].image))
-        view = augment.random_view(image.shape[:2], INPUT, augment.Augmentation(), rng)
+        view = augment.view_of(image.shape[:2], INPUT, augment.Augmentation(), rng)
         return augment.warp_image(image, view, INPUT)
 
     def ours() -> None:

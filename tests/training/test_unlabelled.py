@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
-from mobile_centernet.data.convert import ClassMap, Converted
+from mobile_centernet.data.convert import CheckedBoxes, ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.loader import TrainingSamples, training_loader
@@ -290,7 +290,7 @@ def test_pseudo_labels_keep_the_frames_own_ignored_regions(pictures: list[Frame]
     region = Box("crowd", (84, 0, 96, 10), ignore=True)
     frames = [replace(pictures[0], state=FrameState.UNLABELLED, boxes=(region,)), *pictures[1:3]]
     folder = prepared(frames, tmp_path / "set")
-    label = Converted(
+    label = CheckedBoxes(
         FrameState.LABELLED, np.array([[4.0, 4, 44, 34]]), np.array([0]), np.array([[0.0, 0, 8, 8]]), (), {}  # type: ignore[arg-type]
     )  # fmt: skip
     samples = TrainingSamples(

@@ -1,7 +1,7 @@
 """What a killed prepare leaves for the next one: its finished shards, and what was found out about their frames.
 
 A work folder holds
-- `fingerprint`: of the frames, settings and code at work; where another one stands, everything is done anew,
+- `fingerprint`: of the frames, settings and code at work; where there is another one, everything is done again,
 - `set/`: the prepared set so far,
 - `shards/images-00000.tar.jsonl`, ...: one entry per frame, written whole once that shard is safely on disk.
 """
@@ -17,24 +17,23 @@ from typing import Any
 import numpy as np
 
 from mobile_centernet.data.annotations import Action, Finding, FrameState
-from mobile_centernet.data.convert import Converted
+from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.similarity.perceptual import ImageHash
-from mobile_centernet.data.store.shards import Place, shard_name
+from mobile_centernet.data.store.shards import ShardRef, shard_name
 from mobile_centernet.files import write_atomically
 
 
 @dataclass(frozen=True)
-class Placed:
-    """One frame in its shard: that picture's (height, width), its boxes in the picture's pixels, and its hash."""
+class PreparedFrame:
+    """One frame as it is stored: its JPEG's (height, width), its boxes in that image's pixels, and its hash."""
 
-    place: Place
     size: tuple[int, int]
-    converted: Converted
+    checked: CheckedBoxes
     hash: ImageHash
 
 
-Entry = Placed | Finding
-"""A frame in its shard, or why its picture could not be used."""
+Entry = tuple[ShardRef, PreparedFrame] | Finding
+"""A frame in its shard, or why its image could not be used."""
 
 
 class Journal:
@@ -46,16 +45,25 @@ class Journal:
     def __init__(self, work: Path, fingerprint: str) -> None:
         self.set = work / "set"
         self._notes = work / "shards"
-        self._open: list[Entry] = []
+        self._lines: list[str] = []  # of the shard that is being written, whose name is `_shard`
+        self._shard: str | None = None
         mark = work / "fingerprint"
         if not mark.is_file() or mark.read_text(encoding="utf-8") != fingerprint:
             shutil.rmtree(work, ignore_errors=True)
         for folder in (self.set, self._notes):
             folder.mkdir(parents=True, exist_ok=True)
         write_atomically(mark, fingerprint.encode())
-        self.shards, self.frames = 0, 0
-        while (count := self._finished(self.shards)) is not None:
-            self.shards, self.frames = self.shards + 1, self.frames + count
+
+        self.shards, self.frames, finished = 0, 0, True
+        while finished:
+            note, images = self._note(self.shards), self.set / shard_name(self.shards)
+            finished = note.is_file() and images.is_file()
+            if finished:
+                entries = [_read(json.loads(line)) for line in note.read_text(encoding="utf-8").splitlines()]
+                places = (entry[0] for entry in entries if not isinstance(entry, Finding))
+                finished = images.stat().st_size >= max(place.offset + place.nbytes for place in places)
+            if finished:
+                self.shards, self.frames = self.shards + 1, self.frames + len(entries)
         kept = {shard_name(shard) for shard in range(self.shards)}
         for path in self.set.iterdir():
             if path.name not in kept:
@@ -68,49 +76,41 @@ class Journal:
                 yield from (_read(json.loads(line)) for line in lines)
 
     def add(self, entry: Entry) -> None:
-        """Note the next frame. The first one of a new shard says that the one before is finished."""
-        shard = next((known.place.shard for known in reversed(self._open) if isinstance(known, Placed)), None)
-        if isinstance(entry, Placed) and shard is not None and entry.place.shard != shard:
-            lines = "".join(json.dumps(_write(known)) + "\n" for known in self._open)
-            write_atomically(self._notes / f"{shard}.jsonl", lines.encode())
-            self._open = []
-        self._open.append(entry)
+        """Note the next frame. The first one of a new shard says that the one before is finished.
+
+        As JSON, from which `_read` makes exactly the same: Python writes floats so that they come back bit by bit.
+        """
+        if isinstance(entry, Finding):
+            self._lines.append(json.dumps({"finding": asdict(entry)}))
+            return
+        place, frame = entry
+        if self._shard not in (None, place.shard):
+            lines = "".join(f"{line}\n" for line in self._lines)
+            write_atomically(self._notes / f"{self._shard}.jsonl", lines.encode())
+            self._lines = []
+        self._shard = place.shard
+        checked = frame.checked
+        record = {
+            "place": place,
+            "size": frame.size,
+            "hash": frame.hash.tobytes().hex(),
+            "state": checked.state,
+            "boxes": checked.boxes.tolist(),
+            "labels": checked.labels.tolist(),
+            "ignore_boxes": checked.ignore_boxes.tolist(),
+            "findings": [asdict(finding) for finding in checked.findings],
+            "dropped": checked.dropped,
+        }
+        self._lines.append(json.dumps(record))
 
     def _note(self, shard: int) -> Path:
         return self._notes / f"{shard_name(shard)}.jsonl"
-
-    def _finished(self, shard: int) -> int | None:
-        """How many frames a finished shard answers for; None where it is not there, or shorter than it should be."""
-        note, pictures = self._note(shard), self.set / shard_name(shard)
-        if not note.is_file() or not pictures.is_file():
-            return None
-        entries = [_read(json.loads(line)) for line in note.read_text(encoding="utf-8").splitlines()]
-        end = max(entry.place.offset + entry.place.nbytes for entry in entries if isinstance(entry, Placed))
-        return len(entries) if pictures.stat().st_size >= end else None
-
-
-def _write(entry: Entry) -> dict[str, Any]:
-    """As JSON, from which `_read` makes exactly the same: Python writes floats so that they come back bit by bit."""
-    if isinstance(entry, Finding):
-        return {"finding": asdict(entry)}
-    found = entry.converted
-    return {
-        "place": entry.place,
-        "size": entry.size,
-        "hash": entry.hash.tobytes().hex(),
-        "state": found.state,
-        "boxes": found.boxes.tolist(),
-        "labels": found.labels.tolist(),
-        "ignore_boxes": found.ignore_boxes.tolist(),
-        "findings": [asdict(finding) for finding in found.findings],
-        "dropped": found.dropped,
-    }
 
 
 def _read(entry: dict[str, Any]) -> Entry:
     if "finding" in entry:
         return _finding(entry["finding"])
-    converted = Converted(
+    checked = CheckedBoxes(
         state=FrameState(entry["state"]),
         boxes=_boxes(entry["boxes"]),
         labels=np.array(entry["labels"], np.int64),
@@ -120,7 +120,7 @@ def _read(entry: dict[str, Any]) -> Entry:
     )
     height, width = entry["size"]
     digest = np.frombuffer(bytes.fromhex(entry["hash"]), np.uint8)
-    return Placed(Place(*entry["place"]), (height, width), converted, digest)
+    return ShardRef(*entry["place"]), PreparedFrame((height, width), checked, digest)
 
 
 def _boxes(rows: Sequence[Sequence[float]]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -1,11 +1,11 @@
-"""Writes a prepared set: pictures resized once, boxes checked once, everything dropped or repaired on record.
+"""Writes a prepared set: images resized once, boxes checked once, everything dropped or repaired on record.
 
 The folder holds
-- `images-00000.tar`, ...: the resized pictures (`mobile_centernet.data.store.shards`),
+- `images-00000.tar`, ...: the resized images (`mobile_centernet.data.store.shards`),
 - `annotations_<split>.json`: a COCO document (`mobile_centernet.data.store.coco`),
 - `report.json`: counts per split, and one finding for each item that was dropped or changed.
 
-It is written in a work folder that outlives a kill: the next run goes on behind the last finished shard
+It is written in a work folder that outlives a kill: the next run continues after the last finished shard
 (`mobile_centernet.data.prepare.journal`) and ends with the same bytes.
 """
 
@@ -27,9 +27,9 @@ import numpy as np
 from tqdm import tqdm
 
 from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
-from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.convert import CheckedBoxes, ClassMap, convert
 from mobile_centernet.data.parallel import in_order
-from mobile_centernet.data.prepare.journal import Entry, Journal, Placed
+from mobile_centernet.data.prepare.journal import Entry, Journal, PreparedFrame
 from mobile_centernet.data.readers.common import quarantined
 from mobile_centernet.data.similarity.decoder_warnings import decoder_warnings
 from mobile_centernet.data.similarity.duplicates import by_key, leakage, near_duplicates, videos_in_two_splits
@@ -45,18 +45,8 @@ from mobile_centernet.images.opencv import decode_image, encode_jpeg, jpeg_size
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One frame ready to be written: its JPEG, that picture's (height, width) and hash, and boxes in its pixels."""
-
-    jpeg: bytes
-    size: Size
-    converted: Converted
-    hash: ImageHash
-
-
 @dataclass
-class SplitCounts:
+class SplitSummary:
     """What the report says about one split."""
 
     frames: int = 0
@@ -66,16 +56,16 @@ class SplitCounts:
     ignore_boxes: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, frame: Frame, converted: Converted, classes: Sequence[str]) -> None:
+    def add(self, frame: Frame, checked: CheckedBoxes, classes: Sequence[str]) -> None:
         """Count one frame."""
         self.frames += 1
         self.videos.add(frame.video)
-        self.states[converted.state] += 1
-        self.boxes.update(classes[label] for label in converted.labels)
-        self.ignore_boxes += len(converted.ignore_boxes)
-        self.dropped += converted.dropped
+        self.states[checked.state] += 1
+        self.boxes.update(classes[label] for label in checked.labels)
+        self.ignore_boxes += len(checked.ignore_boxes)
+        self.dropped += checked.dropped
 
-    def document(self, classes: Sequence[str]) -> Document:
+    def to_dict(self, classes: Sequence[str]) -> Document:
         """The counts as JSON, every class and state named even where it is 0."""
         return {
             "frames": self.frames,
@@ -99,52 +89,74 @@ def prepare(
     progress: bool = True,
     work: Path | None = None,
 ) -> Document:
-    """Write `frames` (out of `raw`, each with its final split) to the folder `out` and return its report.
+    """Write `frames` to the folder `out`, which appears only when it is complete and replaces an older prepared set.
 
-    Pictures are shrunk, never enlarged, so that their long side fits the longer and their short side the shorter
-    of `max_size`, and compressed at `quality`. `workers` processes share the work (default: one per core); the bytes
-    written do not depend on their number. `out` appears only when it is complete and replaces an older prepared set.
-    What a killed run had finished in the folder `work` (default: `.<name>.partial` beside `out`) is used again if
-    frames, pictures (by size and time of change), settings and code are the same, and else thrown away. After a
-    failure `work` is kept, too, the default one is not.
-    Raises DataError where `out` cannot be written or holds something else, and where no frame can be used.
+    Args:
+        raw: what a reader found; its findings go into the report.
+        frames: those of `raw` to store, each with its final split.
+        class_map: which class each category is.
+        out: a new folder, an empty one or an older prepared set.
+        max_size: images are shrunk, never enlarged, so that their long side fits the longer and their short side the
+            shorter of these pixels.
+        quality: of the JPEGs.
+        workers: processes that share the work (default: one per core); the bytes do not depend on their number.
+        progress: show a progress bar, on a terminal.
+        work: what a killed run had finished here (default: `.<name>.partial` beside `out`) is used again if frames,
+            images (by size and time of change), settings and code are the same, and else thrown away. On failure an
+            explicit `work` folder is kept; the default one is removed.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        DataError: `out` cannot be written or holds something else, a frame comes twice, or no frame can be used.
     """
     frames = list(frames)
-    _check(frames)
+    if not frames:
+        raise DataError("prepare: expected frames, found none")
+    for frame in frames:
+        if not re.fullmatch(r"[\w-]+", frame.split):
+            raise DataError(f"{frame.name}: expected a split such as train, val or test, found {frame.split!r}")
+    if twice := [name for name, count in Counter(frame.name for frame in frames).items() if count > 1]:
+        raise DataError(f"prepare: expected every frame once, found {twice[0]} twice")
+
     splits = list(dict.fromkeys(frame.split for frame in frames))
     ordered = sorted(frames, key=lambda frame: splits.index(frame.split))
     store = partial(_store, root=raw.root, class_map=class_map, max_size=max_size, quality=quality)
     classes, findings = class_map.classes, list(raw.findings)
-    counts = {split: SplitCounts() for split in splits}
+    summaries = {split: SplitSummary() for split in splits}
     stored: list[tuple[Frame, ImageHash]] = []
     mark = _fingerprint(ordered, raw.root, class_map, max_size, quality)
     with _new_folder(out, mark, work) as journal, ShardWriter(journal.set, journal.shards) as shards:
-        folder = journal.set
         results = in_order(store, ordered[journal.frames :], workers)
         entries = chain(journal.entries(), _place(ordered[journal.frames :], results, shards, journal))
-        shown = tqdm(zip(ordered, entries, strict=True), "prepare", len(ordered), disable=not progress)
+        hidden = None if progress else True
+        shown = tqdm(zip(ordered, entries, strict=True), "prepare", len(ordered), disable=hidden)
         for split, members in groupby(shown, key=lambda pair: pair[0].split):
-            with CocoWriter(folder / annotations_name(split), classes) as coco:
+            with CocoWriter(journal.set / annotations_name(split), classes) as coco:
                 for frame, entry in members:
                     if isinstance(entry, Finding):
                         findings.append(entry)
                         continue
-                    coco.add(frame, entry.size, entry.place, entry.converted)
-                    counts[split].add(frame, entry.converted, classes)
-                    stored.append((frame, entry.hash))
-                    findings += entry.converted.findings
-        if not any(split.frames for split in counts.values()):
+                    place, prepared = entry
+                    coco.add(frame, prepared.size, place, prepared.checked)
+                    summaries[split].add(frame, prepared.checked, classes)
+                    stored.append((frame, prepared.hash))
+                    findings += prepared.checked.findings
+        if not stored:
             raise DataError(f"{raw.root}: expected readable pictures, found none in {len(frames)} frames")
         report = {
             "classes": list(classes),
             "max_size": list(max_size),
             "quality": quality,
-            "splits": {split: count.document(classes) for split, count in counts.items()},
-            "alike": _alike(stored, splits),
-            **{str(action): _by_kind(findings, action) for action in Action},
-            "findings": [asdict(finding) for finding in findings],
+            "splits": {split: summary.to_dict(classes) for split, summary in summaries.items()},
+            "alike": _near_duplicates(stored, splits),
         }
-        write_json(folder / REPORT, report)
+        for action in Action:
+            kinds = Counter(finding.kind for finding in findings if finding.action is action)
+            report[str(action)] = dict(sorted(kinds.items()))
+        report["findings"] = [asdict(finding) for finding in findings]
+        write_json(journal.set / REPORT, report)
     return report
 
 
@@ -152,17 +164,6 @@ def fit(size: Size, max_size: Size) -> Size:
     """The (height, width) of a picture of `size` once it is shrunk to fit `max_size`, either way up."""
     scale = min(1.0, max(max_size) / max(size), min(max_size) / min(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _check(frames: Sequence[Frame]) -> None:
-    if not frames:
-        raise DataError("prepare: expected frames, found none")
-    for frame in frames:
-        if not re.fullmatch(r"[\w-]+", frame.split):
-            raise DataError(f"{frame.name}: expected a split such as train, val or test, found {frame.split!r}")
-    names = Counter(frame.name for frame in frames)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise DataError(f"prepare: expected every frame once, found {twice[0]} twice")
 
 
 def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
@@ -184,61 +185,61 @@ def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_s
 
 
 def _place(
-    frames: Iterable[Frame], results: Iterable[Stored | Finding], shards: ShardWriter, journal: Journal
+    frames: Iterable[Frame],
+    results: Iterable[tuple[bytes, PreparedFrame] | Finding],
+    shards: ShardWriter,
+    journal: Journal,
 ) -> Iterator[Entry]:
-    """Put pictures into their shards, and note what is known about each frame."""
+    """Put images into their shards, and note what is known about each frame."""
     for frame, result in zip(frames, results, strict=True):
         entry: Entry
         if isinstance(result, Finding):
             entry = result
         else:
-            place = shards.add(f"{frame.name}.jpg", result.jpeg)
-            entry = Placed(place, result.size, result.converted, result.hash)
+            jpeg, prepared = result
+            entry = shards.add(f"{frame.name}.jpg", jpeg), prepared
         journal.add(entry)
         yield entry
 
 
-def _store(frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, quality: int) -> Stored | Finding:
-    """Read, check and shrink one frame; a finding where its picture cannot be used."""
+def _store(
+    frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, quality: int
+) -> tuple[bytes, PreparedFrame] | Finding:
+    """Read, check and shrink one frame: its JPEG and what is known about it, or why it cannot be used."""
     item = os.path.relpath(frame.image, root)
     try:
         data = frame.image.read_bytes()
     except OSError as error:
         found = error.strerror or "an unreadable file"
         return quarantined("missing_image", item, "a picture", found)
-    original = jpeg_size(data)
+    original, reduction = jpeg_size(data), 1
+    if original is not None:  # a JPEG may be shrunk while it is decoded, unless that ends up smaller than wanted
+        wanted = fit(original, max_size)
+        factor = min(original[0] / wanted[0], original[1] / wanted[1])
+        reduction = 4 if factor >= 4 else 2 if factor >= 2 else 1
     try:
         with decoder_warnings() as warnings:
-            image = decode_image(data, item, _reduction(original, max_size))
+            image = decode_image(data, item, reduction)
     except DataError as error:
         found = str(error).removeprefix(f"{item}: ")
         return quarantined("unreadable_image", item, "a picture that decodes completely", found)
     height, width = original or image.shape[:2]
     size = fit((height, width), max_size)
-    factor = np.array([size[1] / width, size[0] / height] * 2)
-    converted = convert(frame, class_map, (height, width))
+    scale = np.array([size[1] / width, size[0] / height] * 2)
+    checked = convert(frame, class_map, (height, width))
     expected = "a picture that decodes without errors"
     damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in warnings[:1]]
     scaled = replace(
-        converted,
-        boxes=converted.boxes * factor,
-        ignore_boxes=converted.ignore_boxes * factor,
-        findings=(*damage, *converted.findings),
+        checked,
+        boxes=checked.boxes * scale,
+        ignore_boxes=checked.ignore_boxes * scale,
+        findings=(*damage, *checked.findings),
     )
     resized = resize(image, size)
-    return Stored(encode_jpeg(resized, quality), size, scaled, perceptual_hash(resized))
+    return encode_jpeg(resized, quality), PreparedFrame(size, scaled, perceptual_hash(resized))
 
 
-def _reduction(original: Size | None, max_size: Size) -> int:
-    """The largest factor by which a JPEG may shrink while it is decoded without ending up smaller than wanted."""
-    if original is None:
-        return 1
-    wanted = fit(original, max_size)
-    factor = min(original[0] / wanted[0], original[1] / wanted[1])
-    return 4 if factor >= 4 else 2 if factor >= 2 else 1
-
-
-def _alike(stored: Sequence[tuple[Frame, ImageHash]], splits: Sequence[str]) -> Document:
+def _near_duplicates(stored: Sequence[tuple[Frame, ImageHash]], splits: Sequence[str]) -> Document:
     """How many frames of each split are near-copies of another of their video, or leaked from another split."""
     frames, hashes = [frame for frame, _ in stored], [own for _, own in stored]
     videos = by_key((frame.split, frame.video) for frame in frames).values()
@@ -250,10 +251,6 @@ def _alike(stored: Sequence[tuple[Frame, ImageHash]], splits: Sequence[str]) -> 
         "leaked_frames": {split: leaks[split] for split in splits},
         "leaked_videos": [video for video, _ in videos_in_two_splits(frames)],
     }
-
-
-def _by_kind(findings: Iterable[Finding], action: Action) -> dict[str, int]:
-    return dict(sorted(Counter(finding.kind for finding in findings if finding.action is action).items()))
 
 
 @contextmanager

@@ -75,20 +75,16 @@ def split_by_video(videos: Iterable[str], fractions: Mapping[str, float], seed: 
             f"split by video: expected shares beside train, from 0 and below 1 in sum, found {dict(fractions)}"
         )
     shuffled = sorted(names, key=lambda video: hashlib.sha256(f"{seed}:{video}".encode()).digest())
+    # Each split's rounded share, at least 1 where there are enough videos, never all of train's.
+    asked = {split: share for split, share in fractions.items() if share > 0}
+    least = 1 if len(names) > len(asked) else 0
+    counts = {split: max(least, round(share * len(names))) for split, share in asked.items()}
+    while counts and sum(counts.values()) >= max(len(names), 1):
+        largest = max(counts, key=lambda split: counts[split])
+        counts[largest] -= 1
     assigned = {}
-    for split, count in _counts(len(names), fractions).items():
+    for split, count in counts.items():
         for _ in range(count):
             assigned[shuffled.pop()] = split
     assigned |= dict.fromkeys(shuffled, "train")
     return dict(sorted(assigned.items()))
-
-
-def _counts(videos: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """How many videos each split gets: its rounded share, at least 1 where there are enough, never all of train's."""
-    asked = {split: share for split, share in fractions.items() if share > 0}
-    least = 1 if videos > len(asked) else 0
-    counts = {split: max(least, round(share * videos)) for split, share in asked.items()}
-    while counts and sum(counts.values()) >= max(videos, 1):
-        largest = max(counts, key=lambda split: counts[split])
-        counts[largest] -= 1
-    return counts

@@ -19,7 +19,7 @@ from mobile_centernet.data.readers.common import (
 from mobile_centernet.data.readers.ivslab import SPLITS, read_ivslab
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
 from mobile_centernet.data.store.prepared import REPORT
-from mobile_centernet.data.store.shards import Place
+from mobile_centernet.data.store.shards import ShardRef
 from mobile_centernet.errors import DataError
 
 FRAMES_FOLDER = "JPEGImages"
@@ -50,7 +50,7 @@ class SourceFrame:
     """One frame and where the bytes of its picture lie: in a file of its own, or at a place in a shard."""
 
     frame: Frame
-    place: Place | None = None
+    place: ShardRef | None = None
 
     def read(self) -> bytes:
         """The picture's bytes. Raises OSError where they cannot be read."""
@@ -149,7 +149,7 @@ def _read_prepared(root: Path) -> LabelledSource:
                     owner.append(Box(IGNORE_REGION, _xyxy(annotation), ignore=True))
             of_split = []
             for image in document["images"]:
-                place = Place(image["shard"], image["offset"], image["nbytes"])
+                place = ShardRef.of(image)
                 name, size = image["file_name"].removesuffix(".jpg"), (image["height"], image["width"])
                 own, state = tuple(boxes[image["id"]]), FrameState(image["state"])
                 frame = Frame(root / place.shard, name, image["video"], split, state, own, size, image["attributes"])

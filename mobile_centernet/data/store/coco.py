@@ -18,8 +18,8 @@ import numpy as np
 
 from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.annotations import Frame
-from mobile_centernet.data.convert import Converted
-from mobile_centernet.data.store.shards import Place
+from mobile_centernet.data.convert import CheckedBoxes
+from mobile_centernet.data.store.shards import ShardRef
 from mobile_centernet.errors import DataError
 
 Document = dict[str, Any]
@@ -48,7 +48,7 @@ class CocoWriter:
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
         self._file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
-    def add(self, frame: Frame, size: tuple[int, int], place: Place, converted: Converted) -> None:
+    def add(self, frame: Frame, size: tuple[int, int], place: ShardRef, converted: CheckedBoxes) -> None:
         """Write one frame whose stored picture is `size` (height, width) and whose boxes are in its pixels."""
         self._images += 1
         image = {

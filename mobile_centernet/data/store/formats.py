@@ -1,10 +1,10 @@
 """A prepared set as plain files for other tools (FiftyOne, CVAT, Ultralytics, pycocotools).
 
 - coco: `images/<split>/*.jpg`, `annotations/instances_<split>.json`.
-- yolo: `images/<split>/*.jpg`, `labels/<split>/*.txt` with `class x y width height` a line (0-based class, centre and
-  size as shares of the picture's sides), `data.yaml` with the names.
+- yolo: `images/<split>/*.jpg`, `labels/<split>/*.txt` with `class x y width height` per line (0-based class, centre and
+  size as shares of the image's sides), `data.yaml` with the names.
 
-Pictures keep their bytes. Unlabelled frames are left out, because both formats would call them background. Folders in
+Images keep their bytes. Unlabelled frames are left out, because both formats would call them background. Folders in
 a frame's name become `__`. Ignore regions stay in COCO as `iscrowd`, once per class; YOLO has no word for them.
 """
 
@@ -20,7 +20,7 @@ import yaml
 
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
-from mobile_centernet.data.store.shards import Place, ShardReader
+from mobile_centernet.data.store.shards import ShardReader, ShardRef
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import new_folder, write_atomically
 from mobile_centernet.images.opencv import decode_image
@@ -34,7 +34,7 @@ class ExportFormat(StrEnum):
 
 
 @dataclass
-class SplitCounts:
+class ExportedSplit:
     """What was written of one split, and what was left out."""
 
     frames: int = 0
@@ -45,10 +45,10 @@ class SplitCounts:
 
 @dataclass
 class Exported:
-    """What an export did. `damaged` names frames whose pictures cannot be read."""
+    """What an export did. `damaged` names frames whose images cannot be read."""
 
     format: ExportFormat
-    splits: dict[str, SplitCounts] = field(default_factory=dict)
+    splits: dict[str, ExportedSplit] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
     def remarks(self) -> list[str]:
@@ -68,7 +68,7 @@ class Exported:
 def export_set(root: Path, format: ExportFormat, out: Path) -> Exported:
     """Write all splits of the prepared set `root` to the new or empty folder `out`; it appears only when complete.
 
-    Damaged pictures are left out and named. Raises DataError where `root` is no prepared set, two frames end up
+    Damaged images are left out and named. Raises DataError where `root` is no prepared set, two frames end up
     under one name, or `out` is not empty or cannot be written.
     """
     root, result = Path(root), Exported(format)
@@ -80,33 +80,30 @@ def export_set(root: Path, format: ExportFormat, out: Path) -> Exported:
         for split in splits:
             document = read_document(root, split)
             names = tuple(category["name"] for category in document["categories"])
-            _export_split(root, split, document, folder, result)
+            result.splits[split] = ExportedSplit()
+            kept = list(_export_images(root, split, document, folder, result))
+            annotations: dict[int, list[Document]] = {image["id"]: [] for image in kept}
+            for annotation in document["annotations"]:
+                if annotation["image_id"] in annotations:
+                    annotations[annotation["image_id"]].append(annotation)
+            for each in annotations.values():
+                crowds = [annotation for annotation in each if annotation["iscrowd"]]
+                result.splits[split].boxes += len(each) - len(crowds)
+                result.splits[split].ignore_regions += len({annotation["region"] for annotation in crowds})
+            if format is ExportFormat.COCO:
+                _write_coco(folder / "annotations" / f"instances_{split}.json", document, kept, annotations)
+            else:
+                _write_yolo(folder / "labels" / split, kept, annotations)
         if format is ExportFormat.YOLO:
             content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(names))}
             (folder / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
     return result
 
 
-def _export_split(root: Path, split: str, document: Document, folder: Path, result: Exported) -> None:
-    counts = result.splits[split] = SplitCounts()
-    kept = list(_export_pictures(root, split, document, folder, result))
-    annotations: dict[int, list[Document]] = {image["id"]: [] for image in kept}
-    for annotation in document["annotations"]:
-        if annotation["image_id"] in annotations:
-            annotations[annotation["image_id"]].append(annotation)
-    for each in annotations.values():
-        counts.boxes += sum(not annotation["iscrowd"] for annotation in each)
-        counts.ignore_regions += len({annotation["region"] for annotation in each if annotation["iscrowd"]})
-    if result.format is ExportFormat.COCO:
-        _write_coco(folder / "annotations" / f"instances_{split}.json", document, kept, annotations)
-    else:
-        _write_yolo(folder / "labels" / split, kept, annotations)
-
-
-def _export_pictures(
+def _export_images(
     root: Path, split: str, document: Document, folder: Path, result: Exported
 ) -> Iterator[dict[str, Any]]:
-    """Write the pictures of labelled and verified empty frames, and yield these in COCO's words."""
+    """Write the images of labelled and verified empty frames, and yield these in COCO's words."""
     pictures, shards = folder / "images" / split, ShardReader(root)
     pictures.mkdir(parents=True)
     used: set[str] = set()
@@ -115,7 +112,7 @@ def _export_pictures(
             result.splits[split].unlabelled += 1
             continue
         try:
-            data = shards.read(Place(image["shard"], image["offset"], image["nbytes"]))
+            data = shards.read(ShardRef.of(image))
             decode_image(data, image["file_name"], 4)
         except (OSError, DataError):
             result.damaged.append(f"{split}: {image['file_name']}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mobile_centernet.boxes import xywh_to_xyxy
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.coco import Document, read_document
-from mobile_centernet.data.store.shards import Place, ShardReader
+from mobile_centernet.data.store.shards import ShardReader, ShardRef
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.opencv import decode_image
 
@@ -72,7 +72,7 @@ class PreparedSet:
     def image(self, index: int) -> NDArray[np.uint8]:
         """The stored picture, RGB [H, W, 3]. Raises DataError where its shard is missing or damaged."""
         entry = self._images[index]
-        place = Place(entry["shard"], entry["offset"], entry["nbytes"])
+        place = ShardRef.of(entry)
         try:
             data = self._shards.read(place)
         except OSError as error:

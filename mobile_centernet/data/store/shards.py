@@ -7,20 +7,26 @@ tar serves both: `tar xf` opens it anywhere, and one `pread` at a known offset r
 import io
 import os
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 MAX_FRAMES = 2000
 MAX_BYTES = 256 * 1024 * 1024
 
 
-class Place(NamedTuple):
-    """Where the bytes of one picture lie: file name of the shard, offset and length in bytes."""
+class ShardRef(NamedTuple):
+    """Where the bytes of one image are: file name of the shard, offset and length in bytes."""
 
     shard: str
     offset: int
     nbytes: int
+
+    @classmethod
+    def of(cls, image: Mapping[str, Any]) -> Self:
+        """Where an entry of a prepared set's COCO document says that its bytes are."""
+        return cls(image["shard"], image["offset"], image["nbytes"])
 
 
 def shard_name(number: int) -> str:
@@ -41,26 +47,21 @@ class ShardWriter:
         self._file: BinaryIO | None = None
         self._tar: tarfile.TarFile | None = None
 
-    def add(self, name: str, data: bytes) -> Place:
-        """Append one picture under `name` and say where it lies."""
-        file, tar = self._open_shard()
+    def add(self, name: str, data: bytes) -> ShardRef:
+        """Append one image under `name`; returns where it is."""
+        file, tar = self._file, self._tar
+        if file is None or tar is None or self._frames >= MAX_FRAMES or file.tell() >= MAX_BYTES:
+            self.close()
+            file = self._file = (self._folder / shard_name(self._shards)).open("wb")
+            tar = self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 see close
+            self._shards += 1
+            self._frames = 0
         member = tarfile.TarInfo(name)
         member.size, member.mode, member.mtime = len(data), 0o644, 0
         tar.addfile(member, io.BytesIO(data))
         self._frames += 1
         padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        return Place(Path(file.name).name, file.tell() - padded, len(data))
-
-    def _open_shard(self) -> tuple[BinaryIO, tarfile.TarFile]:
-        if self._file and self._tar and self._frames < MAX_FRAMES and self._file.tell() < MAX_BYTES:
-            return self._file, self._tar
-        self.close()
-        path = self._folder / shard_name(self._shards)
-        self._file = path.open("wb")
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 closed in close()
-        self._shards += 1
-        self._frames = 0
-        return self._file, self._tar
+        return ShardRef(Path(file.name).name, file.tell() - padded, len(data))
 
     def close(self) -> None:
         """End the current shard and put it safely on disk."""
@@ -91,7 +92,7 @@ class ShardReader:
         self._folder = folder
         self._files: dict[str, int] = {}
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: ShardRef) -> bytes:
         """The bytes of one picture; fewer than `place.nbytes` where the shard is cut off."""
         if place.shard not in self._files:
             self._files[place.shard] = os.open(self._folder / place.shard, os.O_RDONLY)

@@ -3,7 +3,6 @@
 Source: CenterNet `src/lib/datasets/sample/ctdet.py` and `src/lib/utils/image.py` (colour and lighting).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -39,27 +38,19 @@ class Augmentation:
     lighting: float = 0.1
 
 
-def straight(frame_size: tuple[int, int], input_size: tuple[int, int]) -> NDArray[np.float64]:
-    """The affine map [2, 3] of evaluation: the whole frame, stretched to the input. Sizes are (height, width)."""
-    return _view(frame_size, input_size, zoom=1.0, centre=(0.5, 0.5), mirror=False)
-
-
-def random_view(
-    frame_size: tuple[int, int], input_size: tuple[int, int], how: Augmentation, rng: np.random.Generator
+def view_of(
+    frame_size: tuple[int, int], input_size: tuple[int, int], how: Augmentation | None, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """A random affine map [2, 3] from frame pixels to input pixels: zoom, shift, perhaps mirrored."""
-    zoom = rng.uniform(*how.scale)
-    centre = 0.5 + rng.uniform(-how.shift, how.shift, size=2)
-    return _view(frame_size, input_size, zoom, (centre[0], centre[1]), bool(rng.random() < how.flip))
+    """The affine map [2, 3] from frame pixels to input pixels. Sizes are (height, width).
 
-
-def _view(
-    frame_size: tuple[int, int],
-    input_size: tuple[int, int],
-    zoom: float,
-    centre: tuple[float, float],
-    mirror: bool,
-) -> NDArray[np.float64]:
+    Random with an augmentation: zoom, shift, perhaps mirrored. Without one that of evaluation: the whole frame,
+    stretched to the input.
+    """
+    zoom, centre, mirror = 1.0, np.array([0.5, 0.5]), False
+    if how is not None:
+        zoom = rng.uniform(*how.scale)
+        centre = 0.5 + rng.uniform(-how.shift, how.shift, size=2)
+        mirror = bool(rng.random() < how.flip)
     (height, width), (input_height, input_width) = frame_size, input_size
     scale_x, scale_y = zoom * input_width / width, zoom * input_height / height
     shift_x = input_width / 2 - scale_x * centre[0] * width
@@ -119,12 +110,8 @@ def recolour(image: NDArray[np.uint8], how: Augmentation, rng: np.random.Generat
 def ignore_mask(boxes: NDArray[np.float32], output_size: tuple[int, int], stride: int) -> NDArray[np.bool_]:
     """[1, H, W], True where the heatmap's cells touch a region [M, 4] (xyxy, input pixels) to be ignored."""
     mask = np.zeros((1, *output_size), dtype=bool)
-    for x1, y1, x2, y2 in _cells(boxes, stride):
-        mask[0, y1:y2, x1:x2] = True
-    return mask
-
-
-def _cells(boxes: NDArray[np.float32], stride: int) -> Sequence[tuple[int, int, int, int]]:
     lows = np.floor(boxes[:, :2] / stride).astype(int)
     highs = np.ceil(boxes[:, 2:] / stride).astype(int)
-    return [(x1, y1, x2, y2) for (x1, y1), (x2, y2) in zip(lows.tolist(), highs.tolist(), strict=True)]
+    for (x1, y1), (x2, y2) in zip(lows.tolist(), highs.tolist(), strict=True):
+        mask[0, y1:y2, x1:x2] = True
+    return mask

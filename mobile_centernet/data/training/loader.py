@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mobile_centernet import codec
 from mobile_centernet.data.annotations import FrameState
-from mobile_centernet.data.convert import Converted
+from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
 from mobile_centernet.data.training import augment, balance
 
@@ -40,7 +40,7 @@ class TrainingSamples(Dataset[Sample]):
         augmentation: augment.Augmentation | None,
         seed: int,
         unlabelled: bool = False,
-        pseudo_labels: Mapping[str, Converted] | None = None,
+        pseudo_labels: Mapping[str, CheckedBoxes] | None = None,
     ) -> None:
         self.prepared = prepared
         self.input_size = input_size
@@ -62,11 +62,7 @@ class TrainingSamples(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, epoch, position])
         frame = self._frame(self.frames[position])
         image = self.prepared.image(self.frames[position])
-        size = (frame.height, frame.width)
-        if self.augmentation is None:
-            view = augment.straight(size, self.input_size)
-        else:
-            view = augment.random_view(size, self.input_size, self.augmentation, rng)
+        view = augment.view_of((frame.height, frame.width), self.input_size, self.augmentation, rng)
         image = augment.warp_image(image, view, self.input_size)
         if self.augmentation is not None:
             image = augment.recolour(image, self.augmentation, rng)
@@ -163,7 +159,11 @@ class EpochBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rank, processes = _rank()
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = self._order(rng)
+        if self.factors is None or not self.labelled:
+            order = rng.permutation(self.labelled or self.unlabelled)
+        else:  # a repeat's position is one of a later epoch, for its augmentation's sake
+            frames, copies = balance.draw(self.factors, rng)
+            order = frames + copies * COPY * (self.labelled + self.unlabelled)
         batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
         joining = np.empty(0, np.int64)
         if self.labelled and (self.unlabelled_epochs is None or self.epoch < self.unlabelled_epochs):
@@ -172,13 +172,6 @@ class EpochBatches(Sampler[list[int]]):
         start = self.epoch * (self.labelled + self.unlabelled)
         for batch, share in zip(batches, rng.permutation(len(self)).tolist(), strict=True):
             yield (start + np.concatenate([batch, shares[share]]))[rank::processes].tolist()
-
-    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Positions in one epoch; a second copy's is one of a later epoch, for its augmentation's sake."""
-        if self.factors is None or not self.labelled:
-            return rng.permutation(self.labelled or self.unlabelled)
-        frames, copies = balance.draw(self.factors, rng)
-        return frames + copies * COPY * (self.labelled + self.unlabelled)
 
 
 def _rank() -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Pseudo-labels: the teacher's boxes on unlabelled frames, as a COCO document that a person may look through and mend.
+"""Pseudo-labels: the teacher's boxes on unlabelled frames, as a COCO document that a person may look through and fix.
 
 Beyond COCO, annotations have a `score` and `info` says which mode, teacher and threshold they come from. Frames are
-known by `file_name`, which is also the picture's name in the prepared set's shards (`tar xf` unpacks them).
+known by `file_name`, which is also the image's name in the prepared set's shards (`tar xf` unpacks them).
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
-from mobile_centernet.data.convert import SMALLEST, ClassMap, Converted, convert
+from mobile_centernet.data.convert import SMALLEST, CheckedBoxes, ClassMap, convert
 from mobile_centernet.data.readers.common import quarantined
 from mobile_centernet.data.store.coco import Document
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
@@ -30,7 +30,7 @@ MODE = "pseudo"
 class PseudoLabels:
     """A document, read and checked. `frames` (by frame name) all have a box: without one, a frame stays unlabelled."""
 
-    frames: Mapping[str, Converted]
+    frames: Mapping[str, CheckedBoxes]
     findings: tuple[Finding, ...]
 
 
@@ -100,12 +100,16 @@ def read_pseudo_labels(path: Path, prepared: PreparedSet) -> PseudoLabels:
             unlabelled[f"{frame.name}.jpg"] = frame
     boxes, findings = _boxes_by_image(document)
     class_map = ClassMap(prepared.classes, {name: name for name in prepared.classes})
-    frames: dict[str, Converted] = {}
+    frames: dict[str, CheckedBoxes] = {}
     seen: set[str] = set()
     for image in document["images"]:
         name = str(image.get("file_name"))
         if name in seen or name not in unlabelled:
-            findings.append(_strange_image(name, name in seen))
+            if name in seen:
+                findings.append(quarantined("duplicate_frame", name, "every frame once", "twice"))
+            else:
+                expected = "an unlabelled frame of the prepared set"
+                findings.append(quarantined("missing_image", name, expected, "none of that name"))
             continue
         seen.add(name)
         frame = unlabelled[name]
@@ -168,21 +172,10 @@ def _boxes_by_image(document: Document) -> tuple[dict[str, tuple[Box, ...]], lis
             item = f"annotation {entry.get('id')}"
             findings.append(quarantined("missing_image", item, "an image id of this file", image_id))
             continue
+        try:
+            x, y, width, height = (float(value) for value in entry.get("bbox"))
+        except (TypeError, ValueError):
+            x = y = width = height = math.nan  # which `convert` quarantines
         name = normalise(names.get(category, f"category {category}"))
-        boxes[image_id].append(Box(name, _xyxy(entry.get("bbox")), ignore=bool(entry.get("iscrowd"))))
+        boxes[image_id].append(Box(name, (x, y, x + width, y + height), ignore=bool(entry.get("iscrowd"))))
     return {image_id: tuple(found) for image_id, found in boxes.items()}, findings
-
-
-def _xyxy(bbox: Any) -> tuple[float, float, float, float]:
-    """Corners of a COCO box; NaN, which `convert` quarantines, where it is none."""
-    try:
-        x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError):
-        return (math.nan, math.nan, math.nan, math.nan)
-    return (x, y, x + width, y + height)
-
-
-def _strange_image(name: str, twice: bool) -> Finding:
-    if twice:
-        return quarantined("duplicate_frame", name, "every frame once", "twice")
-    return quarantined("missing_image", name, "an unlabelled frame of the prepared set", "none of that name")

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from mobile_centernet.data.store.coco import Document, read_document
-from mobile_centernet.data.store.shards import Place, ShardReader
+from mobile_centernet.data.store.shards import ShardReader, ShardRef
 from mobile_centernet.files import file_digest, write_json
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.mlops import paths
@@ -105,10 +105,7 @@ def picture_digests(root: Path, document: Document) -> dict[int, str]:
     """Of every image of one split of the prepared folder `root`, by image id: 16 hexadecimal digits."""
     shards = ShardReader(root)
     return {
-        image["id"]: hashlib.sha256(shards.read(Place(image["shard"], image["offset"], image["nbytes"]))).hexdigest()[
-            :16
-        ]
-        for image in document["images"]
+        image["id"]: hashlib.sha256(shards.read(ShardRef.of(image))).hexdigest()[:16] for image in document["images"]
     }
 
 

@@ -200,11 +200,11 @@ def test_a_failure_leaves_the_older_set_untouched_and_nothing_beside_it(raw, tmp
     before = contents(tmp_path / "out")
     calls = Counter()
 
-    def full_disk(self: shards.ShardWriter, name: str, data: bytes) -> shards.Place:
+    def full_disk(self: shards.ShardWriter, name: str, data: bytes) -> shards.ShardRef:
         calls["add"] += 1
         if calls["add"] == 3:
             raise OSError(28, "No space left on device")
-        return shards.Place("images-00000.tar", 0, len(data))
+        return shards.ShardRef("images-00000.tar", 0, len(data))
 
     monkeypatch.setattr(shards.ShardWriter, "add", full_disk)
     with pytest.raises(DataError, match="No space left"):

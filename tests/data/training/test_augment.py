@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from mobile_centernet.data.training.augment import (
     Augmentation,
     ignore_mask,
-    random_view,
     recolour,
-    straight,
+    view_of,
     warp_boxes,
     warp_image,
 )
@@ -49,7 +48,7 @@ def found(image: np.ndarray) -> tuple[float, float, float, float]:
 )
 def test_a_drawn_box_is_where_its_warped_box_says(seed: int, x: int, y: int, w: int, h: int) -> None:
     box = (x, y, x + w, y + h)
-    view = random_view(FRAME, INPUT, Augmentation(scale=(0.6, 1.4), shift=0.1), np.random.default_rng(seed))
+    view = view_of(FRAME, INPUT, Augmentation(scale=(0.6, 1.4), shift=0.1), np.random.default_rng(seed))
     boxes, seen = warp_boxes(np.array([box], np.float32), view, INPUT)
     assert seen.tolist() == [True]
     np.testing.assert_allclose(found(warp_image(drawn(box), view, INPUT)), boxes[0], atol=0.75)
@@ -60,32 +59,36 @@ def test_the_straight_view_agrees_with_the_resize_of_evaluation() -> None:
 
     rng = np.random.default_rng(0)
     smooth = cv2.GaussianBlur(rng.integers(0, 255, (*FRAME, 3), np.uint8), (0, 0), 4)
-    warped = warp_image(smooth, straight(FRAME, INPUT), INPUT)
+    warped = warp_image(smooth, view_of(FRAME, INPUT, None, np.random.default_rng(0)), INPUT)
     difference = np.abs(warped.astype(int) - resize(smooth, INPUT).astype(int))[2:-2, 2:-2]
     assert difference.max() <= 3
 
 
 def test_straight_boxes_by_hand() -> None:
-    boxes, _ = warp_boxes(np.array([[0, 0, 320, 180], [160, 90, 320, 180]], np.float32), straight(FRAME, INPUT), INPUT)
+    boxes, _ = warp_boxes(
+        np.array([[0, 0, 320, 180], [160, 90, 320, 180]], np.float32),
+        view_of(FRAME, INPUT, None, np.random.default_rng(0)),
+        INPUT,
+    )
     np.testing.assert_allclose(boxes, [[0, 0, 288, 160], [144, 80, 288, 160]], atol=1e-4)
 
 
 def test_mirroring_twice_is_no_mirroring() -> None:
     mirror = Augmentation(scale=(1, 1), shift=0, flip=1)
-    view = random_view(FRAME, INPUT, mirror, np.random.default_rng(0))
+    view = view_of(FRAME, INPUT, mirror, np.random.default_rng(0))
     boxes, _ = warp_boxes(np.array([[32, 18, 64, 90]], np.float32), view, INPUT)
     np.testing.assert_allclose(boxes, [[288 - 57.6, 16, 288 - 28.8, 80]], atol=1e-3)
 
 
 def test_boxes_out_of_view_are_not_seen() -> None:
-    view = random_view(FRAME, INPUT, Augmentation(scale=(1.4, 1.4), shift=0), np.random.default_rng(0))
+    view = view_of(FRAME, INPUT, Augmentation(scale=(1.4, 1.4), shift=0), np.random.default_rng(0))
     boxes, seen = warp_boxes(np.array([[0, 0, 10, 10], [150, 80, 170, 100]], np.float32), view, INPUT)
     assert seen.tolist() == [False, True]
     assert (boxes >= 0).all() and (boxes[:, [0, 2]] <= 288).all() and (boxes[:, [1, 3]] <= 160).all()
 
 
 def test_no_boxes() -> None:
-    boxes, seen = warp_boxes(np.zeros((0, 4), np.float32), straight(FRAME, INPUT), INPUT)
+    boxes, seen = warp_boxes(np.zeros((0, 4), np.float32), view_of(FRAME, INPUT, None, np.random.default_rng(0)), INPUT)
     assert boxes.shape == (0, 4) and seen.shape == (0,)
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mobile_centernet.codec import decode
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
-from mobile_centernet.data.convert import ClassMap, Converted, convert
+from mobile_centernet.data.convert import CheckedBoxes, ClassMap, convert
 from mobile_centernet.data.prepare import prepare as prepare_module
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store import prepared as store
@@ -70,7 +70,7 @@ def test_an_unlabelled_frame_that_joins_says_so_and_comes_last(prepared: Prepare
         assert torch.equal(value, joined[2 + len(joined)][name]), name
 
 
-def pseudo_label(xyxy: tuple[float, float, float, float], ignored: tuple[float, float, float, float]) -> Converted:
+def pseudo_label(xyxy: tuple[float, float, float, float], ignored: tuple[float, float, float, float]) -> CheckedBoxes:
     boxes = (Box("vehicle", xyxy), Box("vehicle", ignored, ignore=True))
     frame = Frame(Path("5.jpg"), "5", "5", "train", FrameState.LABELLED, boxes)
     return convert(frame, ClassMap(("vehicle",), {"vehicle": "vehicle"}), (36, 64))

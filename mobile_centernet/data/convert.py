@@ -76,7 +76,7 @@ class CheckedBoxes:
 
 
 def convert(frame: Frame, class_map: ClassMap, size: Size) -> CheckedBoxes:
-    """Check and map the boxes of one frame whose picture is `size` (height, width) pixels.
+    """Check and map the boxes of one frame.
 
     - NaN or infinite: `nan_box`, quarantined. Inverted: `inverted_box`, repaired by swapping.
     - Outside the picture: clipped; `outside_box`, repaired, where it reached out by more than `ROUNDING`. Boxes that
@@ -88,7 +88,14 @@ def convert(frame: Frame, class_map: ClassMap, size: Size) -> CheckedBoxes:
 
     A labelled frame without a box of our classes is a verified negative (`EMPTY`), unless a box was quarantined:
     that object may be anywhere in the picture, nobody knows what is background, and the frame is `UNLABELLED`.
-    Findings name `<frame>#<n>`, the n-th box (from 0) of that frame in its label file.
+
+    Args:
+        frame: the frame, its boxes in pixels of the size that its label file claims.
+        class_map: what each category is.
+        size: the (height, width) of its image, in pixels.
+
+    Returns:
+        The boxes, in pixels of the image. Findings name `<frame>#<n>`, the n-th box (from 0) in the label file.
     """
     scale, is_usable = (1.0, 1.0), True
     findings: list[Finding] = []

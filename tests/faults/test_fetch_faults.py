@@ -26,7 +26,7 @@ from tests.helpers.file_server import Fault, FileServer, Request, cut, file_serv
 ROOT = Path(__file__).resolve().parents[2]
 SEEDED = random.Random(11)
 FILES = {f"ivslab_train/JPEGImages/All/a.mp4/a.mp4_{n:05d}.jpg": SEEDED.randbytes(8_000) for n in range(500)}
-PATIENCE = RetryPolicy(retries=2, backoff=0.001, longest_wait=1, connect=20, silence=20)
+POLICY = RetryPolicy(retries=2, backoff=0.001, longest_wait=1, connect=20, silence=20)
 
 
 def zipped() -> bytes:
@@ -187,14 +187,14 @@ def test_servers_that_fail_at_random(server: FileServer, tmp_path: Path, etags: 
         server.ranges = seeded.random() < 0.5
         folder = tmp_path / str(number)
         try:
-            place = download(archive, folder, policy=PATIENCE, progress=False)
+            place = download(archive, folder, policy=POLICY, progress=False)
             outcomes[True] += 1
         except DataError as error:
             outcomes[False] += 1
             assert str(error).startswith(f"{archive.url}: expected")
             assert not list(folder.glob("*.archive"))
             server.faults.clear()
-            place = download(archive, folder, policy=PATIENCE, progress=False)
+            place = download(archive, folder, policy=POLICY, progress=False)
         assert place.read_bytes() == CONTENT
         shutil.rmtree(folder)
     assert min(outcomes.values()) > 3, outcomes

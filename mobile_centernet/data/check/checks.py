@@ -196,7 +196,9 @@ def _repeated_views(
 ) -> tuple[list[Problem], list[Problem]]:
     """Duplicates, near-duplicates and leakage; and, harmless, near-duplicates within one video."""
     hashes, digests = [each.hash for each in inspections], [each.digest for each in inspections]
-    exact = duplicates.exact_duplicates(frames, digests)
+    same = duplicates.by_key((frame.split, digest) for frame, digest in zip(frames, digests, strict=True))
+    groups = (group for (_, digest), group in same.items() if digest is not None)
+    exact = [Duplicate(each, group[0], None) for group in groups for each in group[1:]]
     counted = {copy.frame for copy in exact}
     near = duplicates.near_duplicates_of_other_videos(frames, hashes, closer_than)
     leaked = duplicates.leakage(frames, hashes, digests, closer_than)

@@ -8,6 +8,7 @@ from io import BytesIO
 
 from PIL import ExifTags, Image
 
+from mobile_centernet.boxes import box_area
 from mobile_centernet.data.annotations import Action, Finding, Frame
 from mobile_centernet.data.convert import ClassMap, convert
 from mobile_centernet.data.readers.common import quarantined
@@ -72,10 +73,9 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
     if warnings:
         expected = "a picture that decodes without errors"
         findings.insert(0, Finding("damaged_image", Action.IGNORED, frame.name, expected, warnings[0]))
-    widths, heights = converted.boxes[:, 2] - converted.boxes[:, 0], converted.boxes[:, 3] - converted.boxes[:, 1]
     sizes = Counter(
         (class_map.classes[label], "small" if area < SMALL else "medium" if area < MEDIUM else "large")
-        for label, area in zip(converted.labels, (widths * heights).tolist(), strict=True)
+        for label, area in zip(converted.labels, box_area(converted.boxes).tolist(), strict=True)
     )
     notes = []
     try:

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain, product, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,14 +137,11 @@ def _raw_set(
         def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
             converted = convert(entry.frame, class_map, size)
             findings.extend(converted.findings)
-            boxes, ignored = (
-                xyxy_to_xywh(part.astype(np.float64)).tolist() for part in (converted.boxes, converted.ignore_boxes)
-            )
-            objects = zip(boxes, converted.labels.tolist(), [0] * len(boxes), strict=True)
-            regions = product(ignored, range(len(classes)), [1])  # of every class
+            objects = zip(xyxy_to_xywh(converted.boxes).tolist(), converted.labels.tolist(), repeat(0))
+            regions = product(xyxy_to_xywh(converted.ignore_boxes).tolist(), range(len(classes)), [1])  # of every class
             return converted.state, [
-                {"category_id": label + 1, "bbox": xywh, "iscrowd": crowd}
-                for xywh, label, crowd in chain(objects, regions)
+                {"category_id": label + 1, "bbox": bbox, "iscrowd": crowd}
+                for bbox, label, crowd in chain(objects, regions)
             ]
 
         return EvaluationFrame(entry.frame.name, read, annotate)

@@ -38,13 +38,6 @@ def ordered_splits(splits: Iterable[str]) -> list[str]:
     return [split for split in SPLIT_ORDER if split in names] + sorted(names.difference(SPLIT_ORDER))
 
 
-def exact_duplicates(frames: Sequence[Frame], digests: Sequence[bytes | None]) -> list[Duplicate]:
-    """Frames whose file is, byte for byte, that of an earlier frame of the same split."""
-    keys = [digest and (frame.split, digest) for frame, digest in zip(frames, digests, strict=True)]
-    groups = (group for key, group in by_key(keys).items() if key is not None)
-    return [Duplicate(each, group[0], None) for group in groups for each in group[1:]]
-
-
 def leakage(
     frames: Sequence[Frame], hashes: Sequence[ImageHash | None], digests: Sequence[bytes | None], closer_than: int
 ) -> list[Duplicate]:

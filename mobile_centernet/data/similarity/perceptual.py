@@ -1,4 +1,4 @@
-"""How alike two pictures look: the perceptual hash pHash, and the nearest neighbours of many of them.
+"""How similar two images look: the perceptual hash pHash, and the nearest neighbours of many of them.
 
 pHash after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), with 16x16 instead of
 8x8 frequencies: on street photos the usual 64 bits cannot tell one street from the next.
@@ -19,7 +19,7 @@ FREQUENCIES = 16
 BITS = FREQUENCIES**2
 NEAR_BITS = 40
 """Frames closer than this many bits show the same view. Measured on 2,500 street photos: a copy compressed or scaled
-anew is up to 16 bits away, the same view some seconds later 20 to 45, another view of the same street 60 and more."""
+again is up to 16 bits away, the same view some seconds later 20 to 45, another view of the same street 60 and more."""
 TILE = 1024
 LEAST_SIDE = 128  # of the image that is hashed: a JPEG is decoded at a fraction of its size down to this
 
@@ -70,7 +70,7 @@ def nearest(
     """The distance [N] of each of `hashes` [N] to the nearest of `others` [M], and that one's row [N].
 
     `allowed(rows, columns)` may exclude pairs by a mask [rows, columns]. Where no other is left, the distance is
-    `BITS + 1`. Every pair is looked at: memory grows with N + M, time with N x M (10,000 x 10,000 in a second or two).
+    `BITS + 1`. Every pair is compared: memory grows with N + M, time with N x M (10,000 x 10,000 in a second or two).
     """
     best = np.full(len(hashes), BITS + 1, np.int64)
     row = np.zeros(len(hashes), np.int64)

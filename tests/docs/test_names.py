@@ -41,8 +41,15 @@ def is_there(name: str) -> bool:
 def test_files(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = [path for found in FILE.findall(text) for path in expanded(found)]
+    named = [path for path in named if not any(part.isupper() for part in path.split("/"))]  # ROW stands for any row
     assert [path for path in named if not any(ROOT.glob(path))] == []
     assert [name for name in TEST_FILE.findall(text) if not any(ROOT.glob(f"tests/**/{name}"))] == []
+
+
+def test_the_house_names_every_room() -> None:
+    house = (ROOT / "README.md").read_text(encoding="utf-8").split("## The house\n")[1].split("\n## ")[0]
+    rooms = [room.parent.name for room in (ROOT / "mobile_centernet").glob("*/__init__.py")]
+    assert [room for room in [*ROOMS.split("|"), *rooms] if f"{room}/" not in house] == []
 
 
 @each_page

@@ -39,12 +39,16 @@ def build_bundle(
 ) -> Manifest:
     """Write an unsigned bundle to `out`; the same arguments give the same bytes.
 
-    models:     exported ONNX files of one model, each of another precision
-    pictures:   golden pictures of any size; kept losslessly, with what each model finds on them on this CPU
-    thresholds: by class; `default` stands for those that are not named
-    latency_ms: by device profile; `default` is needed
-    card:       markdown; None writes one from the manifest
-    Raises ModelError or DataError for a file that does not load, BundleError for things that do not fit together.
+    Args:
+        models: exported ONNX files of one model, each of another precision.
+        pictures: golden images of any size; kept losslessly, with what each model finds on them on this CPU.
+        thresholds: by class; `default` stands for those that are not named.
+        latency_ms: by device profile; `default` is needed.
+        card: markdown; None writes one from the manifest.
+
+    Raises:
+        ModelError, DataError: a file does not load.
+        BundleError: things do not fit together.
     """
     detectors = _load(models)
     some = next(iter(detectors.values()))

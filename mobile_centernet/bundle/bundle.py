@@ -55,9 +55,13 @@ def inspect_bundle(path: Path) -> tuple[Manifest, tuple[str, ...]]:
 
 
 def sign_bundle(path: Path, private_key: Ed25519PrivateKey) -> str:
-    """Add a signature to a bundle, atomically; returns the key id. Signing again with the same key changes nothing.
+    """Add a signature to a bundle, atomically. Signing again with the same key changes nothing.
 
-    Raises BundleError for a damaged bundle, which is never signed, or one that cannot be written.
+    Returns:
+        The id of the key.
+
+    Raises:
+        BundleError: the bundle is damaged, and never signed then, or cannot be written.
     """
     with open_bundle(path) as file:
         content = file.read()
@@ -89,8 +93,16 @@ def open_bundle(path: Path) -> IO[bytes]:
 def walk(file: IO[bytes], path: Path, trusted: TrustedKeys | None, keep: Keep) -> tuple[Manifest, Signatures]:
     """Read every byte once and in order, and hand each member to `keep` once its place and size are known to be right.
 
-    `trusted` None asks for no trusted signature, but for all the rest. Raises BundleError, naming `path`. Only when
-    this returns has the last member been checked.
+    Only when this returns has the last member been checked.
+
+    Args:
+        file: the bundle, from its beginning.
+        path: its name in errors.
+        trusted: the keys of which one must have signed; None asks for no trusted signature, but for all the rest.
+        keep: takes each member.
+
+    Raises:
+        BundleError: the bundle is not whole, or not trusted.
     """
     reader = Reader(file, path)
     signed = reader.read(MANIFEST, MAX_MANIFEST)

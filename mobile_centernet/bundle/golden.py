@@ -32,9 +32,16 @@ class Agreement:
 
 
 def self_test(folder: Path, manifest: Manifest, precision: str, detect: Detect) -> Agreement:
-    """Run the golden pictures of the release in `folder`, whose files were verified.
+    """Run the golden images of a release.
 
-    Raises BundleError, naming the picture, when a device finds something else than the release did when it was built.
+    Args:
+        folder: of the release, whose files were verified.
+        manifest: its manifest.
+        precision: which variant.
+        detect: the detector under test.
+
+    Raises:
+        BundleError: the device finds something else than the release did when it was built; it names the image.
     """
     variant = manifest.variants[precision]
     golden = from_json((folder / variant.golden).read_bytes(), variant.golden)

@@ -19,7 +19,10 @@ def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
     """Verify a bundle and unpack it into the new `folder`, which appears whole or not at all, also after a crash.
 
     What is written is what was verified: the file is read once. Only one process may unpack to a place.
-    Raises BundleError when verification fails or `folder` exists, StorageError when the disk refuses.
+
+    Raises:
+        BundleError: verification fails, or `folder` exists.
+        StorageError: the disk refuses.
     """
     if os.path.lexists(folder):
         raise BundleError(f"{folder}: expected a folder that is not there yet")

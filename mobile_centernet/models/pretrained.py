@@ -132,8 +132,13 @@ def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None 
             skipped.append(Skipped(name, f"a {type(value).__name__}, not a tensor"))
         elif foreign_heads and not target.startswith(BACKBONE):
             skipped.append(Skipped(name, foreign_heads))
-        elif reason := _unfit(value, expected[target]):
-            skipped.append(Skipped(name, reason))
+        elif value.shape != expected[target].shape:
+            wanted = tuple(expected[target].shape)
+            skipped.append(Skipped(name, f"shape {tuple(value.shape)} where {wanted} is expected"))
+        elif value.layout != torch.strided or value.is_quantized or value.is_complex():
+            skipped.append(Skipped(name, "not a dense tensor of real numbers"))
+        elif not value.double().isfinite().all():
+            skipped.append(Skipped(name, "holds NaN or infinity"))
         else:
             taken[target] = value
     # Batch norm's vectors and counters may fit by accident: a backbone without a single kernel is none.
@@ -190,17 +195,6 @@ def _target(name: str, expected: Mapping[str, Tensor]) -> str | None:
 def _unwrapped(name: str) -> str:
     """`name` without its first prefix, if it is a wrapper's."""
     return next((name.removeprefix(prefix) for prefix in WRAPPERS if name.startswith(prefix)), name)
-
-
-def _unfit(value: Tensor, expected: Tensor) -> str | None:
-    """Why `value` cannot take the place of `expected`; None where it can."""
-    if value.shape != expected.shape:
-        return f"shape {tuple(value.shape)} where {tuple(expected.shape)} is expected"
-    if value.layout != torch.strided or value.is_quantized or value.is_complex():
-        return "not a dense tensor of real numbers"
-    if not value.double().isfinite().all():
-        return "holds NaN or infinity"
-    return None
 
 
 def _count_by_module(names: Sequence[str]) -> str:

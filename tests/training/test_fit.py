@@ -4,6 +4,7 @@ Being killed: tests/faults/test_training_faults.py.
 """
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_an_epoch_without_the_teacher_records_no_term_of_the_teacher(prepared: P
     _, fitted = train(prepared, tmp_path, teacher=build_model("hrnet_w16", 1), distill_epochs=1)
     taught, alone = fitted.history
     assert taught.keys() - alone.keys() == {"loss/pixelwise", "loss/pairwise"}
+
+
+def test_without_a_terminal_every_epoch_is_one_line_of_the_log(
+    prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, logger="mobile_centernet"):
+        train(prepared, tmp_path)
+    lines = [entry.getMessage() for entry in caplog.records if entry.name.startswith("mobile_centernet.training")]
+    assert [line.split(":")[0] for line in lines] == ["epoch 0/1", "epoch 1/1"]
+    assert "validation mAP@0.5" in lines[0]
+    captured = capsys.readouterr()
+    assert "Epoch" not in captured.out + captured.err  # a progress bar
 
 
 def test_a_finished_training_that_is_asked_for_again_gives_the_same_answer(prepared: Path, tmp_path: Path) -> None:

@@ -98,7 +98,21 @@ def read_pseudo_labels(path: Path, prepared: PreparedSet) -> PseudoLabels:
     for frame in map(prepared.frame, range(len(prepared))):
         if frame.state is FrameState.UNLABELLED:
             unlabelled[f"{frame.name}.jpg"] = frame
-    boxes, findings = _boxes_by_image(document)
+    names = {str(entry.get("id")): str(entry.get("name")) for entry in document["categories"]}
+    boxes: dict[str, list[Box]] = {str(image.get("id")): [] for image in document["images"]}
+    findings: list[Finding] = []
+    for entry in document["annotations"]:
+        image_id, category = str(entry.get("image_id")), str(entry.get("category_id"))
+        if image_id not in boxes:
+            item = f"annotation {entry.get('id')}"
+            findings.append(quarantined("missing_image", item, "an image id of this file", image_id))
+            continue
+        try:
+            x, y, width, height = (float(value) for value in entry.get("bbox"))
+        except (TypeError, ValueError):
+            x = y = width = height = math.nan  # which `convert` quarantines
+        name = normalise(names.get(category, f"category {category}"))
+        boxes[image_id].append(Box(name, (x, y, x + width, y + height), ignore=bool(entry.get("iscrowd"))))
     class_map = ClassMap(prepared.classes, {name: name for name in prepared.classes})
     frames: dict[str, CheckedBoxes] = {}
     seen: set[str] = set()
@@ -119,7 +133,7 @@ def read_pseudo_labels(path: Path, prepared: PreparedSet) -> PseudoLabels:
             frame.video,
             prepared.split,
             FrameState.LABELLED,
-            boxes[str(image.get("id"))],
+            tuple(boxes[str(image.get("id"))]),
         )
         converted = convert(raw, class_map, (frame.height, frame.width))
         findings += converted.findings
@@ -159,23 +173,3 @@ def _read(path: Path) -> Document:
     if mode != MODE:
         raise DataError(f"{path}: expected pseudo-labels, found a file of mode '{mode}'; run the stage pseudo_label")
     return document
-
-
-def _boxes_by_image(document: Document) -> tuple[dict[str, tuple[Box, ...]], list[Finding]]:
-    """Every image id's boxes, as they are, and findings about boxes that belong to no image."""
-    names = {str(entry.get("id")): str(entry.get("name")) for entry in document["categories"]}
-    boxes: dict[str, list[Box]] = {str(image.get("id")): [] for image in document["images"]}
-    findings = []
-    for entry in document["annotations"]:
-        image_id, category = str(entry.get("image_id")), str(entry.get("category_id"))
-        if image_id not in boxes:
-            item = f"annotation {entry.get('id')}"
-            findings.append(quarantined("missing_image", item, "an image id of this file", image_id))
-            continue
-        try:
-            x, y, width, height = (float(value) for value in entry.get("bbox"))
-        except (TypeError, ValueError):
-            x = y = width = height = math.nan  # which `convert` quarantines
-        name = normalise(names.get(category, f"category {category}"))
-        boxes[image_id].append(Box(name, (x, y, x + width, y + height), ignore=bool(entry.get("iscrowd"))))
-    return {image_id: tuple(found) for image_id, found in boxes.items()}, findings

@@ -4,91 +4,100 @@ Exit codes: 0 done, 1 failed; retraining also 10 no change, 11 another one is ru
 promotion also 11 and 12.
 """
 
-import argparse
-import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from mobile_centernet.errors import UserError
+import click
+
+from mobile_centernet.errors import UserError, exit_on_user_error
+from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import load_params
-from pipelines.settings import LOCAL, has_schedule, prepare_environment
+from pipelines.settings import LOCAL, is_remote, load_settings, prepare_environment, run
 
 FAILED = 1
 
-
-def main() -> int:
-    """Run the pipeline that the command line names."""
-    parser = argparse.ArgumentParser("python -m pipelines", description="Run a ZenML pipeline on the active stack.")
-    pipelines = parser.add_subparsers(dest="pipeline", required=True)
-    for name, what in (("training", "every stage of dvc.yaml"), ("retraining", "refresh, train, judge, promote")):
-        command = pipelines.add_parser(name, help=what)
-        command.add_argument(
-            "--settings", type=Path, metavar="FILE", help="ZenML run configuration (pipelines/stacks/local.yaml)"
-        )
-        if name == "retraining":
-            command.add_argument("--watch", action="store_true", help="print what would make it run, and end")
-    pipelines.add_parser("promotion", help="the gate; takes the arguments of python -m steps.promote", add_help=False)
-    arguments, further = parser.parse_known_args()
-    if further and arguments.pipeline != "promotion":
-        parser.error(f"unrecognized arguments: {' '.join(further)}")
-    prepare_environment()
-    try:
-        return _run(arguments, further)
-    except (UserError, OSError) as error:
-        print(f"error: {arguments.pipeline}: {error}", file=sys.stderr)
-        return FAILED
+settings_option = click.option(
+    "--settings",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    default=LOCAL,
+    help="ZenML run configuration.  [default: pipelines/stacks/local.yaml]",
+)
 
 
-def _run(arguments: argparse.Namespace, further: list[str]) -> int:
-    if arguments.pipeline == "promotion":
-        from pipelines.promotion import run_promotion
-
-        return run_promotion(further)
-    settings: Path = arguments.settings or LOCAL
-    if arguments.pipeline == "training":
-        _check_stack(settings)
-        from pipelines.training import run_training
-
-        run_training(settings)
-        return 0
-    return _watch() if arguments.watch else _retrain(settings)
+@click.group()
+def main() -> None:
+    """Run a ZenML pipeline on the active stack."""
 
 
-def _retrain(settings: Path) -> int:
-    """Here and now, unless the settings have a schedule, which is the stack's to keep."""
-    if has_schedule(settings):
-        _check_stack(settings)
-        from pipelines.training import schedule_retraining
+@main.command()
+@settings_option
+def training(settings: Path) -> None:
+    """Every stage of dvc.yaml."""
+    with _zenml("training"):
+        from pipelines.preflight import check_stack
+        from pipelines.training import training as pipeline
 
-        schedule_retraining(settings)
-        return 0
-    from pipelines.retraining import retrain
-
-    return retrain(lambda: _train_and_judge(settings))
-
-
-def _train_and_judge(settings: Path) -> int:
-    _check_stack(settings)
-    from pipelines.training import run_retraining
-
-    return run_retraining(settings)
+        check_stack(load_params(paths.PARAMS), settings)
+        run(pipeline, settings, is_remote())
 
 
-def _watch() -> int:
-    from pipelines.retraining import RetrainingFailedError, watch
+@main.command()
+@settings_option
+@click.option("--watch", is_flag=True, help="Print what would make it run, and end.")
+@click.pass_context
+def retraining(ctx: click.Context, settings: Path, watch: bool) -> None:
+    """Refresh, train, judge, promote: now, or as often as the settings' schedule says, which is the stack's to keep.
 
-    try:
-        print("\n".join(watch()) or "nothing: every stage is up to date")
-    except RetrainingFailedError as error:
-        raise UserError(str(error)) from error
-    return 0
-
-
-def _check_stack(settings: Path) -> None:
+    Exit codes: 0 promoted (or the champion already), 1 failed, 10 no change, 11 another one is running, 12 rejected.
+    """
     from pipelines.preflight import check_stack
+    from pipelines.retraining import RetrainingFailedError, reasons, retrain
 
-    check_stack(load_params(paths.PARAMS), settings)
+    def train_and_judge() -> int:
+        from pipelines.promotion import gate_code
+        from pipelines.training import retraining as pipeline
+
+        check_stack(load_params(paths.PARAMS), settings)
+        return gate_code(run(pipeline, settings, is_remote()))
+
+    with _zenml("retraining"):
+        if watch:
+            try:
+                click.echo("\n".join(reasons()) or "nothing: every stage is up to date")
+            except RetrainingFailedError as error:
+                raise UserError(str(error)) from error
+        elif load_settings(settings).get("schedule"):
+            check_stack(load_params(paths.PARAMS), settings)
+            from pipelines.training import retraining as pipeline
+
+            pipeline.with_options(config_path=str(settings))(is_remote())
+        else:
+            ctx.exit(retrain(train_and_judge))
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def promotion(ctx: click.Context, arguments: Sequence[str]) -> None:
+    """The gate; takes the arguments of python -m steps.promote."""
+    with _zenml("promotion"):
+        from pipelines.promotion import gate_code
+        from pipelines.promotion import promotion as pipeline
+
+        ctx.exit(gate_code(run(pipeline, None, list(arguments))))
+
+
+@contextmanager
+def _zenml(pipeline: str) -> Iterator[None]:
+    """ZenML's environment, which its import reads, and one sentence for what goes wrong."""
+    setup_logging()
+    prepare_environment()
+    with exit_on_user_error(pipeline, FAILED):
+        yield
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

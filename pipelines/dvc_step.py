@@ -1,20 +1,23 @@
 """One DVC stage as one ZenML step. DVC owns caching: it decides whether the stage's command has to run at all."""
 
 import json
+import logging
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import click
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from mobile_centernet.errors import UserError
+from mobile_centernet.mlops.lineage import flatten
 from mobile_centernet.mlops.tracking.tracking import EXPERIMENT, connect
 from pipelines.graph import DVC_FILE, load_stages
+
+logger = logging.getLogger(__name__)
 
 DVC_LOCK = Path("dvc.lock")
 
@@ -44,27 +47,38 @@ def reproduce_stage(stage: str, *, remote: bool = False) -> StageReport:
     Raises StageFailedError where DVC fails; UserError where dvc.lock does not hold the stage afterwards.
     """
     before = _newest_run(stage)
-    lines = _reproduce_by_remote(stage) if remote else run_dvc("repro", "--single-item", f"{DVC_FILE}:{stage}")
+    if remote:
+        # The run-cache says what earlier stages made of the same inputs: restored without dvc.lock, not run again.
+        run_dvc("fetch", "--run-cache")
+        lines = run_dvc("repro", "--pull", f"{DVC_FILE}:{stage}")
+        again = [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
+        if others := [name for name in again if name != stage]:
+            logger.warning("%s: the DVC remote did not hold %s, so they ran here", stage, ", ".join(others))
+        run_dvc("push", "--run-cache", f"{DVC_FILE}:{stage}")
+    else:
+        lines = run_dvc("repro", "--single-item", f"{DVC_FILE}:{stage}")
     executed = f"Running stage '{stage}':" in lines
     after = _newest_run(stage) if executed else before
+
+    lock = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8")) if DVC_LOCK.is_file() else {}
+    entry = lock.get("stages", {}).get(stage)
+    if entry is None:
+        raise UserError(f"{DVC_LOCK}: expected stage {stage}, which has just been reproduced, found no such entry")
+
+    metrics: dict[str, float] = {}
+    for item in load_stages()[stage].get("metrics", []):
+        path = Path(next(iter(item)) if isinstance(item, dict) else item)
+        for name, value in flatten(json.loads(path.read_text(encoding="utf-8"))):
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                metrics[name] = float(value)
+
     return StageReport(
         stage=stage,
         executed=executed,
-        outputs=output_digests(stage),
-        metrics=stage_metrics(stage),
+        outputs={out["path"]: f"{out['hash']}:{out[out['hash']]}" for out in entry.get("outs", [])},
+        metrics=metrics,
         mlflow_run=after if after != before else None,
     )
-
-
-def _reproduce_by_remote(stage: str) -> list[str]:
-    """The run-cache says what earlier stages made of the same inputs: restored without dvc.lock, not run again."""
-    run_dvc("fetch", "--run-cache")
-    lines = run_dvc("repro", "--pull", f"{DVC_FILE}:{stage}")
-    again = [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
-    if others := [name for name in again if name != stage]:
-        print(f"warning: {stage}: the DVC remote did not hold {', '.join(others)}, so they ran here", file=sys.stderr)
-    run_dvc("push", "--run-cache", f"{DVC_FILE}:{stage}")
-    return lines
 
 
 def run_dvc(*arguments: str) -> list[str]:
@@ -76,39 +90,12 @@ def run_dvc(*arguments: str) -> list[str]:
     lines: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout or ():
-            print(line, end="", flush=True)
+            click.echo(line, nl=False)
             lines.append(line.rstrip("\n"))
     if process.returncode:
         last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no output")
         raise StageFailedError(f"`dvc {' '.join(arguments)}` ended with code {process.returncode}: {last}")
     return lines
-
-
-def output_digests(stage: str, lock_file: Path = DVC_LOCK) -> dict[str, str]:
-    """Path → digest of every output of `stage` as dvc.lock has them."""
-    document = yaml.safe_load(lock_file.read_text(encoding="utf-8")) if lock_file.is_file() else {}
-    entry = document.get("stages", {}).get(stage)
-    if entry is None:
-        raise UserError(f"{lock_file}: expected stage {stage}, which has just been reproduced, found no such entry")
-    return {out["path"]: f"{out['hash']}:{out[out['hash']]}" for out in entry.get("outs", [])}
-
-
-def stage_metrics(stage: str) -> dict[str, float]:
-    """The finite numbers in the stage's JSON metrics files, by dotted name."""
-    entries: Sequence[Any] = load_stages()[stage].get("metrics", [])
-    paths = [Path(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries]
-    found: dict[str, float] = {}
-    for path in paths:
-        found.update(_numbers(json.loads(path.read_text(encoding="utf-8"))))
-    return found
-
-
-def _numbers(tree: object, name: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _numbers(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(tree, int | float) and not isinstance(tree, bool) and math.isfinite(tree):
-        yield name, float(tree)
 
 
 def _newest_run(stage: str) -> str | None:
@@ -129,7 +116,7 @@ def _newest_run(stage: str) -> str | None:
             output_format="list",
         )
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        print(f"warning: {stage}: MLflow was not asked for its run ({type(error).__name__})", file=sys.stderr)
+        logger.warning("%s: MLflow was not asked for its run (%s)", stage, type(error).__name__)
         return None
     if not runs:
         return None

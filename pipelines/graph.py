@@ -39,9 +39,9 @@ def stage_graph(dvc_file: Path = DVC_FILE) -> dict[str, frozenset[str]]:
     graph = {
         name: frozenset(
             maker
-            for path in stage.get("deps", [])
+            for path in map(PurePosixPath, stage.get("deps", []))
             for output, maker in makers.items()
-            if maker != name and _overlap(PurePosixPath(path), output)
+            if maker != name and (path.is_relative_to(output) or output.is_relative_to(path))
         )
         for name, stage in stages.items()
     }
@@ -60,8 +60,3 @@ def outputs(stage: Mapping[str, Any]) -> list[PurePosixPath]:
         for kind in ("outs", "metrics", "plots")
         for entry in stage.get(kind, [])
     ]
-
-
-def _overlap(dependency: PurePosixPath, output: PurePosixPath) -> bool:
-    """Whether one is the other or lies inside it."""
-    return dependency.is_relative_to(output) or output.is_relative_to(dependency)

@@ -2,13 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from typing import Any
 
+import click
 from pydantic import BaseModel, ConfigDict, Field
 from zenml import log_metadata, pipeline, step
-
-from pipelines.settings import run
 
 ANSWERS = {0: "done", 11: "another promotion is running", 12: "rejected"}
 
@@ -27,12 +25,13 @@ class PromotionFailedError(RuntimeError):
     """The gate could not judge."""
 
 
-def _promote(arguments: list[str]) -> PromotionReport:
+@step(name="promote", enable_cache=False)
+def promote_step(arguments: list[str]) -> PromotionReport:
     """Let the gate judge. A refusal is an answer, not a failed step; the step fails where nothing could be judged."""
     command = [sys.executable, "-m", "steps.promote", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = (done.stdout + done.stderr).strip()
-    print(said)
+    click.echo((done.stdout + done.stderr).strip())
+    said = (done.stdout or done.stderr).strip()
     if done.returncode not in ANSWERS:
         raise PromotionFailedError(f"steps.promote ended with code {done.returncode}: {said}")
     report = PromotionReport(code=done.returncode, answer=ANSWERS[done.returncode], said=said)
@@ -40,22 +39,10 @@ def _promote(arguments: list[str]) -> PromotionReport:
     return report
 
 
-promote_step: Any = step(_promote, name="promote", enable_cache=False)
-
-
-def _promotion(arguments: list[str]) -> None:
+@pipeline(name="promotion", enable_cache=False)
+def promotion(arguments: list[str]) -> None:
+    """The gate alone, with these arguments of steps.promote."""
     promote_step(arguments, id="promote")
-
-
-promotion: Any = pipeline(_promotion, name="promotion", enable_cache=False)
-
-
-def run_promotion(arguments: Sequence[str]) -> int:
-    """Run the pipeline with these arguments of steps.promote; the gate's exit code.
-
-    Raises RunFailedError where nothing could be judged.
-    """
-    return gate_code(run(promotion.with_options(), list(arguments)))
 
 
 def gate_code(completed: Any) -> int:

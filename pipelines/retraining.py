@@ -5,6 +5,7 @@ so that the next run goes on even when nothing new has come.
 """
 
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -12,10 +13,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 from filelock import FileLock, Timeout
 
 from mobile_centernet.errors import UserError
 from pipelines.graph import DVC_FILE
+
+logger = logging.getLogger(__name__)
 
 PROMOTED, FAILED, NO_CHANGE, LOCKED, REJECTED = 0, 1, 10, 11, 12
 ENDINGS = {PROMOTED: "promoted", FAILED: "failed", NO_CHANGE: "no change", LOCKED: "locked", REJECTED: "rejected"}
@@ -40,34 +44,29 @@ def retrain(pipeline: Callable[[], int]) -> int:
     try:
         lock.acquire()
     except Timeout:
-        print(f"another retraining is running ({LOCK})", file=sys.stderr)
+        click.echo(f"another retraining is running ({LOCK})", err=True)
         return LOCKED
     code = FAILED
     try:
-        code = _retrain(pipeline)
+        _output("-m", "steps.refresh")
+        if not stale_stages() and not UNJUDGED.exists():
+            code = NO_CHANGE
+        else:
+            UNJUDGED.touch()
+            code = pipeline()
+            if code in (PROMOTED, REJECTED):
+                UNJUDGED.unlink()
     except (RetrainingFailedError, UserError, OSError) as error:
-        print(f"error: retraining: {error}", file=sys.stderr)
+        click.echo(f"error: retraining: {error}", err=True)
     finally:
         lock.release()
-        print(f"retraining: {ENDINGS[code]}")
+        click.echo(f"retraining: {ENDINGS[code]}")
         if code != NO_CHANGE:
             notify(code)
     return code
 
 
-def _retrain(pipeline: Callable[[], int]) -> int:
-    _output("-m", "steps.refresh")
-    changes = stale_stages()
-    if not changes and not UNJUDGED.exists():
-        return NO_CHANGE
-    UNJUDGED.touch()
-    code = pipeline()
-    if code in (PROMOTED, REJECTED):
-        UNJUDGED.unlink()
-    return code
-
-
-def watch() -> list[str]:
+def reasons() -> list[str]:
     """What would make a retraining run now, without asking any server: a line per stale stage and reason."""
     lines = [f"{stage}: {json.dumps(why)}" for stage, why in stale_stages().items()]
     if UNJUDGED.exists():
@@ -92,10 +91,10 @@ def notify(code: int) -> None:
     try:
         done = subprocess.run(command, input=message, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"warning: {NOTIFY}: nobody was notified ({error})", file=sys.stderr)
+        logger.warning("%s: nobody was notified (%s)", NOTIFY, error)
         return
     if done.returncode:
-        print(f"warning: {NOTIFY}: the command ended with code {done.returncode}", file=sys.stderr)
+        logger.warning("%s: the command ended with code %d", NOTIFY, done.returncode)
 
 
 def _output(*arguments: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from mobile_centernet.errors import UserError
@@ -60,11 +61,6 @@ def load_settings(path: Path) -> dict[str, Any]:
     return document
 
 
-def has_schedule(path: Path) -> bool:
-    """Whether these settings hand the pipeline to the stack's scheduler."""
-    return bool(load_settings(path).get("schedule"))
-
-
 def without_schedule(path: Path) -> Path:
     """The same settings for a run now."""
     document = load_settings(path)
@@ -97,18 +93,31 @@ def is_remote() -> bool:
     return any(component.flavor_name != "local" for component in where)
 
 
-def run(pipeline: Any, *arguments: Any) -> Any:
-    """Run it and wait; ZenML's record of the completed run. Raises RunFailedError where it did not complete."""
+def run(pipeline: Any, settings: Path | None, *arguments: Any) -> Any:
+    """Run a pipeline now, on the active stack, and wait.
+
+    Args:
+        pipeline: one of ZenML's.
+        settings: a ZenML run configuration, whose schedule does not count; None for no settings.
+        arguments: what the pipeline takes.
+
+    Returns:
+        ZenML's record of the completed run.
+
+    Raises:
+        RunFailedError: it did not complete.
+    """
     from zenml.client import Client
     from zenml.enums import ExecutionStatus
 
+    options = {"config_path": str(without_schedule(settings))} if settings else {}
     try:
-        started = pipeline(*arguments)
+        started = pipeline.with_options(**options)(*arguments)
     except RuntimeError as error:  # what ZenML's local orchestrator raises when a step has failed
         raise RunFailedError(str(error)) from error
     ended = Client().get_pipeline_run(started.id)
     says = f"{ended.status.value}, {len(ended.steps)} steps (ZenML run {ended.name})"
     if ended.status != ExecutionStatus.COMPLETED:
         raise RunFailedError(says)
-    print(f"{pipeline.name}: {says}")
+    click.echo(f"{pipeline.name}: {says}")
     return ended

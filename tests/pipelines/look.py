@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
-from pipelines.settings import prepare_environment
+from pipelines.settings import prepare_environment, run
 
 prepare_environment()
 
 from zenml.client import Client  # noqa: E402 after its environment is made
 
-from pipelines.training import run_training  # noqa: E402
+from pipelines.training import training  # noqa: E402
 
-run_training(Path("settings.yaml"))
+run(training, Path("settings.yaml"), False)
 client = Client()
 runs = [client.get_pipeline_run(run.id) for run in client.list_pipeline_runs(sort_by="asc:created")]
 document = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipelines.graph import stage_graph
-from pipelines.settings import has_schedule, load_settings, mounts, without_schedule
+from pipelines.settings import load_settings, mounts, without_schedule
 from tests.pipelines.toy import ROOT, run
 
 STACKS = ROOT / "pipelines/stacks"
@@ -78,7 +78,7 @@ def test_training_runs_now_whatever_the_schedule(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     scheduled = STACKS / "kubernetes.yaml"
     once = without_schedule(scheduled)
-    assert has_schedule(scheduled) and not has_schedule(once)
+    assert load_settings(scheduled)["schedule"] and "schedule" not in load_settings(once)
     assert yaml.safe_load(once.read_text()) == {k: v for k, v in load_settings(scheduled).items() if k != "schedule"}
     assert without_schedule(STACKS / "local.yaml") == STACKS / "local.yaml"
 

@@ -47,12 +47,12 @@ def test_days_of_a_schedule(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert retrain(pipeline(0)) == 1  # a stage failed, nothing was judged
     assert retrain(pipeline(0)) == 0  # it goes on where it stopped
     assert sorted(ran(toy)) == ["left", "right", "score", "source"]
-    assert retraining.watch() == []
+    assert retraining.reasons() == []
 
     assert retrain(pipeline(0)) == 10
     assert ran(toy) == []
     (toy / "input.txt").write_text("second")
-    assert [line.split(":")[0] for line in retraining.watch()] == ["source"]
+    assert [line.split(":")[0] for line in retraining.reasons()] == ["source"]
     assert retrain(pipeline(12)) == 12
     assert retrain(pipeline(12)) == 10  # rejected once, not every night
     outcomes = [json.loads(line)["outcome"] for line in notes.read_text().splitlines()]
@@ -67,7 +67,7 @@ def test_a_version_that_was_never_judged_is_judged_by_the_next_run(toy: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         retrain(killed)
-    assert retraining.watch() == ["the last retraining ended before its version was judged"]
+    assert retraining.reasons() == ["the last retraining ended before its version was judged"]
     assert retrain(pipeline(0)) == 0
     assert retrain(pipeline(0)) == 10
 
@@ -97,8 +97,8 @@ def test_a_refresh_that_fails_is_code_1_and_one_sentence(toy: Path, capsys: pyte
 
 @pytest.mark.parametrize("command", ["no-such-command-here", f"{sys.executable} -c 'raise SystemExit(3)'"])
 def test_a_notification_that_fails_changes_nothing(
-    toy: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy: Path, command: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(os.environ, retraining.NOTIFY, command)
     retraining.notify(0)
-    assert "warning: MOBILE_CENTERNET_NOTIFY" in capsys.readouterr().err
+    assert caplog.messages[0].startswith("MOBILE_CENTERNET_NOTIFY: ")

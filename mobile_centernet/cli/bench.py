@@ -1,9 +1,8 @@
 """`mobile-centernet bench`: how long an image takes, end to end and by part; several models take turns in one run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -31,10 +30,9 @@ def bench(
 ) -> None:
     """Measure latency, throughput and memory of each MODEL, end to end and by part; they take turns in one run."""
     document = time_models(models, sizes, picture, runs, warm_up, threads)
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _tables(document))
-
-
-def _tables(document: Mapping[str, Any]) -> str:
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
     machine = document["machine"]
     whole = [("end to end", "runs on", "p50 ms", "p95 ms", "p99 ms", "per second", "peak MiB")]
     parts = [("by part, p50 ms", *PARTS)]
@@ -45,7 +43,7 @@ def _tables(document: Mapping[str, Any]) -> str:
         whole.append((name, row["runs_on"], *latency, f"{row['throughput_per_s']:.1f}", memory))
         by_part = row["parts_ms"]
         parts.append((name, *(f"{by_part[part]['p50']:.2f}" if part in by_part else "-" for part in PARTS)))
-    return (
+    click.echo(
         f"{document['runs']} images each after {document['warm_up']}, in turns; image: {document['picture']}; "
         f"{machine['cores']} cores ({machine['processor']}), threads {machine['threads'] or 'as they like'}, "
         f"load {machine['load']:.1f}\n\n{text_table(whole, '<<>')}\n\n{text_table(parts, '<>')}"

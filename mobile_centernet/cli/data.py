@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mobile_centernet.cli.outputs import SOME_FAILED, save_image
+from mobile_centernet.cli.outputs import SOME_FAILED, counted, save_image
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.check.checks import BOX_SIZES, NOTES, PROBLEMS, CheckReport, Problem
 from mobile_centernet.data.check.checks import check as check_source
@@ -71,8 +71,8 @@ def check(
 
 def _summary(report: CheckReport) -> list[str]:
     kinds = len({problem.finding.kind for problem in report.problems})
-    verdict = "clean" if report.clean else f"{len(report.problems):,} problems of {_count(kinds, 'kind')}"
-    frames = f"{_count(len(report.frames), 'frame')}, layout {report.source.layout}"
+    verdict = "clean" if report.clean else f"{len(report.problems):,} problems of {counted(kinds, 'kind')}"
+    frames = f"{counted(len(report.frames), 'frame')}, layout {report.source.layout}"
     rows = [f"{report.source.root}: {verdict} ({frames})", ""]
     for title, columns, counts in (
         ("split", ("frames", "videos", *map(str, FrameState)), report.splits()),
@@ -126,22 +126,8 @@ def show(ctx: click.Context, root: Path, out: Path, split: str | None, count: in
             raise UserError(f"{root}: expected a prepared set (annotations_<split>.json), found none")
         split = "train" if "train" in found else found[0]
     prepared = PreparedSet(root, split)
-    frames, failures = _sheet(prepared, count, seed)
-    if not frames:
-        raise UserError(f"{root}: expected frames to show in split {split}, found none ({'; '.join(failures[:1])})")
-    has_regions = any(len(prepared.classes) in frame.labels for frame in frames)
-    save_image(out, contact_sheet(frames, (*prepared.classes, IGNORED) if has_regions else prepared.classes))
-    click.echo(f"{_count(len(frames), 'frame')} of {len(prepared):,} in split {split} → {out}")
-    for failure in failures:
-        click.echo(f"not shown: {failure}", err=True)
-    ctx.exit(SOME_FAILED if failures else 0)
 
-
-def _sheet(prepared: PreparedSet, count: int, seed: int) -> tuple[list[BoxedImage], list[str]]:
-    """Random frames, ignore regions drawn as one more class, and why others of the chosen ones cannot be shown.
-
-    They are taken from those whose content is known, where there are any.
-    """
+    # Those whose content is known, where there are any; ignore regions are drawn as one more class.
     order = np.random.default_rng(seed).permutation(len(prepared)).tolist()
     known = [number for number in order if prepared.frame(number).state is not FrameState.UNLABELLED]
     frames: list[BoxedImage] = []
@@ -154,7 +140,14 @@ def _sheet(prepared: PreparedSet, count: int, seed: int) -> tuple[list[BoxedImag
             frames.append(BoxedImage(prepared.image(number), boxes, np.concatenate([frame.labels, ignored])))
         except DataError as error:
             failures.append(str(error))
-    return frames, failures
+    if not frames:
+        raise UserError(f"{root}: expected frames to show in split {split}, found none ({'; '.join(failures[:1])})")
+    has_regions = any(len(prepared.classes) in frame.labels for frame in frames)
+    save_image(out, contact_sheet(frames, (*prepared.classes, IGNORED) if has_regions else prepared.classes))
+    click.echo(f"{counted(len(frames), 'frame')} of {len(prepared):,} in split {split} → {out}")
+    for failure in failures:
+        click.echo(f"not shown: {failure}", err=True)
+    ctx.exit(SOME_FAILED if failures else 0)
 
 
 @data.command()
@@ -169,14 +162,10 @@ def export(ctx: click.Context, root: Path, format_: str, out: Path) -> None:
     """
     result = export_set(root, ExportFormat(format_), out)
     for split, counts in result.splits.items():
-        click.echo(f"{split}: {_count(counts.frames, 'frame')}, {_count(counts.boxes, 'box', 'boxes')}")
+        click.echo(f"{split}: {counted(counts.frames, 'frame')}, {counted(counts.boxes, 'box', 'boxes')}")
     for sentence in result.remarks():
         click.echo(sentence)
     click.echo(f"→ {out}")
     for item in result.damaged:
         click.echo(f"left out, because its picture is damaged: {item}", err=True)
     ctx.exit(SOME_FAILED if result.damaged else 0)
-
-
-def _count(number: int, name: str, several: str = "") -> str:
-    return f"{number:,} {name if number == 1 else several or name + 's'}"

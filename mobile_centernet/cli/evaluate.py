@@ -14,12 +14,13 @@ from tqdm import tqdm
 from mobile_centernet.cli.options import json_option, threads_option
 from mobile_centernet.cli.outputs import SOME_FAILED
 from mobile_centernet.data.annotations import FrameState
-from mobile_centernet.data.readers.labelled import EvaluationSet, Mappings, read_set
+from mobile_centernet.data.readers.labelled import EvaluationSet, read_set
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
 from mobile_centernet.evaluation.detect import coco_results
 from mobile_centernet.inference.detector import BaseDetector
 from mobile_centernet.inference.load import open_model
+from mobile_centernet.tables import text_table
 
 UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "unreadable_label"})
 """Findings that cost a whole frame."""
@@ -61,8 +62,13 @@ def evaluate(
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     if not data.exists():
         raise DataError(f"{data}: expected a data set, found nothing")
+    pairs = [text.partition("=") for text in mappings]
+    for category, sign, _ in pairs:
+        if not category or not sign:
+            raise UserError(f"--map: expected CATEGORY=CLASS, or CATEGORY= to drop one, found {category + sign!r}")
+    table = {category: name or None for category, _, name in pairs}
     with open_model(model, threads=threads) as opened:
-        frames = read_set(data, opened.classes, split, images, _mappings(mappings), unmapped)
+        frames = read_set(data, opened.classes, split, images, table, unmapped)
         truth, results, errors = detect_all(opened, frames)
         if not truth["images"] and errors:
             raise DataError(
@@ -102,14 +108,6 @@ def detect_all(
     return truth, results, errors
 
 
-def _mappings(texts: Sequence[str]) -> Mappings:
-    pairs = [text.partition("=") for text in texts]
-    for category, sign, _ in pairs:
-        if not category or not sign:
-            raise UserError(f"--map: expected CATEGORY=CLASS, or CATEGORY= to drop one, found {category + sign!r}")
-    return {category: name or None for category, _, name in pairs}
-
-
 def _document(
     model: BaseDetector, frames: EvaluationSet, measured: MapResult, errors: list[dict[str, str]]
 ) -> dict[str, Any]:
@@ -132,16 +130,16 @@ def _document(
 
 
 def _table(document: dict[str, Any]) -> str:
-    width = max(map(len, [*document["ap50"], "mAP@0.5"]))
     size = "{width}x{height}".format(**document["input_size"])
+    boxes = document["boxes"]
+    cells = [("class", "AP@0.5", "boxes")]
+    for name, value in document["ap50"].items():
+        cells.append((name, f"{value:.4f}" if value is not None else "-", f"{boxes[name]:,}"))
+    cells.append(("mAP@0.5", f"{document['map50']:.4f}", f"{sum(boxes.values()):,}"))
     rows = [
         f"{document['model']} ({document['runs_on']}, {size}) on {document['data']}, {document['frames']:,} frames",
-        f"{'class':<{width}}  AP@0.5  {'boxes':>7}",
+        text_table(cells, "<>"),
     ]
-    for name, value in document["ap50"].items():
-        cell = f"{value:.4f}" if value is not None else "-"
-        rows.append(f"{name:<{width}}  {cell:>6}  {document['boxes'][name]:>7,}")
-    rows.append(f"{'mAP@0.5':<{width}}  {document['map50']:.4f}  {sum(document['boxes'].values()):>7,}")
     if document["no_class"]:
         names = ", ".join(f"{name} ({count:,})" for name, count in document["no_class"].items())
         rows.append(f"boxes of no class of the model: {names}")

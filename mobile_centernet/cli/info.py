@@ -1,7 +1,6 @@
 """`mobile-centernet info`: how large and how costly models are, next to what the paper says."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import click
@@ -50,8 +49,30 @@ def info(model: str | None, all_models: bool, classes: int, size: tuple[int, int
             for cost in costs
         ]
         click.echo(json.dumps(rows[0]) if model else json.dumps(rows, indent=2))
-    else:
-        click.echo(_card(costs[0]) if model else _comparison(costs))
+        return
+
+    if model:
+        cost, paper = costs[0], "-"
+        if cost.paper_params_m is not None:
+            paper = f"{cost.paper_params_m:g} M parameters, {cost.paper_gflops:g} GFLOPs (10 classes, 576x320)"
+        card = (
+            ("model", cost.model),
+            ("parameters", f"{cost.params:,}"),
+            ("convolutions", f"{cost.conv_gmacs:.2f} GMACs per image"),
+            ("thop-2020", f"{cost.thop_2020_g:.2f} G"),
+            ("paper", paper),
+            ("classes", str(cost.classes)),
+            ("input size", cost.size),
+        )
+        click.echo(text_table(card, "<"))
+        return
+
+    table = [("model", "params", "conv GMACs", "thop-2020 G", "paper params M", "paper GFLOPs")]
+    for cost in costs:
+        counted = (cost.model, f"{cost.params:,}", f"{cost.conv_gmacs:.2f}", f"{cost.thop_2020_g:.2f}")
+        figures = ["-" if figure is None else f"{figure:g}" for figure in (cost.paper_params_m, cost.paper_gflops)]
+        table.append((*counted, *figures))
+    click.echo(f"{costs[0].classes} classes, {costs[0].size}\n\n{text_table(table, '<>')}\n\n{NOTE}")
 
 
 def _cost(model: str, classes: int, input_size: tuple[int, int]) -> ModelCost:
@@ -71,28 +92,3 @@ def _cost(model: str, classes: int, input_size: tuple[int, int]) -> ModelCost:
         classes=classes,
         size=f"{width}x{height}",
     )
-
-
-def _card(cost: ModelCost) -> str:
-    paper = "-"
-    if cost.paper_params_m is not None:
-        paper = f"{cost.paper_params_m:g} M parameters, {cost.paper_gflops:g} GFLOPs (10 classes, 576x320)"
-    rows = (
-        ("model", cost.model),
-        ("parameters", f"{cost.params:,}"),
-        ("convolutions", f"{cost.conv_gmacs:.2f} GMACs an image"),
-        ("thop-2020", f"{cost.thop_2020_g:.2f} G"),
-        ("paper", paper),
-        ("classes", str(cost.classes)),
-        ("input size", cost.size),
-    )
-    return text_table(rows, "<")
-
-
-def _comparison(costs: Sequence[ModelCost]) -> str:
-    rows = [("model", "params", "conv GMACs", "thop-2020 G", "paper params M", "paper GFLOPs")]
-    for cost in costs:
-        counted = (cost.model, f"{cost.params:,}", f"{cost.conv_gmacs:.2f}", f"{cost.thop_2020_g:.2f}")
-        paper = ["-" if figure is None else f"{figure:g}" for figure in (cost.paper_params_m, cost.paper_gflops)]
-        rows.append((*counted, *paper))
-    return f"{costs[0].classes} classes, {costs[0].size}\n\n{text_table(rows, '<>')}\n\n{NOTE}"

@@ -114,6 +114,11 @@ def save_document(document: Document, out: Path) -> None:
         raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
 
 
+def counted(number: int, name: str, plural: str = "") -> str:
+    """`1 box`, `1,234 boxes`; `plural` where it is not `name` with an s."""
+    return f"{number:,} {name if number == 1 else plural or name + 's'}"
+
+
 def save_image(path: Path, image: NDArray[np.uint8]) -> None:
     """Write an image, and its folder where that does not exist yet.
 
@@ -135,7 +140,7 @@ def save_image(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 class VideoWriter:
-    """An MP4 (MPEG-4) of RGB frames of one size, which appears at `path` when it is finished."""
+    """An MP4 (MPEG-4) of RGB frames of one size, which appears at `path` when the `with` block ends."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
@@ -158,26 +163,29 @@ class VideoWriter:
         self._writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
         self._count += 1
 
-    def finish(self) -> None:
-        """Complete the file and give it its name, unless there was no frame. Raises UserError where that fails."""
-        if self._writer is None:
-            return
-        self._writer.release()
-        # A full disk makes OpenCV's writer fail in silence.
-        capture = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Give the file its name, unless there was no frame, or remove it after a failure.
+
+        Raises:
+            UserError: not all frames reached the disk.
+        """
         try:
-            written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-        finally:
-            capture.release()
-        if written != self._count:
-            raise UserError(f"{self._path}: expected {self._count} frames, found {written} written; is the disk full?")
-        try:
-            self._partial.replace(self._path)
+            if self._writer is not None:
+                self._writer.release()
+            if self._writer is not None and failure is None:
+                # A full disk makes OpenCV's writer fail in silence.
+                capture = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
+                written = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+                capture.release()
+                if written != self._count:
+                    raise UserError(
+                        f"{self._path}: expected {self._count} frames, found {written} written; is the disk full?"
+                    )
+                self._partial.replace(self._path)
         except OSError as error:
             raise UserError(f"{self._path}: cannot be written ({error.strerror})") from error
-
-    def discard(self) -> None:
-        """Remove what was not finished."""
-        if self._writer is not None:
-            self._writer.release()
-        self._partial.unlink(missing_ok=True)
+        finally:
+            self._partial.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""`mobile-centernet predict`: pictures, a video or a camera in; the same with boxes, and lists of detections, out."""
+"""`mobile-centernet predict`: images, a video or a camera in; the same with boxes, and lists of detections, out."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,10 +16,10 @@ from tqdm import tqdm
 from mobile_centernet.cli.options import MODEL_HELP
 from mobile_centernet.cli.outputs import (
     SOME_FAILED,
-    Document,
     Failure,
     VideoWriter,
     add_image,
+    counted,
     new_document,
     save_document,
     save_image,
@@ -34,14 +34,11 @@ from mobile_centernet.inference.stream import detect_stream
 from mobile_centernet.inference.video import video_frames
 from mobile_centernet.reports.drawing import draw_boxes
 
-# Smaller pictures are drawn enlarged: names would not fit into their boxes.
+# Smaller images are drawn enlarged: names would not fit into their boxes.
 LEAST_WIDTH = 640
 
 # A camera's frames come as fast as the model is; the drawn video shows them at this pace.
 CAMERA_FPS = 10.0
-
-Looked = tuple[str, NDArray[np.uint8], Detections]
-"""Name, picture and everything that the model said about it."""
 
 
 @click.command()
@@ -71,43 +68,89 @@ def predict(
     # What OpenCV and FFmpeg print about broken files, our own error says in one sentence.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    taken = _source(source, out, frames)
-    with open_model(model) as opened:
-        document = new_document(opened.name, opened.classes, _thresholds(thresholds, opened.classes))
-        _make(out)
-        drawing = None if no_drawing else _drawing(taken, out)
-        _detect(opened, taken, document, drawing)
+    media = _open_source(source, out, frames)
+    with open_model(model) as detector:
+        document = new_document(detector.name, detector.classes, _thresholds(thresholds, detector.classes))
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise UserError(f"{out}: expected a folder to write to (Permission denied)")
+
+        draws_video = isinstance(media, Video) and not no_drawing
+        with VideoWriter(out / f"{media.stem}.mp4", media.fps) if draws_video else nullcontext() as video:
+            found = media.detect(detector, document["errors"])
+            try:
+                for name, image, detections in tqdm(found, "detecting", media.total, unit=media.unit, disable=None):
+                    kept = detections.above(document["thresholds"])
+                    add_image(document, name, (image.shape[0], image.shape[1]), kept)
+                    if no_drawing:
+                        continue
+                    width = max(image.shape[1], LEAST_WIDTH)
+                    drawn = draw_boxes(image, kept.boxes, kept.labels, document["classes"], kept.scores, width=width)
+                    if video:
+                        video.add(drawn)
+                    else:
+                        save_image(out / name, drawn)
+            except KeyboardInterrupt:
+                if not media.is_camera:  # which has no end but this one: what was found until then is kept
+                    raise
+
+    errors = document["errors"]
+    if not document["images"] and errors:
+        raise UserError(f"no {media.unit} could be read, of {len(errors)} tried; first {errors[0]['error']}")
     if not document["images"]:
-        raise UserError(_nothing(source, taken.unit, document["errors"]))
+        raise UserError(f"{source}: expected at least one {media.unit}, found none")
     save_document(document, out)
-    ctx.exit(_summarise(document, taken.unit, out))
+    detected = f"{counted(len(document['detections']), 'detection')} in {counted(len(document['images']), media.unit)}"
+    click.echo(f"{detected} → {out}")
+    if errors:
+        names = ", ".join(failure["file_name"] for failure in errors[:3])
+        more = ", … (all in detections.json)" if len(errors) > 3 else ""
+        click.echo(f"{counted(len(errors), media.unit)} could not be read: {names}{more}", err=True)
+        ctx.exit(SOME_FAILED)
+
+
+Found = tuple[str, NDArray[np.uint8], Detections]
+"""File name, image (RGB [H, W, 3]) and everything that the model found on it."""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Picture files below a folder."""
+class Images:
+    """Image files below a folder."""
 
     root: Path
     paths: Sequence[Path]
     unit = "picture"
+    is_camera = False
 
-    def __len__(self) -> int:
+    @property
+    def total(self) -> int:
         return len(self.paths)
 
-    def look(self, model: BaseDetector) -> Iterator[Looked | Failure]:
+    def detect(self, detector: BaseDetector, errors: list[Failure]) -> Iterator[Found]:
+        """Images that cannot be read are appended to `errors`; names are relative to the folder."""
         for path in self.paths:
             name = path.relative_to(self.root).as_posix()
             try:
                 image = read_image(path)
             except DataError as error:
-                yield {"file_name": name, "error": str(error)}
+                errors.append({"file_name": name, "error": str(error)})
                 continue
-            yield name, image, model.detect(image)
+            yield name, image, detector.detect(image)
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video file, every frame of it, or a camera, whose late frames are dropped."""
+    """A video file, every frame of it, or a camera, whose late frames are dropped.
+
+    Attributes:
+        source: the file, or the camera's number.
+        announced: how many frames the file says it has; 0 where it does not say, or for a camera.
+        fps: frames per second of the drawn video.
+        limit: stop after so many frames.
+    """
 
     source: Path | int
     announced: int
@@ -115,71 +158,65 @@ class Video:
     limit: int | None
     unit = "frame"
 
-    def __len__(self) -> int:
-        return min(self.announced, self.limit or self.announced)
+    @property
+    def is_camera(self) -> bool:
+        return isinstance(self.source, int)
 
-    def look(self, model: BaseDetector) -> Iterator[Looked | Failure]:
-        is_camera, index = isinstance(self.source, int), -1
-        stream = detect_stream(model.detect, video_frames(self.source), drop_late=is_camera)
+    @property
+    def stem(self) -> str:
+        return f"camera{self.source}" if isinstance(self.source, int) else self.source.stem
+
+    @property
+    def total(self) -> int | None:
+        return min(self.announced, self.limit or self.announced) or self.limit
+
+    def detect(self, detector: BaseDetector, errors: list[Failure]) -> Iterator[Found]:
+        """Frames are named as ivslab does it. Where a file breaks off, its next frame is appended to `errors`."""
+        video = self.stem if isinstance(self.source, int) else self.source.name
+        stream = detect_stream(detector.detect, video_frames(self.source), drop_late=self.is_camera)
+        count = 0
         try:
             for found in islice(stream, self.limit):
-                index = found.index
-                yield self.name(index), found.image, found.detections
+                count = found.index + 1
+                yield f"{video}_{found.index:05d}.jpg", found.image, found.detections
         finally:
             stream.close()
-        if index + 1 < len(self):
-            yield {
-                "file_name": self.name(index + 1),
-                "error": f"{self.source}: expected {self.announced} frames, found {index + 1} that decode",
-            }
-
-    def name(self, index: int) -> str:
-        """As ivslab names the frames of its videos."""
-        video = f"camera{self.source}" if isinstance(self.source, int) else self.source.name
-        return f"{video}_{index:05d}.jpg"
+        if count < min(self.announced, self.limit or self.announced):
+            error = f"{self.source}: expected {self.announced} frames, found {count} that decode"
+            errors.append({"file_name": f"{video}_{count:05d}.jpg", "error": error})
 
 
-def _source(source: str, out: Path, limit: int | None) -> Pictures | Video:
+def _open_source(source: str, out: Path, limit: int | None) -> Images | Video:
+    """Raises UserError where there is nothing to detect on, or where `out` would overwrite it."""
     path = Path(source)
     if source.isdecimal() and not path.exists():
         return Video(int(source), 0, CAMERA_FPS, limit)
-    if path.is_file() and path.suffix.lower() in DECODED_VIDEO_SUFFIXES:
-        _refuse_overwriting(out, path.parent)
-        return _video(path, limit)
-    return _pictures(path, out)
-
-
-def _video(path: Path, limit: int | None) -> Video:
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise DataError(f"{path}: expected a video, found {path.stat().st_size} bytes that do not open as one")
-        announced, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
-    finally:
-        capture.release()
-    return Video(path, max(announced, 0), fps if fps > 0 else CAMERA_FPS, limit)
-
-
-def _pictures(source: Path, out: Path) -> Pictures:
-    """Names are relative to the folder; pictures that an earlier run left in `out` are not taken."""
-    if source.is_file():
-        root, pictures = source.parent, [source]
-    elif source.is_dir():
-        inside = (path for path in sorted(source.rglob("*")) if path.suffix.lower() in DECODED_IMAGE_SUFFIXES)
-        root, pictures = source, [path for path in inside if out.resolve() not in path.resolve().parents]
-    else:
+    if not path.exists():
         raise UserError(
             f"{source}: expected a picture or a folder of pictures, a video, or the number of a camera, found nothing"
         )
-    _refuse_overwriting(out, root)
-    if not pictures:
-        raise UserError(f"{source}: expected pictures ({', '.join(sorted(DECODED_IMAGE_SUFFIXES))}), found none")
-    return Pictures(root, pictures)
-
-
-def _refuse_overwriting(out: Path, folder: Path) -> None:
-    if out.resolve() == folder.resolve():
+    root = path if path.is_dir() else path.parent
+    if out.resolve() == root.resolve():
         raise UserError(f"{out}: expected another folder than that of the source, which would be overwritten")
+
+    if path.is_file() and path.suffix.lower() in DECODED_VIDEO_SUFFIXES:
+        capture = cv2.VideoCapture(str(path))
+        try:
+            if not capture.isOpened():
+                raise DataError(f"{path}: expected a video, found {path.stat().st_size} bytes that do not open as one")
+            announced, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
+        finally:
+            capture.release()
+        return Video(path, max(announced, 0), fps if fps > 0 else CAMERA_FPS, limit)
+
+    if path.is_file():
+        return Images(root, [path])
+    # What an earlier run left in `out` is not taken.
+    inside = (each for each in sorted(path.rglob("*")) if each.suffix.lower() in DECODED_IMAGE_SUFFIXES)
+    images = [each for each in inside if out.resolve() not in each.resolve().parents]
+    if not images:
+        raise UserError(f"{source}: expected pictures ({', '.join(sorted(DECODED_IMAGE_SUFFIXES))}), found none")
+    return Images(root, images)
 
 
 def _thresholds(texts: Sequence[str], classes: Sequence[str]) -> tuple[float, Mapping[str, float]]:
@@ -200,80 +237,3 @@ def _thresholds(texts: Sequence[str], classes: Sequence[str]) -> tuple[float, Ma
         else:
             raise UserError(f"--threshold: expected one of the model's classes ({', '.join(classes)}), found {name!r}")
     return default, own
-
-
-Drawing = Path | VideoWriter
-"""A folder for pictures, or one video."""
-
-
-def _drawing(source: Pictures | Video, out: Path) -> Drawing:
-    if isinstance(source, Pictures):
-        return out
-    name = f"camera{source.source}.mp4" if isinstance(source.source, int) else f"{source.source.stem}.mp4"
-    return VideoWriter(out / name, source.fps)
-
-
-def _detect(model: BaseDetector, source: Pictures | Video, document: Document, drawing: Drawing | None) -> None:
-    total = len(source) or (source.limit if isinstance(source, Video) else None)
-    # A camera has no end but the user's Ctrl-C: what was found until then is kept.
-    is_camera = isinstance(source, Video) and isinstance(source.source, int)
-    stoppable = (KeyboardInterrupt,) if is_camera else ()
-    try:
-        with suppress(*stoppable):
-            for looked in tqdm(source.look(model), "detecting", total, unit=source.unit, disable=None):
-                if isinstance(looked, dict):
-                    document["errors"].append(looked)
-                else:
-                    _keep(looked, document, drawing)
-        if isinstance(drawing, VideoWriter):
-            drawing.finish()
-    finally:
-        if isinstance(drawing, VideoWriter):
-            drawing.discard()
-
-
-def _keep(looked: Looked, document: Document, drawing: Drawing | None) -> None:
-    name, image, detections = looked
-    kept = detections.above(document["thresholds"])
-    add_image(document, name, (image.shape[0], image.shape[1]), kept)
-    if drawing is None:
-        return
-    width = max(image.shape[1], LEAST_WIDTH)
-    drawn = draw_boxes(image, kept.boxes, kept.labels, document["classes"], kept.scores, width=width)
-    if isinstance(drawing, VideoWriter):
-        drawing.add(drawn)
-    else:
-        save_image(drawing / name, drawn)
-
-
-def _nothing(source: str, unit: str, errors: Sequence[Failure]) -> str:
-    if not errors:
-        return f"{source}: expected at least one {unit}, found none"
-    return f"no {unit} could be read, of {len(errors)} tried; first {errors[0]['error']}"
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: expected a folder to write to ({error.strerror})") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{folder}: expected a folder to write to (Permission denied)")
-
-
-def _summarise(document: Document, unit: str, out: Path) -> int:
-    errors = document["errors"]
-    click.echo(f"{_count(document['detections'], 'detection')} in {_count(document['images'], unit)} → {out}")
-    if not errors:
-        return 0
-    click.echo(f"{_count(errors, unit)} could not be read: {_names(errors)}", err=True)
-    return SOME_FAILED
-
-
-def _count(items: Sequence[object], name: str) -> str:
-    return f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
-
-
-def _names(errors: Sequence[Failure], most: int = 3) -> str:
-    names = ", ".join(failure["file_name"] for failure in errors[:most])
-    return names if len(errors) <= most else f"{names}, … (all in detections.json)"

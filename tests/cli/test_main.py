@@ -66,7 +66,6 @@ def test_help_imports_nothing_heavy() -> None:
     script = """
 import sys
 from mobile_centernet.cli.main import main
-from tests.helpers.arrays import arrays
 try:
     main(["--help"])
 except SystemExit:

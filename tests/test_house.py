@@ -1,8 +1,11 @@
-"""The layout of the repository: files and functions of a size to read, a wheel that installs one package."""
+"""The layout of the repository: one meaning per class name, files and functions of a size to read, a wheel with
+one package."""
 
+import ast
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from zipfile import ZipFile
 
 import pytest
@@ -11,6 +14,15 @@ from tests.helpers.call_counts import ROOT, functions, product_files
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 80
 SETTINGS = ROOT / "mobile_centernet/mlops/params.py"  # all settings in one file, however many
+
+
+def test_every_class_name_means_one_thing() -> None:
+    places = defaultdict(list)
+    for file in product_files():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_no_file_is_too_long_to_read() -> None:

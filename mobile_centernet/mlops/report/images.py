@@ -1,7 +1,6 @@
 """Frames drawn for the report: what training sees, whole frames with detections, and mistakes from close by."""
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from mobile_centernet.reports.run_page import DrawnFrame, Gallery
 JPEG_QUALITY = 82
 DRAWN_FRAMES = 6
 SHEET_FRAMES = 12
-GALLERY_PICTURES = 12
+GALLERY_IMAGES = 12
 
 
 def training_sheet(sets: Sequence[PreparedSet]) -> Picture:
@@ -38,23 +37,20 @@ def drawn_frames(frames: PreparedSet, results: Sequence[CocoResult], threshold: 
     """Labelled frames spread over the set: ground truth beside the student's detections above the threshold."""
     with_boxes = [i for i in range(len(frames)) if frames.frame(i).state is FrameState.LABELLED]
     step = max(1, len(with_boxes) // DRAWN_FRAMES)
-    return tuple(_drawn_frame(frames, i, results, threshold) for i in islice(with_boxes[::step], DRAWN_FRAMES))
-
-
-def _drawn_frame(frames: PreparedSet, i: int, results: Sequence[CocoResult], threshold: float) -> DrawnFrame:
-    frame, image = frames.frame(i), frames.image(i)
-    found = [row for row in results if row["image_id"] == frame.id and row["score"] >= threshold]
-    labels = np.array([row["category_id"] - 1 for row in found], np.int64)
-    scores = np.array([row["score"] for row in found], np.float32)
-    truth = draw_boxes(image, frame.boxes, frame.labels, frames.classes)
-    detected = draw_boxes(image, _corners(found), labels, frames.classes, scores)
-    return DrawnFrame(
-        frame.name,
-        (
+    drawn = []
+    for i in with_boxes[::step][:DRAWN_FRAMES]:
+        frame, image = frames.frame(i), frames.image(i)
+        found = [row for row in results if row["image_id"] == frame.id and row["score"] >= threshold]
+        labels = np.array([row["category_id"] - 1 for row in found], np.int64)
+        scores = np.array([row["score"] for row in found], np.float32)
+        truth = draw_boxes(image, frame.boxes, frame.labels, frames.classes)
+        detected = draw_boxes(image, _corners(found), labels, frames.classes, scores)
+        sides = (
             _jpeg(truth, f"{frame.name} with its labels", "Ground truth"),
             _jpeg(detected, f"{frame.name} with the student's detections", "Student"),
-        ),
-    )
+        )
+        drawn.append(DrawnFrame(frame.name, sides))
+    return tuple(drawn)
 
 
 def gallery(
@@ -63,23 +59,19 @@ def gallery(
     """Mistakes counted by why, and some of them drawn; `around` are the boxes shown beside them in white."""
     places = {frames.frame(i).id: i for i in range(len(frames))}
     others = by_image(around)
+    drawn = []
+    for mistake in spread(mistakes, GALLERY_IMAGES):
+        image_id = mistake.box["image_id"]
+        i = places[image_id]
+        close = draw_closely(
+            frames.image(i), _corners([mistake.box])[0], mistake.label, _corners(others.get(image_id, []))
+        )
+        name = frames.classes[mistake.label]
+        score = f" {mistake.box['score']:.0%}" if "score" in mistake.box else ""
+        why = f"{mistake.why} ({mistake.detail})" if mistake.detail else mistake.why
+        drawn.append(_jpeg(close, f"{name} on {frames.frame(i).name}: {why}", f"{name}{score}: {why}"))
     counts = count_reasons(mistakes, meanings)
-    return Gallery(
-        len(mistakes),
-        tuple((why, meanings[why], count) for why, count in counts.items()),
-        tuple(
-            _mistake(mistake, frames, places[mistake.box["image_id"]], others.get(mistake.box["image_id"], []))
-            for mistake in spread(mistakes, GALLERY_PICTURES)
-        ),
-    )
-
-
-def _mistake(mistake: Mistake, frames: PreparedSet, i: int, others: Sequence[Box]) -> Picture:
-    name = frames.classes[mistake.label]
-    drawn = draw_closely(frames.image(i), _corners([mistake.box])[0], mistake.label, _corners(others))
-    score = f" {mistake.box['score']:.0%}" if "score" in mistake.box else ""
-    why = f"{mistake.why} ({mistake.detail})" if mistake.detail else mistake.why
-    return _jpeg(drawn, f"{name} on {frames.frame(i).name}: {why}", f"{name}{score}: {why}")
+    return Gallery(len(mistakes), tuple((why, meanings[why], count) for why, count in counts.items()), tuple(drawn))
 
 
 def _corners(boxes: Sequence[Box]) -> NDArray[np.float32]:

@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 
 from mobile_centernet.mlops import lineage, paths
-from mobile_centernet.mlops.report.records import DATA_SETS
 from mobile_centernet.mlops.sources import describe_source, read_dataset_source
 from mobile_centernet.mlops.stages import listed_params
 from mobile_centernet.reports.run_page import (
@@ -20,23 +19,26 @@ from mobile_centernet.reports.run_page import (
     weak_spots,
 )
 
-PAPER = Path("params.paper.yaml")
 ABSENT = "–"
 # No setting of the recipe: where footage lies, how much the generator draws, how many processes load it.
 SURROUNDINGS = (
     "hardware.workers",
-    *(f"fetch_{name}.{key}" for name in DATA_SETS for key in ("path", "sample", "frame_step")),
+    *(f"fetch_{name}.{key}" for name in paths.DATA_SETS for key in ("path", "sample", "frame_step")),
 )
 
 
-def origin() -> Lineage:
+def model_lineage() -> Lineage:
     """Commit, digests, and every setting that differs from the paper's."""
+    # The sections that the stages up to the report read: a change of others does not re-run it.
+    listed = listed_params()
+    before = list(listed)[: list(listed).index("report")]
+    sections = list(dict.fromkeys(section for stage in before for section in listed[stage]))
     return Lineage(
         git_commit=lineage.git_commit(),
         params_digest=lineage.params_digest(),
         data_digests=lineage.data_digests(),
         others=lineage.model_digests(),
-        differences=params_differences(_yaml(paths.PARAMS), _yaml(PAPER), _sections()),
+        differences=params_differences(_yaml(paths.PARAMS), _yaml(paths.PAPER_PARAMS), sections),
     )
 
 
@@ -77,13 +79,6 @@ def model_card(
         synthetic=read_dataset_source(paths.RAW / "ivslab").source == "sample",
         weak_spots=weak_spots(rows, slices, map50),
     )
-
-
-def _sections() -> list[str]:
-    """The sections of params.yaml that the stages up to the report read: a change of others does not re-run it."""
-    listed = listed_params()
-    before = list(listed)[: list(listed).index("report")]
-    return list(dict.fromkeys(section for stage in before for section in listed[stage]))
 
 
 def _yaml(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,6 @@ from mobile_centernet.reports.run_page import (
     group_findings,
 )
 
-DATA_SETS = ("bdd100k", "ivslab")
-MODELS = ("teacher", "student")
-PHASES = {"pretrain": "bdd100k", "finetune": "ivslab"}
 PRECISIONS = ("fp32", "fp16", "int8", "int8_cpu")
 NO_CURVES = ("phase", "seconds", "learning_rate")
 
@@ -41,7 +38,7 @@ def split_rows() -> tuple[SplitRow, ...]:
             boxes=sum(counts["boxes"].values()),
             ignored=counts["ignore_boxes"],
         )
-        for name in DATA_SETS
+        for name in paths.DATA_SETS
         for split, counts in _prepare_report(name)["splits"].items()
     )
 
@@ -54,20 +51,23 @@ def class_rows(classes: Sequence[str]) -> tuple[ClassRow, ...]:
 
 def checked_sets() -> tuple[CheckedSet, ...]:
     """The quarantine reports of both prepare stages."""
-    return tuple(_checked_set(name, _prepare_report(name)) for name in DATA_SETS)
-
-
-def _checked_set(name: str, report: Mapping[str, Any]) -> CheckedSet:
-    dropped: Counter[str] = Counter()
-    for counts in report["splits"].values():
-        dropped.update(counts["dropped"])
-    return CheckedSet(
-        name,
-        group_findings(report["findings"]),
-        dict(dropped.most_common()),
-        leaked_frames=sum(report["alike"]["leaked_frames"].values()),
-        leaked_videos=len(report["alike"]["leaked_videos"]),
-    )
+    checked = []
+    for name in paths.DATA_SETS:
+        report = _prepare_report(name)
+        dropped: Counter[str] = Counter()
+        for counts in report["splits"].values():
+            dropped.update(counts["dropped"])
+        leaked = {kind: report["alike"][f"leaked_{kind}"] for kind in ("frames", "videos")}
+        checked.append(
+            CheckedSet(
+                name,
+                group_findings(report["findings"]),
+                dict(dropped.most_common()),
+                leaked_frames=sum(leaked["frames"].values()),
+                leaked_videos=len(leaked["videos"]),
+            )
+        )
+    return tuple(checked)
 
 
 def _prepare_report(name: str) -> Any:
@@ -82,7 +82,7 @@ def history(model: str, phase: str) -> list[dict[str, float]]:
 
 
 def parity_rows() -> tuple[ParityRow, ...]:
-    """One row a precision that was exported or withdrawn, one an engine that was built."""
+    """One row per precision that was exported or withdrawn, and per engine that was built."""
     report = read_json(paths.PARITY)
     rows = {name: report[name] for name in PRECISIONS if name in report}
     rows |= {f"engine, {name}": row for name, row in report["engine"]["measured"].items()}
@@ -95,16 +95,14 @@ def parity_rows() -> tuple[ParityRow, ...]:
             map50_drop=row["map50_drop"],
             limit=row["limits"]["map50_drop"],
             passed=row["passed"],
-            differences={_with_unit(tensor): tensor["max_abs"] for tensor in row["tensors"]},
+            differences={
+                each["tensor"] if each["unit"] == "1" else f"{each['tensor']} ({each['unit']})": each["max_abs"]
+                for each in row["tensors"]
+            },
             status=row["status"],
         )
         for name, row in rows.items()
     )
-
-
-def _with_unit(tensor: Mapping[str, Any]) -> str:
-    name, unit = tensor["tensor"], tensor["unit"]
-    return str(name) if unit == "1" else f"{name} ({unit})"
 
 
 def latency() -> Latency:

@@ -52,11 +52,6 @@ def failures() -> tuple[type[Exception], ...]:
     return MlflowException, RequestException, SQLAlchemyError, OSError
 
 
-def is_local() -> bool:
-    """Whether MLflow is the project's own database, which never hangs, rather than a server."""
-    return not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://"))
-
-
 def without_password(text: str) -> str:
     """User and password taken out of every address in `text`."""
     return re.sub(r"://[^/@\s]+@", "://...@", text)
@@ -64,5 +59,5 @@ def without_password(text: str) -> str:
 
 def first_line(error: Exception) -> str:
     """What went wrong, in one line without credentials."""
-    said = without_password(str(error)).strip()
-    return said.splitlines()[0] if said else type(error).__name__
+    message = without_password(str(error)).strip()
+    return message.splitlines()[0] if message else type(error).__name__

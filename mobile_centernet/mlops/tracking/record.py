@@ -1,4 +1,4 @@
-"""What a run wants to tell MLflow, written on this machine first: no server can lose it, slow it down or stop it.
+"""What a run has for MLflow, written on this machine first: no server can lose it, slow it down or stop it.
 
 .work/tracking/TIME-STAGE-ID/
     events.jsonl      one event a line: `start`, `metrics` ..., `end`
@@ -8,9 +8,9 @@
 """
 
 import json
+import logging
 import re
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -26,13 +26,14 @@ from filelock import FileLock, Timeout
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
 
-RECORDS = paths.WORK / "tracking"
 START, METRICS, END = "start", "metrics", "end"
 Event = dict[str, Any]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class SyncState:
     """How much of a run one server has: its id there, lines of events.jsonl, and whether that is all there will be."""
 
     run_id: str
@@ -47,7 +48,7 @@ class RunRecord:
         self.folder = folder
         self.events_file = folder / "events.jsonl"
         self.files = folder / "files"
-        self._deliveries = folder / "delivered.json"
+        self._states_file = folder / "delivered.json"
         self._alive = FileLock(folder / "alive.lock", timeout=0)
         self._writing = threading.Lock()
 
@@ -55,7 +56,7 @@ class RunRecord:
     def create(cls, name: str) -> "RunRecord":
         """A new, empty record, alive until `close`."""
         stem = re.sub(r"[^\w.-]", "-", name)
-        folder = RECORDS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{stem}-{uuid.uuid4().hex[:12]}"
+        folder = paths.TRACKING / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{stem}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True)
         record = cls(folder.resolve())
         record._alive.acquire()
@@ -80,40 +81,40 @@ class RunRecord:
         """One for each line; None for one that a full disk or a power failure cut off."""
         if not self.events_file.is_file():
             return []
-        lines = self.events_file.read_bytes().split(b"\n")[:-1]
-        return [self._parsed(number, line) for number, line in enumerate(lines, start=1)]
-
-    def _parsed(self, number: int, line: bytes) -> Event | None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            event = None
-        if not isinstance(event, dict) or event.get("event") not in (START, METRICS, END):
-            print(f"warning: {self.events_file} line {number}: expected an event, found {line[:60]!r}", file=sys.stderr)
-            return None
-        return event
+        events: list[Event | None] = []
+        for number, line in enumerate(self.events_file.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict) or event.get("event") not in (START, METRICS, END):
+                logger.warning("%s line %d: expected an event, found %r", self.events_file, number, line[:60])
+                event = None
+            events.append(event)
+        return events
 
     @property
     def lines(self) -> int:
         return len(self.events())
 
-    def delivered(self, server: str) -> Delivery | None:
-        found = self._read_deliveries().get(server)
-        return Delivery(**found) if found else None
+    def sync_state(self, server: str) -> SyncState | None:
+        """How much of the run `server` has; None where it knows nothing of it."""
+        found = self._read_states().get(server)
+        return SyncState(**found) if found else None
 
-    def note(self, server: str, delivery: Delivery) -> None:
-        write_json(self._deliveries, self._read_deliveries() | {server: asdict(delivery)})
-        if delivery.complete:
+    def mark_synced(self, server: str, state: SyncState) -> None:
+        write_json(self._states_file, self._read_states() | {server: asdict(state)})
+        if state.complete:
             shutil.rmtree(self.files, ignore_errors=True)  # megabytes of pages; the numbers stay
 
     @property
     def complete(self) -> bool:
         """Whether some server has all of it."""
-        return any(entry["complete"] for entry in self._read_deliveries().values())
+        return any(entry["complete"] for entry in self._read_states().values())
 
     @contextmanager
     def when_dead(self) -> Iterator[bool]:
-        """Whether the run's process has ended; held meanwhile, so that two do not deliver the same run."""
+        """Whether the run's process has ended; held meanwhile, so that two do not send the same run."""
         try:
             self._alive.acquire()
         except Timeout:
@@ -127,13 +128,13 @@ class RunRecord:
     def close(self) -> None:
         self._alive.release()
 
-    def _read_deliveries(self) -> dict[str, dict[str, Any]]:
-        if not self._deliveries.is_file():
+    def _read_states(self) -> dict[str, dict[str, Any]]:
+        if not self._states_file.is_file():
             return {}
-        found: dict[str, dict[str, Any]] = json.loads(self._deliveries.read_text(encoding="utf-8"))
+        found: dict[str, dict[str, Any]] = json.loads(self._states_file.read_text(encoding="utf-8"))
         return found
 
 
 def all_records() -> list[RunRecord]:
     """Oldest first."""
-    return [RunRecord(folder) for folder in sorted(RECORDS.glob("*")) if folder.is_dir()]
+    return [RunRecord(folder) for folder in sorted(paths.TRACKING.glob("*")) if folder.is_dir()]

@@ -4,7 +4,7 @@ No failure of MLflow stops a stage, and none slows it down: `upload` talks to it
 What MLflow did not get, `mobile-centernet tracking sync` sends later.
 """
 
-import sys
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +14,15 @@ from mobile_centernet.mlops import lineage
 from mobile_centernet.mlops.mlflow_server import EXPERIMENT, connect
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.tracking.record import END, METRICS, START, RunRecord
-from mobile_centernet.mlops.tracking.upload import Courier
+from mobile_centernet.mlops.tracking.upload import Uploader
 
 __all__ = ["EXPERIMENT", "Tracker", "connect", "run"]
 
+logger = logging.getLogger(__name__)
+
 
 class Tracker:
-    """One run. What goes wrong with keeping it is said once; the stage goes on."""
+    """One run. Tracking errors are reported once and never stop the stage."""
 
     def __init__(self, stage: str, settings: Mapping[str, Any]) -> None:
         self.stage = stage
@@ -34,7 +36,7 @@ class Tracker:
             }
             tags = {"stage": stage, "mlflow.user": lineage.user(), "git_commit": lineage.git_commit()}
             self._record.write(START, stage=stage, tags=tags, params=dict(lineage.flatten(plain)))
-            self._courier = Courier(self._record, self._complain)
+            self._uploader = Uploader(self._record, stage)
 
     def log(self, record: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:
         """Numbers of one step; names get `prefix`."""
@@ -55,16 +57,12 @@ class Tracker:
         with self._best_effort():
             if self._record:
                 self._record.write(END, status=status, tags=self._tags)
-                if not self._courier.finish():
-                    print(
-                        f"warning: {self.stage}: MLflow does not have all of this run yet: "
-                        f"`mobile-centernet tracking sync` sends it ({self._record.folder})",
-                        file=sys.stderr,
+                if not self._uploader.finish():
+                    message = (
+                        "%s: MLflow does not have all of this run yet: `mobile-centernet tracking sync` sends it (%s)"
                     )
+                    logger.warning(message, self.stage, self._record.folder)
                 self._record.close()
-
-    def _complain(self, said: str) -> None:
-        print(f"warning: {self.stage}: MLflow does not answer, its numbers are kept here ({said})", file=sys.stderr)
 
     @contextmanager
     def _best_effort(self) -> Iterator[None]:
@@ -73,7 +71,7 @@ class Tracker:
             yield
         except OSError as error:
             self._record = None
-            print(f"warning: {self.stage} is no longer tracked ({error})", file=sys.stderr)
+            logger.warning("%s is no longer tracked (%s)", self.stage, error)
 
 
 @contextmanager

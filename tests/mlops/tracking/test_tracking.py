@@ -83,10 +83,10 @@ def assert_all_there(stage: str) -> None:
     assert [entry.path for entry in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == ["summary.json"]
 
 
-def test_a_run_keeps_params_numbers_tags_and_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_keeps_params_numbers_tags_and_files(caplog: pytest.LogCaptureFixture) -> None:
     a_stage("kept")
     assert_all_there("kept")
-    assert capsys.readouterr().err == ""
+    assert not [record for record in caplog.records if record.name.startswith("mobile_centernet")]
     assert command("sync").output == "nothing to send: MLflow has every run that was recorded here\n"
     assert command("list").output.startswith("delivered  ")
 
@@ -107,7 +107,7 @@ def test_a_server_that_does_not_help_neither_stops_nor_delays_a_stage_and_sync_c
     server: Callable[[], AbstractContextManager[str]],
     at: Callable[[str], None],
     at_home: Callable[[], None],
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     stage = server.__name__
     with server() as url:
@@ -119,8 +119,8 @@ def test_a_server_that_does_not_help_neither_stops_nor_delays_a_stage_and_sync_c
             logged = time.monotonic() - begin
         assert logged < 2  # of one attempt's timeout, of which the stage waits for none
         a_stage(stage)
-        said = capsys.readouterr().err
-        assert said.count(f"warning: {stage}: MLflow does not have all of this run yet") == 1
+        said = caplog.text
+        assert said.count(f"{stage}: MLflow does not have all of this run yet") == 1
         assert command("sync").exit_code == 2
         assert command("list").output.count("not yet") == 2
     at_home()
@@ -129,7 +129,7 @@ def test_a_server_that_does_not_help_neither_stops_nor_delays_a_stage_and_sync_c
 
 
 def test_a_locked_database_loses_nothing(
-    at: Callable[[str], None], at_home: Callable[[], None], capsys: pytest.CaptureFixture[str]
+    at: Callable[[str], None], at_home: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     Registry("nothing")  # makes the database
     at(f"sqlite:///{Path('mlflow.db').resolve()}?timeout=1")  # seconds, where Python's default is 5
@@ -140,17 +140,17 @@ def test_a_locked_database_loses_nothing(
             Registry("nothing").set_alias("champion", 1)
         lock.rollback()
     at_home()
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "database is locked" in said and "`mobile-centernet tracking sync` sends it" in said
     assert command("sync").stdout.endswith("1 sent, 0 running, 0 already\n")
     assert_all_there("locked out")
 
 
-def test_a_full_disk_stops_the_record_and_not_the_stage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_stops_the_record_and_not_the_stage(caplog: pytest.LogCaptureFixture) -> None:
     Path(".work").mkdir(exist_ok=True)
     Path(".work/tracking").write_text("in the way")
     a_stage("no room")
-    assert capsys.readouterr().err.count("warning: no room is no longer tracked") == 1
+    assert caplog.text.count("no room is no longer tracked") == 1
 
 
 def test_a_delivery_that_was_cut_off_is_completed_and_nothing_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,22 +159,22 @@ def test_a_delivery_that_was_cut_off_is_completed_and_nothing_counts_twice(monke
     record.write("metrics", step=1, values={"loss": 2.0})
     record.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunRecord, "note", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        patch.setattr(RunRecord, "mark_synced", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
         for _ in range(2):  # the run exists in MLflow, and nobody here knows
             with pytest.raises(OSError, match="killed here"):
-                upload.deliver(record)
-    upload.deliver(record)
+                upload.sync_record(record)
+    upload.sync_record(record)
     with pytest.MonkeyPatch.context() as patch:
         record.write("metrics", step=2, values={"loss": 1.0})
-        patch.setattr(RunRecord, "note", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        patch.setattr(RunRecord, "mark_synced", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
         with pytest.raises(OSError, match="killed here"):
-            upload.deliver(record)
+            upload.sync_record(record)
     upload.sync([record])
     run = only_run("cut off")
     assert run.info.status == "KILLED" and steps_of(run, "loss") == [(1, 2.0), (2, 1.0)]
 
 
-def test_a_line_that_was_cut_off_is_named_and_the_rest_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_was_cut_off_is_named_and_the_rest_is_sent(caplog: pytest.LogCaptureFixture) -> None:
     record = RunRecord.create("torn")
     record.write("start", stage="torn", tags={"stage": "torn"}, params={})
     with record.events_file.open("a") as file:
@@ -185,7 +185,7 @@ def test_a_line_that_was_cut_off_is_named_and_the_rest_is_sent(capsys: pytest.Ca
     record.close()
     assert upload.sync([record]) == {"sent": 1, "running": 0, "already": 0}
     assert steps_of(only_run("torn"), "loss") == [(1, 2.0)]
-    assert 'events.jsonl line 2: expected an event, found b\'{"event": "metr\'' in capsys.readouterr().err
+    assert 'events.jsonl line 2: expected an event, found b\'{"event": "metr\'' in caplog.text
 
 
 def test_a_clock_that_was_set_back_loses_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 def delivered(server: str) -> int:
-    found = [delivery for record in all_records() if (delivery := record.delivered(server))]
+    found = [delivery for record in all_records() if (delivery := record.sync_state(server))]
     return found[0].lines if found else 0
 
 

@@ -425,7 +425,12 @@ def load_params(path: Path) -> Params:
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
-        lines = [_sentence(dict(problem)) for problem in error.errors()]
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"])
+            is_unknown = problem["type"] == "extra_forbidden"
+            what = "unknown key (misspelt?)" if is_unknown else f"{problem['msg']} (found {problem['input']!r})"
+            lines.append(f"{where}: {what}")
         raise UserError(f"{path}: " + "; ".join(lines)) from error
     student = params.distill_student
     if params.unlabelled.mode == "distill" and not student.pretrain.distill_epochs + student.finetune.distill_epochs:
@@ -434,11 +439,3 @@ def load_params(path: Path) -> Params:
             "distill_student.pretrain or .finetune, found 0 in both"
         )
     return params
-
-
-def _sentence(problem: dict[str, object]) -> str:
-    location = problem["loc"]
-    where = ".".join(str(part) for part in location) if isinstance(location, tuple) else str(location)
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key (misspelt?)"
-    return f"{where}: {problem['msg']} (found {problem['input']!r})"

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
-
-DVC_FILE = Path("dvc.yaml")
 
 
 class ListedParams:
@@ -28,7 +27,7 @@ class ListedParams:
         return getattr(self._params, name)
 
 
-def listed_params(dvc_file: Path = DVC_FILE) -> dict[str, list[str]]:
+def listed_params(dvc_file: Path = paths.DVC_FILE) -> dict[str, list[str]]:
     """By stage, in the order of dvc.yaml: the sections of params.yaml that are listed for it."""
     stages = yaml.safe_load(dvc_file.read_text(encoding="utf-8"))["stages"]
     return {name: [str(section) for section in stage.get("params", [])] for name, stage in stages.items()}

@@ -41,10 +41,10 @@ def test_a_version_holds_the_exported_bytes_and_leads_back(tmp_path: Path, caplo
     assert files.model("int8").read_bytes() == (paths.EXPORT / "model.int8.onnx").read_bytes()
     assert files.parity == {"fp32": True, "engine": "engine not built"}
     assert files.params["register"]["name"] == "holds"
-    assert files.seen.videos == {
+    assert files.training_ids.videos == {
         f"{s}/{split}-{i}.mp4" for s in ("bdd100k", "ivslab") for split in ("train", "val") for i in range(12)
     }
-    assert len(files.seen.pictures) == 48
+    assert len(files.training_ids.images) == 48
     registration = json.loads(paths.REGISTRATION.read_text())
     assert (registration["name"], registration["version"]) == ("holds", 1)
 

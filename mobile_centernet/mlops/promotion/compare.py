@@ -25,14 +25,14 @@ from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.lineage import fingerprint
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.registry.registry import Version
-from mobile_centernet.mlops.registry.version_files import VersionFiles, picture_digests, video_key
+from mobile_centernet.mlops.registry.version_files import VersionFiles, image_digests, video_key
 
 DATA_SET = "ivslab"
-TIMED_PICTURES = 20
+TIMED_IMAGES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class Comparison:
     """The gate's facts, the bootstrap's draws (None without a champion), and digests of all that they depend on."""
 
     facts: Facts
@@ -47,23 +47,34 @@ class _Scored:
     measured: MapResult
 
 
-def judge(
+def compare_versions(
     challenger: tuple[Version, VersionFiles],
     champion: tuple[Version, VersionFiles] | None,
     params: Params,
     *,
     withdrawn: str | None = None,
     approved_by: str | None = None,
-) -> Judged:
-    """Score, time and compare. Raises UserError where two versions cannot be compared at all."""
+) -> Comparison:
+    """Score, time and compare.
+
+    Args:
+        challenger: the version that may become the champion, and its files.
+        champion: the version that devices follow, if there is one.
+        params: of these the sections promotion, evaluate and seed.
+        withdrawn: who rolled the challenger back earlier, and when.
+        approved_by: the person who agrees.
+
+    Raises:
+        UserError: the versions cannot be compared at all.
+    """
     precision = params.promotion.precision
     prepared = PreparedSet(paths.PREPARED / DATA_SET, params.evaluate.split)
     document = prepared.coco
-    pictures = picture_digests(prepared.root, document)
-    test_set, document = _test_set(prepared, document, pictures, challenger[1], champion and champion[1])
+    contents = image_digests(prepared.root, document)
+    test_set, document = _test_set(prepared, document, contents, challenger[1], champion and champion[1])
     versions = [challenger, champion] if champion else [challenger]
     scored = [_score(files.model(precision), prepared, document) for _, files in versions]
-    images = (prepared.image(index) for index in range(min(TIMED_PICTURES, len(prepared))))
+    images = (prepared.image(index) for index in range(min(TIMED_IMAGES, len(prepared))))
     latencies = median_latencies([entry.detector for entry in scored], images)
     candidates = [
         Candidate(
@@ -96,22 +107,22 @@ def judge(
         withdrawn=withdrawn,
         approved_by=approved_by,
     )
-    digests = {"test_set_sha256": fingerprint([document, pictures])} | {
+    digests = {"test_set_sha256": fingerprint([document, contents])} | {
         f"version_{version.number}_onnx_sha256": file_digest(files.model(precision)) for version, files in versions
     }
-    return Judged(facts, difference.samples if difference else None, digests)
+    return Comparison(facts, difference.samples if difference else None, digests)
 
 
 def _test_set(
     prepared: PreparedSet,
     document: dict[str, Any],
-    pictures: Mapping[int, str],
+    contents: Mapping[int, str],
     challenger: VersionFiles,
     champion: VersionFiles | None,
 ) -> tuple[TestSet, dict[str, Any]]:
     """Which frames are scored: those about which something is known and that the champion never trained on."""
     images = evaluated_images(document)
-    left_out = _seen(images, pictures, champion)
+    left_out = _training_frames(images, contents, champion)
     kept = {image["id"] for image in images if image["id"] not in left_out}
     name = f"{DATA_SET} {prepared.split}"
     if not kept:
@@ -120,7 +131,7 @@ def _test_set(
         name,
         frames=len(images),
         scored=len(kept),
-        leaked=sorted(set(_seen(images, pictures, challenger).values())),
+        leaked=sorted(set(_training_frames(images, contents, challenger).values())),
         left_out=sorted(set(left_out.values())),
     )
     chosen = {
@@ -131,17 +142,17 @@ def _test_set(
     return test_set, chosen
 
 
-def _seen(
-    images: Sequence[Mapping[str, Any]], pictures: Mapping[int, str], files: VersionFiles | None
+def _training_frames(
+    images: Sequence[Mapping[str, Any]], contents: Mapping[int, str], files: VersionFiles | None
 ) -> dict[int, str]:
     """Frames that a version was trained on: their video's name by image id."""
     if files is None:
         return {}
-    seen = files.seen
+    used = files.training_ids
     return {
         image["id"]: video_key(DATA_SET, image)
         for image in images
-        if video_key(DATA_SET, image) in seen.videos or pictures[image["id"]] in seen.pictures
+        if video_key(DATA_SET, image) in used.videos or contents[image["id"]] in used.images
     }
 
 

@@ -1,4 +1,4 @@
-"""The gate's decision about one version: downloaded, judged, written down for programs and for people."""
+"""The gate's decision about one version: downloaded, compared, written down for programs and for people."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from mobile_centernet.evaluation.gate import DEFAULT, Check, Decision, Limits, d
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
-from mobile_centernet.mlops.promotion.compare import Judged, judge
+from mobile_centernet.mlops.promotion.compare import Comparison, compare_versions
 from mobile_centernet.mlops.registry.registry import WITHDRAWN, Registry, Version
 from mobile_centernet.mlops.registry.version_files import VersionFiles
 from mobile_centernet.reports.gate_page import write_gate_page
@@ -32,37 +32,15 @@ def decide_about(
     dry_run: bool,
     further: Sequence[FurtherCheck],
 ) -> Decision:
-    """Judge `version` against the champion; decision.json and its page land in the folder `out`.
+    """Compare `version` with the champion; decision.json and its page land in the folder `out`.
 
     Raises UserError where the two cannot be compared.
     """
-    limits = _limits(params)
-    with TemporaryDirectory() as folder:
-        challenger = version, _files(registry, version, Path(folder))
-        reigning = registry.version(champion) if champion is not None else None
-        judged = judge(
-            challenger,
-            (reigning, _files(registry, reigning, Path(folder))) if reigning else None,
-            params,
-            withdrawn=version.tags.get(WITHDRAWN),
-            approved_by=approved_by,
-        )
-        found = [check(*challenger) for check in further]
-    decision = decide(judged.facts, limits, found)
-    _write(out, registry.name, decision, judged, limits, params, dry_run)
-    return decision
-
-
-def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:
-    return VersionFiles.checked(registry.download(version, folder), version.tags.get("manifest_sha256"))
-
-
-def _limits(params: Params) -> Limits:
     section = params.promotion
     if unknown := set(section.min_ap50) - {DEFAULT, *params.classes}:
         known = ", ".join((DEFAULT, *params.classes))
         raise UserError(f"{paths.PARAMS}: promotion.min_ap50: expected {known}, found {', '.join(sorted(unknown))}")
-    return Limits(
+    limits = Limits(
         map50=section.min_map50,
         ap50=section.min_ap50,
         epsilon=section.epsilon,
@@ -71,10 +49,28 @@ def _limits(params: Params) -> Limits:
         unseen=section.min_unseen,
         approval=section.approval,
     )
+    with TemporaryDirectory() as folder:
+        challenger = version, _files(registry, version, Path(folder))
+        reigning = registry.version(champion) if champion is not None else None
+        comparison = compare_versions(
+            challenger,
+            (reigning, _files(registry, reigning, Path(folder))) if reigning else None,
+            params,
+            withdrawn=version.tags.get(WITHDRAWN),
+            approved_by=approved_by,
+        )
+        found = [check(*challenger) for check in further]
+    decision = decide(comparison.facts, limits, found)
+    _write(out, registry.name, decision, comparison, limits, params, dry_run)
+    return decision
+
+
+def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:
+    return VersionFiles.checked(registry.download(version, folder), version.tags.get("manifest_sha256"))
 
 
 def _write(
-    out: Path, name: str, decision: Decision, judged: Judged, limits: Limits, params: Params, dry_run: bool
+    out: Path, name: str, decision: Decision, comparison: Comparison, limits: Limits, params: Params, dry_run: bool
 ) -> None:
     section = params.promotion
     bootstrap = {"resamples": section.resamples, "confidence": section.confidence, "seed": params.seed}
@@ -84,10 +80,10 @@ def _write(
         **decision.document(),
         "dry_run": dry_run,
         "judged_at": judged_at,
-        "facts": asdict(judged.facts),
+        "facts": asdict(comparison.facts),
         "limits": asdict(limits),
         "bootstrap": bootstrap,
-        **judged.digests,
+        **comparison.digests,
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / DECISION, document)
@@ -95,6 +91,6 @@ def _write(
         "Registered model": name,
         "Judged at": judged_at + (" (dry run)" if dry_run else ""),
         "Bootstrap": ", ".join(f"{key} {value}" for key, value in bootstrap.items()),
-        **judged.digests,
+        **comparison.digests,
     }
-    write_gate_page(out / PAGE, decision, judged.facts, limits, judged.samples, details)
+    write_gate_page(out / PAGE, decision, comparison.facts, limits, comparison.samples, details)

@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, LOCKED, REJECTED = 0, 1, 11, 12
 
-LOCK = paths.WORK / "promotion.lock"
-FOLDER = paths.REPORTS / "promotion"  # no stage's output, so DVC leaves it alone
-DECISION, PAGE, AUDIT = FOLDER / "decision.json", FOLDER / "index.html", FOLDER / "audit.jsonl"
+DECISION, PAGE, AUDIT = (paths.PROMOTION / name for name in ("decision.json", "index.html", "audit.jsonl"))
 
 PROMOTED_AT = "promoted_at"
 
@@ -47,7 +45,7 @@ FURTHER_CHECKS: "tuple[FurtherCheck, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PromotionOutcome:
     """How a promotion ended, and the sentence to print."""
 
     code: int
@@ -56,14 +54,14 @@ class Outcome:
 
 def promote(
     params: Params, *, which: str = CHALLENGER, approved_by: str | None = None, dry_run: bool = False
-) -> Outcome:
+) -> PromotionOutcome:
     """Judge version `which` (a number or an alias) and, when every check passes, make it the champion.
 
     Raises UserError where nothing can be judged, or where somebody moved an alias meanwhile; no alias changes then.
     """
     with _locked() as free:
         if not free:
-            return Outcome(LOCKED, f"another promotion is running ({LOCK})")
+            return PromotionOutcome(LOCKED, f"another promotion is running ({paths.PROMOTION_LOCK})")
         from mobile_centernet.mlops.promotion.decide import (
             decide_about,  # takes seconds to import, and a rollback does without
         )
@@ -75,38 +73,40 @@ def promote(
         if seen.get(CHAMPION) == version.number:
             if PROMOTED_AT not in version.tags and not dry_run:  # a promotion was cut off after its last alias
                 _finish(registry, version, seen.get(PREVIOUS), approved_by)
-            return Outcome(DONE, f"{registry.name} version {version.number} is the champion already")
+            return PromotionOutcome(DONE, f"{registry.name} version {version.number} is the champion already")
         decision = decide_about(
             registry,
             version,
             seen.get(CHAMPION),
             params,
-            FOLDER,
+            paths.PROMOTION,
             approved_by=approved_by,
             dry_run=dry_run,
             further=(*release_checks(registry, seen.get(CHAMPION), params), *FURTHER_CHECKS),
         )
         if dry_run:
-            return Outcome(DONE if decision.promote else REJECTED, _sentence(registry, version, decision, "would be "))
-        registry.attach(version, FOLDER, f"promotion/{_now()}")
+            return PromotionOutcome(
+                DONE if decision.promote else REJECTED, _sentence(registry, version, decision, "would be ")
+            )
+        registry.attach(version, paths.PROMOTION, f"promotion/{_now()}")
         if not decision.promote:
             _audit("rejected", registry, version, seen.get(CHAMPION), approved_by, failed=decision.failed)
-            return Outcome(REJECTED, _sentence(registry, version, decision, ""))
+            return PromotionOutcome(REJECTED, _sentence(registry, version, decision, ""))
         watched = {alias: seen.get(alias) for alias in (CHAMPION, *([which] if which in seen else []))}
         _audit("promoting", registry, version, seen.get(CHAMPION), approved_by)
         _switch(registry, version, watched)
         _finish(registry, version, seen.get(CHAMPION), approved_by)
-        return Outcome(DONE, _sentence(registry, version, decision, ""))
+        return PromotionOutcome(DONE, _sentence(registry, version, decision, ""))
 
 
-def rollback(params: Params, by: str) -> Outcome:
+def rollback(params: Params, by: str) -> PromotionOutcome:
     """Make `previous` the champion again, and withdraw the version that was: only a person brings it back.
 
     Raises UserError where there is no other version to go back to, or where somebody moved an alias meanwhile.
     """
     with _locked() as free:
         if not free:
-            return Outcome(LOCKED, f"another promotion is running ({LOCK})")
+            return PromotionOutcome(LOCKED, f"another promotion is running ({paths.PROMOTION_LOCK})")
         registry = Registry(params.register_.name)
         seen = registry.aliases()
         if CHAMPION not in seen or seen.get(PREVIOUS, seen[CHAMPION]) == seen[CHAMPION]:
@@ -126,7 +126,9 @@ def rollback(params: Params, by: str) -> Outcome:
         registry.set_alias(CHAMPION, good.number)
         _expect(registry, {CHAMPION: good.number})
         _audit("rolled back", registry, good, bad.number, by)
-        return Outcome(DONE, f"{registry.name}: version {good.number} is the champion again, {bad.number} is withdrawn")
+        return PromotionOutcome(
+            DONE, f"{registry.name}: version {good.number} is the champion again, {bad.number} is withdrawn"
+        )
 
 
 def _key_to_release_again(registry: Registry, good: Version, bad: Version, params: Params) -> Path | None:
@@ -194,7 +196,7 @@ def _audit(
         "failed": list(failed),
         "decision_sha256": file_digest(DECISION) if DECISION.is_file() and "roll" not in event else None,
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    paths.PROMOTION.mkdir(parents=True, exist_ok=True)
     with AUDIT.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
         file.flush()
@@ -211,8 +213,8 @@ def _sentence(registry: Registry, version: Version, decision: Decision, would: s
 @contextmanager
 def _locked() -> Iterator[bool]:
     """Whether this process is the only one that promotes; the kernel frees the lock of a killed one."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(LOCK, timeout=0)
+    paths.PROMOTION_LOCK.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.PROMOTION_LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -58,7 +58,7 @@ def _canaries(version: Version, params: Params) -> Check:
     about = [report for report in reports if report.bundle_sha256 == digest and report.alias == CHALLENGER]
     healthy = [report.device for report in about if report.state == HEALTHY]
     against = [f"{report.device} {report.state}" for report in about if report.state != HEALTHY]
-    said = [f"{len(healthy)} healthy", *against, *(f"{key} unreadable" for key in unreadable)]
+    found = [f"{len(healthy)} healthy", *against, *(f"{key} unreadable" for key in unreadable)]
     passed = len(healthy) >= section.healthy and len(against) <= section.most_against
     limit = f"at least {section.healthy} healthy, at most {section.most_against} against"
-    return Check("canary devices", ", ".join(said), None, limit, passed)
+    return Check("canary devices", ", ".join(found), None, limit, passed)

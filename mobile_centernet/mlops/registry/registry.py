@@ -46,7 +46,7 @@ class Registry:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        with _told("connecting"):
+        with _translated("connecting"):
             self._mlflow = mlflow_server.connect()
             self._client = self._mlflow.MlflowClient()
 
@@ -54,7 +54,7 @@ class Registry:
         """All, oldest first; none where the model was never registered."""
         found: list[Version] = []
         token: str | None = ""
-        with _told(f"listing the versions of {self.name}"):
+        with _translated(f"listing the versions of {self.name}"):
             while token is not None:
                 page = self._client.search_model_versions(f"name='{self.name}'", page_token=token or None)
                 found += [_version(entry) for entry in page]
@@ -69,7 +69,7 @@ class Registry:
         """Version by alias."""
         from mlflow.exceptions import MlflowException
 
-        with _told(f"reading the aliases of {self.name}"):
+        with _translated(f"reading the aliases of {self.name}"):
             try:
                 found = self._client.get_registered_model(self.name).aliases
             except MlflowException as error:
@@ -79,7 +79,7 @@ class Registry:
         return {alias: int(number) for alias, number in found.items()}
 
     def version(self, number: int) -> Version:
-        with _told(f"reading version {number} of {self.name}"):
+        with _translated(f"reading version {number} of {self.name}"):
             return _version(self._client.get_model_version(self.name, str(number)))
 
     def resolve(self, which: str) -> Version:
@@ -96,36 +96,36 @@ class Registry:
         return self.version(aliases[which])
 
     def set_alias(self, alias: str, number: int) -> None:
-        with _told(f"setting alias {alias} of {self.name}"):
+        with _translated(f"setting alias {alias} of {self.name}"):
             self._client.set_registered_model_alias(self.name, alias, str(number))
 
     def tag(self, number: int, **tags: str) -> None:
-        with _told(f"tagging version {number} of {self.name}"):
+        with _translated(f"tagging version {number} of {self.name}"):
             for key, value in tags.items():
                 self._client.set_model_version_tag(self.name, str(number), key, value)
 
     def untag(self, version: Version, *keys: str) -> None:
         """Remove tags where they are set."""
-        with _told(f"tagging version {version.number} of {self.name}"):
+        with _translated(f"tagging version {version.number} of {self.name}"):
             for key in keys:
                 if key in version.tags:
                     self._client.delete_model_version_tag(self.name, str(version.number), key)
 
     def attach(self, version: Version, folder: Path, place: str) -> None:
         """Keep a folder's files with the run that registered the version, below `place`."""
-        with _told(f"attaching {folder} to version {version.number} of {self.name}"):
+        with _translated(f"attaching {folder} to version {version.number} of {self.name}"):
             self._client.log_artifacts(version.run_id, str(folder), place)
 
-    def fetch(self, version: Version, place: str, folder: Path) -> Path:
+    def download_attached(self, version: Version, place: str, folder: Path) -> Path:
         """One file that was attached to the version, in `folder`, unchecked."""
-        with _told(f"downloading {place or 'a file without a name'} of version {version.number} of {self.name}"):
+        with _translated(f"downloading {place or 'a file without a name'} of version {version.number} of {self.name}"):
             return Path(self._client.download_artifacts(version.run_id, place, str(folder)))
 
     def download(self, version: Version, folder: Path) -> Path:
         """The version's files in a new folder below `folder`, unchecked: `version_files` does that."""
         place = folder / str(version.number)
         place.mkdir(parents=True)
-        with _told(f"downloading version {version.number} of {self.name}"):
+        with _translated(f"downloading version {version.number} of {self.name}"):
             uri = f"models:/{self.name}/{version.number}"
             return Path(self._mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(place)))
 
@@ -144,8 +144,18 @@ class Registry:
         The version appears with all its tags at once, when everything else is stored: killed before that, there is
         none.
         """
+        import numpy as np
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        shapes = {"boxes": (1, -1, 4), "scores": (1, -1), "labels": (1, -1)}
+        types = {"boxes": np.float32, "scores": np.float32, "labels": np.int64}
+        signature = ModelSignature(
+            Schema([TensorSpec(np.dtype(np.float32), (1, 3, *input_size), "image")]),
+            Schema([TensorSpec(np.dtype(types[output]), shapes[output], output) for output in OUTPUTS]),
+        )
         mlflow = self._mlflow
-        with _told(f"registering {self.name}"):
+        with _translated(f"registering {self.name}"):
             with mlflow.start_run(run_name="register", tags={"stage": "register", **tags}) as run:
                 mlflow.log_metrics(dict(metrics))
                 for report in reports:
@@ -156,7 +166,7 @@ class Registry:
                     flavor=_OnnxFiles,
                     folder=folder,
                     model_file=model_file,
-                    signature=_signature(input_size),
+                    signature=signature,
                 )
             if not self._client.search_registered_models(f"name='{self.name}'"):
                 self._client.create_registered_model(self.name)
@@ -167,7 +177,7 @@ class Registry:
 
 
 class _OnnxFiles:
-    """MLflow's ONNX flavour without pyfunc: MLflow's own would write the graph anew, so that its digest changes."""
+    """MLflow's ONNX flavour without pyfunc: MLflow's own would write the graph again, so that its digest changes."""
 
     @staticmethod
     def save_model(path: str, mlflow_model: Any, folder: Path, model_file: str, signature: Any) -> None:
@@ -181,32 +191,19 @@ class _OnnxFiles:
         mlflow_model.save(str(Path(path, "MLmodel")))
 
 
-def _signature(input_size: tuple[int, int]) -> Any:
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    shapes = {"boxes": (1, -1, 4), "scores": (1, -1), "labels": (1, -1)}
-    types = {"boxes": np.float32, "scores": np.float32, "labels": np.int64}
-    return ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (1, 3, *input_size), "image")]),
-        Schema([TensorSpec(np.dtype(types[output]), shapes[output], output) for output in OUTPUTS]),
-    )
-
-
 def _version(entry: Any) -> Version:
     created = datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC)
     return Version(int(entry.version), created, entry.run_id, dict(entry.tags))
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
+def _translated(doing: str) -> Iterator[None]:
     """MLflow's failures as one sentence, without credentials."""
     try:
         yield
     except mlflow_server.failures() as error:
-        said = mlflow_server.first_line(error)
+        message = mlflow_server.first_line(error)
         hint = ""
-        if "401" in said or "not authenticated" in said:
+        if "401" in message or "not authenticated" in message:
             hint = " (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are right for this server?)"
-        raise RegistryError(f"MLflow registry: {doing} failed: {said}{hint}") from error
+        raise RegistryError(f"MLflow registry: {doing} failed: {message}{hint}") from error

@@ -29,12 +29,11 @@ from mobile_centernet.mlops.registry.registry import Registry, RegistryError, Ve
 
 KEY_VARIABLE = "MOBILE_CENTERNET_SIGNING_KEY"
 PLACE = "bundle"  # among the artifacts of the version's run
-LOCK = paths.WORK / "release.lock"
 LINEAGE = ("git_commit", "params_sha256", "dvc_lock_sha256", "export_sha256", "map50", "measured_on")
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class BundleContents:
     """What goes into a bundle beside its name and numbers."""
 
     models: Sequence[Path]
@@ -67,41 +66,51 @@ def sign_exported(registry: Registry, version: Version, params: Params, key_file
     """
     models = [path for name in PRECISIONS if (path := paths.EXPORT / f"model.{name}.onnx").is_file()]
     section = params.register_.bundle
+    prepared = PreparedSet(paths.PREPARED / "ivslab", "test")
     with TemporaryDirectory() as folder:
-        contents = Contents(
+        golden = []  # frames of the test set, spread evenly over it
+        for index in sorted({number * len(prepared) // section.pictures for number in range(section.pictures)}):
+            golden.append(Path(folder) / f"{index:06d}.png")
+            Image.fromarray(prepared.image(index)).save(golden[-1])
+        contents = BundleContents(
             models,
-            _test_pictures(Path(folder), section.pictures),
+            golden,
             section.thresholds,
             section.latency_ms,
             {key: version.tags[key] for key in LINEAGE if key in version.tags},
         )
-        return _release(registry, version, contents, key_file)
+        return _build_and_attach(registry, version, contents, key_file)
 
 
 def sign_again(registry: Registry, version: Version, params: Params, key_file: Path) -> int:
-    """Attach the version's bundle anew with a release number above all others, so that devices take it after those.
+    """Attach the version's bundle again with a release number above all others, so that devices take it after those.
 
     Raises BundleError where the present bundle has no trusted signature, RegistryError.
     """
+    own = read_private_key(key_file).public_key()
+    trusted = TrustedKeys({key_id(own): own})
+    if params.promotion.trusted_keys:
+        loaded = TrustedKeys.load(params.promotion.trusted_keys, params.promotion.revoked_keys)
+        trusted = TrustedKeys({**loaded.keys, key_id(own): own}, loaded.revoked)
     with TemporaryDirectory() as place:
         folder = Path(place)
-        old = extract(download(registry, version, folder), folder / "old", _trusted(params, key_file))
+        old = extract(download(registry, version, folder), folder / "old", trusted)
         _check_identity(old, registry, version)
-        contents = Contents(
+        contents = BundleContents(
             [folder / "old" / variant.model for variant in old.variants.values()],
             [folder / "old" / picture for picture in old.pictures],
             old.thresholds,
             old.latency_ms,
             old.lineage,
         )
-        return _release(registry, version, contents, key_file)
+        return _build_and_attach(registry, version, contents, key_file)
 
 
 def download(registry: Registry, version: Version, folder: Path) -> Path:
     """The version's bundle, unverified, in `folder`. RegistryError: there is none, or another than its tag says."""
     if not is_attached(version):
         raise RegistryError(f"{registry.name} version {version.number}: expected a signed bundle, found none attached")
-    path = registry.fetch(version, version.tags.get(BUNDLE_PATH, ""), folder)
+    path = registry.download_attached(version, version.tags.get(BUNDLE_PATH, ""), folder)
     if (found := file_digest(path)) != version.tags[BUNDLE_SHA256]:
         raise RegistryError(
             f"{registry.name} version {version.number}: expected the bundle of SHA-256 {version.tags[BUNDLE_SHA256]}, "
@@ -126,12 +135,14 @@ def _check_identity(manifest: Manifest, registry: Registry, version: Version) ->
         raise BundleError(f"expected the bundle of {' version '.join(expected)}, found {' version '.join(found)}")
 
 
-def _release(registry: Registry, version: Version, contents: Contents, key_file: Path) -> int:
+def _build_and_attach(registry: Registry, version: Version, contents: BundleContents, key_file: Path) -> int:
     """Build, sign, upload; then the tags, the digest last: a version has a bundle when it has that."""
     key = read_private_key(key_file)
-    LOCK.parent.mkdir(exist_ok=True)
-    with FileLock(LOCK), TemporaryDirectory() as folder:  # two at once would take the same number
-        release = 1 + max((_number(other) for other in registry.versions()), default=0)
+    paths.RELEASE_LOCK.parent.mkdir(exist_ok=True)
+    with FileLock(paths.RELEASE_LOCK), TemporaryDirectory() as folder:  # two at once would take the same number
+        # Also of bundles whose last tag was never written.
+        used = [other.tags.get(BUNDLE_RELEASE, "") for other in registry.versions()]
+        release = 1 + max((int(text) for text in used if text.isdecimal()), default=0)
         path = Path(folder) / f"{registry.name}-{release}.tar"
         build_bundle(
             path,
@@ -154,30 +165,3 @@ def _release(registry: Registry, version: Version, contents: Contents, key_file:
         }
         registry.tag(version.number, **place, **{BUNDLE_SHA256: file_digest(path)})
     return release
-
-
-def _number(version: Version) -> int:
-    """The largest that may be in use: also of a bundle whose last tag was never written."""
-    text = version.tags.get(BUNDLE_RELEASE, "")
-    return int(text) if text.isdecimal() else 0
-
-
-def _trusted(params: Params, key_file: Path) -> TrustedKeys:
-    """The keys that promotion trusts, and the one that signs here."""
-    own = read_private_key(key_file).public_key()
-    promotion = params.promotion
-    if not promotion.trusted_keys:
-        return TrustedKeys({key_id(own): own})
-    loaded = TrustedKeys.load(promotion.trusted_keys, promotion.revoked_keys)
-    return TrustedKeys({**loaded.keys, key_id(own): own}, loaded.revoked)
-
-
-def _test_pictures(folder: Path, count: int) -> list[Path]:
-    """Golden pictures: frames of the prepared ivslab test set, spread evenly over it."""
-    prepared = PreparedSet(paths.PREPARED / "ivslab", "test")
-    places = sorted({index * len(prepared) // count for index in range(count)})
-    images = []
-    for place in places:
-        images.append(folder / f"{place:06d}.png")
-        Image.fromarray(prepared.image(place)).save(images[-1])
-    return images

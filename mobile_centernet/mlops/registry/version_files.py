@@ -2,7 +2,7 @@
 
 manifest.json    every other file's SHA-256 and size; the version's tag `manifest_sha256` pins it
 model.*.onnx     the exported graphs, byte for byte
-seen.json        videos and pictures that training saw, so that nobody scores the model on them later
+seen.json        videos and images that training used, so that nobody scores the model on them later
 params.yaml, metrics.json, parity.json   as they were
 """
 
@@ -23,19 +23,18 @@ from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.registry.registry import RegistryError
 
-MANIFEST = "manifest.json"
+MANIFEST, TRAINING_IDS = "manifest.json", "seen.json"
 KIND, FORMAT = "mobile-centernet version", 1
-DATA_SETS = ("bdd100k", "ivslab")
 TRAINING_SPLITS = ("train", "val")  # the best epoch is chosen on val, so val was seen too
 RECORDS = (paths.PARAMS, paths.METRICS, paths.PARITY)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What training saw: videos as `ivslab/1_40_00.mp4`, pictures by the first 16 digits of their JPEG's SHA-256."""
+class TrainingIds:
+    """What training used: videos as `ivslab/1_40_00.mp4`, images by the first 16 digits of their JPEG's SHA-256."""
 
     videos: frozenset[str]
-    pictures: frozenset[str]
+    images: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +71,9 @@ class VersionFiles:
         return {**verdicts, "engine": str(engine["status"])}
 
     @property
-    def seen(self) -> Seen:
-        found = _read(self.folder / "seen.json")
-        return Seen(frozenset(found["videos"]), frozenset(found["pictures"]))
+    def training_ids(self) -> TrainingIds:
+        found = _read(self.folder / TRAINING_IDS)
+        return TrainingIds(frozenset(found["videos"]), frozenset(found["pictures"]))
 
     @property
     def params(self) -> Any:
@@ -85,10 +84,19 @@ def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> st
     """Fill the empty `folder` from the workspace; returns the digest of its manifest."""
     for path in (*models, *RECORDS):
         shutil.copyfile(path, folder / path.name)
-    write_json(folder / "seen.json", _seen())
+    videos: set[str] = set()
+    images: set[str] = set()
+    for data_set in paths.DATA_SETS:
+        for split in TRAINING_SPLITS:
+            root = paths.PREPARED / data_set
+            document = read_document(root, split)
+            videos.update(video_key(data_set, image) for image in document["images"])
+            images.update(image_digests(root, document).values())
+    write_json(folder / TRAINING_IDS, {"videos": sorted(videos), "pictures": sorted(images)})
+
     some = Detector(models[0], provider="cpu")
     files = sorted(folder.iterdir())
-    document = {
+    manifest = {
         "kind": KIND,
         "format": FORMAT,
         "model": some.metadata.model,
@@ -97,11 +105,11 @@ def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> st
         "lineage": dict(lineage),
         "files": {path.name: {"sha256": file_digest(path), "bytes": path.stat().st_size} for path in files},
     }
-    write_json(folder / MANIFEST, document)
+    write_json(folder / MANIFEST, manifest)
     return file_digest(folder / MANIFEST)
 
 
-def picture_digests(root: Path, document: Document) -> dict[int, str]:
+def image_digests(root: Path, document: Document) -> dict[int, str]:
     """Of every image of one split of the prepared folder `root`, by image id: 16 hexadecimal digits."""
     shards = ShardReader(root)
     return {
@@ -111,18 +119,6 @@ def picture_digests(root: Path, document: Document) -> dict[int, str]:
 
 def video_key(data_set: str, image: Mapping[str, Any]) -> str:
     return f"{data_set}/{image['video']}"
-
-
-def _seen() -> dict[str, list[str]]:
-    videos: set[str] = set()
-    pictures: set[str] = set()
-    for data_set in DATA_SETS:
-        for split in TRAINING_SPLITS:
-            root = paths.PREPARED / data_set
-            document = read_document(root, split)
-            videos.update(video_key(data_set, image) for image in document["images"])
-            pictures.update(picture_digests(root, document).values())
-    return {"videos": sorted(videos), "pictures": sorted(pictures)}
 
 
 def _check(path: Path, expected: str) -> None:

@@ -58,10 +58,9 @@ class Tracker:
             if self._record:
                 self._record.write(END, status=status, tags=self._tags)
                 if not self._uploader.finish():
-                    message = (
-                        "%s: MLflow does not have all of this run yet: `mobile-centernet tracking sync` sends it (%s)"
-                    )
-                    logger.warning(message, self.stage, self._record.folder)
+                    how = "`mobile-centernet tracking sync` sends it"
+                    message = "%s: MLflow does not have all of this run yet: %s (%s)"
+                    logger.warning(message, self.stage, how, self._record.folder)
                 self._record.close()
 
     @contextmanager

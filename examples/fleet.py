@@ -217,9 +217,9 @@ def promote() -> None:
         if failed != ["canary devices"]:
             break
         time.sleep(1)
-    say(outcome.says)
+    say(outcome.message)
     if outcome.code != DONE:
-        raise SystemExit(f"promotion: {outcome.says}")
+        raise SystemExit(f"promotion: {outcome.message}")
 
 
 class NetworkLink:

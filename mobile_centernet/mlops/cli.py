@@ -161,7 +161,7 @@ def rollback_version(ctx: click.Context, by: str | None) -> None:
     from mobile_centernet.mlops.promotion.promote import DONE, rollback
 
     outcome = rollback(_params(), by or user())
-    click.echo(outcome.says, err=outcome.code != DONE)
+    click.echo(outcome.message, err=outcome.code != DONE)
     ctx.exit(outcome.code)
 
 
@@ -187,7 +187,7 @@ def promote(ctx: click.Context, which: str, dry_run: bool, approve_by: str | Non
         if rollback:
             ctx.invoke(rollback_version, by=approve_by)  # ends the program
         outcome = run_promotion(_params(), which=which, approved_by=approve_by, dry_run=dry_run)
-    click.echo(outcome.says, err=outcome.code not in (DONE, REJECTED))
+    click.echo(outcome.message, err=outcome.code not in (DONE, REJECTED))
     ctx.exit(outcome.code)
 
 

@@ -5,9 +5,9 @@ first, `champion` in one step after it, tags and the audit line last.
 """
 
 import json
+import logging
 import os
 import platform
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from mobile_centernet.evaluation.gate import Decision
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import lineage, paths
 from mobile_centernet.mlops.params import Params
@@ -40,16 +39,18 @@ DECISION, PAGE, AUDIT = (paths.PROMOTION / name for name in ("decision.json", "i
 
 PROMOTED_AT = "promoted_at"
 
+logger = logging.getLogger(__name__)
+
 FURTHER_CHECKS: "tuple[FurtherCheck, ...]" = ()
 """Checks of a version beside the gate's own table and `release_checks`, for programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromotionOutcome:
-    """How a promotion ended, and the sentence to print."""
+    """How a promotion ended: the exit code, and the sentence to print."""
 
     code: int
-    says: str
+    message: str
 
 
 def promote(
@@ -84,19 +85,29 @@ def promote(
             dry_run=dry_run,
             further=(*release_checks(registry, seen.get(CHAMPION), params), *FURTHER_CHECKS),
         )
+        would = "would be" if dry_run else "was"
+        passed = f"promoted: {len(decision.checks)} checks passed"
+        how = passed if decision.promote else f"rejected: {', '.join(decision.failed)}"
+        message = f"{registry.name} version {version.number} {would} {how} ({PAGE})"
         if dry_run:
-            return PromotionOutcome(
-                DONE if decision.promote else REJECTED, _sentence(registry, version, decision, "would be ")
-            )
+            return PromotionOutcome(DONE if decision.promote else REJECTED, message)
         registry.attach(version, paths.PROMOTION, f"promotion/{_now()}")
         if not decision.promote:
             _audit("rejected", registry, version, seen.get(CHAMPION), approved_by, failed=decision.failed)
-            return PromotionOutcome(REJECTED, _sentence(registry, version, decision, ""))
-        watched = {alias: seen.get(alias) for alias in (CHAMPION, *([which] if which in seen else []))}
+            return PromotionOutcome(REJECTED, message)
         _audit("promoting", registry, version, seen.get(CHAMPION), approved_by)
-        _switch(registry, version, watched)
+
+        # Move the aliases. The registry has no compare-and-set: those that the decision rests on are read again right
+        # before each write, and the outcome after the last.
+        watched = {alias: seen.get(alias) for alias in (CHAMPION, *([which] if which in seen else []))}
+        _expect(registry, watched)
+        if (old := seen.get(CHAMPION)) is not None:
+            registry.set_alias(PREVIOUS, old)
+            _expect(registry, watched)
+        registry.set_alias(CHAMPION, version.number)
+        _expect(registry, {CHAMPION: version.number})
         _finish(registry, version, seen.get(CHAMPION), approved_by)
-        return PromotionOutcome(DONE, _sentence(registry, version, decision, ""))
+        return PromotionOutcome(DONE, message)
 
 
 def rollback(params: Params, by: str) -> PromotionOutcome:
@@ -119,7 +130,7 @@ def rollback(params: Params, by: str) -> PromotionOutcome:
             from mobile_centernet.mlops.registry.signed_bundle import sign_again
 
             release = sign_again(registry, good, params, key)
-            print(f"signed: version {good.number} is release {release} now", file=sys.stderr)
+            logger.info("signed: version %d is release %d now", good.number, release)
         registry.tag(bad.number, **{WITHDRAWN: f"rolled back by {by}, {_now()}"})
         registry.untag(bad, PROMOTED_AT)
         _expect(registry, {CHAMPION: bad.number, PREVIOUS: good.number})
@@ -147,20 +158,6 @@ def _key_to_release_again(registry: Registry, good: Version, bad: Version, param
             f"{release_of(good) or 'none'}: a rollback needs the signing key's file in {KEY_VARIABLE}"
         )
     return key
-
-
-def _switch(registry: Registry, version: Version, watched: Mapping[str, int | None]) -> None:
-    """Move the aliases. `watched` are those that the decision rests on.
-
-    The registry has no compare-and-set: they are read again right before each write, and the outcome after the last.
-    """
-    _expect(registry, watched)
-    old = watched[CHAMPION]
-    if old is not None:
-        registry.set_alias(PREVIOUS, old)
-        _expect(registry, watched)
-    registry.set_alias(CHAMPION, version.number)
-    _expect(registry, {CHAMPION: version.number})
 
 
 def _expect(registry: Registry, expected: Mapping[str, int | None]) -> None:
@@ -201,13 +198,6 @@ def _audit(
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sentence(registry: Registry, version: Version, decision: Decision, would: str) -> str:
-    name = f"{registry.name} version {version.number}"
-    if decision.promote:
-        return f"{name} {would or 'was '}promoted: {len(decision.checks)} checks passed ({PAGE})"
-    return f"{name} {would or 'was '}rejected: {', '.join(decision.failed)} ({PAGE})"
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def test_first_champion_then_a_better_one_then_back() -> None:
     small.export_model(small.GOOD, "story 2")
     register(params)
     outcome = promote(params, approved_by="Ann")
-    assert (outcome.code, "story version 2 was promoted" in outcome.says) == (DONE, True)
+    assert (outcome.code, "story version 2 was promoted" in outcome.message) == (DONE, True)
     assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 2, PREVIOUS: 1}
     tags = registry.version(2).tags
     assert (tags["approved_by"], tags["replaced"]) == ("Ann", "1") and "promoted_at" in tags
@@ -119,7 +119,7 @@ def test_a_rejected_challenger_changes_nothing(
     params = small.write_params(name, **NO_CLASS_FLOOR | promotion)
     outcome = promote(params)
     assert (outcome.code, decision()["failed"]) == (REJECTED, failed)
-    assert all(check in outcome.says for check in failed)
+    assert all(check in outcome.message for check in failed)
     assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 1}
     assert small.audit_events() == ["rejected"]
 
@@ -130,7 +130,7 @@ def test_a_dry_run_judges_and_changes_nothing() -> None:
     registry.set_alias(CHAMPION, 1)
     before = registry.aliases(), registry.version(2).tags
     outcome = promote(params, dry_run=True)
-    assert (outcome.code, "would be promoted" in outcome.says) == (DONE, True)
+    assert (outcome.code, "would be promoted" in outcome.message) == (DONE, True)
     assert decision()["dry_run"] and "dry run" in PAGE.read_text()
     assert promote(params, which="1", dry_run=True).code == DONE  # the champion already
     registry.set_alias(CHAMPION, 2)
@@ -326,7 +326,7 @@ def test_killed_at_any_point_there_is_one_champion_and_a_second_run_completes(ki
     tags = registry.version(2).tags
     assert "promoted_at" in tags and tags["replaced"] == "1"
     assert small.audit_events()[-1] == "promoted"
-    assert promote(params).says.endswith("is the champion already")
+    assert promote(params).message.endswith("is the champion already")
 
 
 # After 1 "rolling back", 2 the tag, 4 champion.

@@ -12,14 +12,13 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
-from mobile_centernet.files import file_digest, write_atomically, write_json
+from mobile_centernet.files import write_atomically, write_json
 from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
-from mobile_centernet.mlops.lineage import fingerprint, folder_digest
 from mobile_centernet.mlops.params import load_params
 from mobile_centernet.mlops.tracking import tracking
-from mobile_centernet.mlops.training import fit_phase
+from mobile_centernet.mlops.training import fit_phase, training_fingerprint
 from mobile_centernet.models.checkpoint import save_model
 from mobile_centernet.models.complexity import count
 from mobile_centernet.models.variants import MODELS, build_model
@@ -47,18 +46,8 @@ def train(name: str, model: str, balanced: bool, teacher: str | None, seed: int)
     folder = paths.PREPARED / section.data_set
     out = paths.ABLATION_RUNS / name / str(seed)
     teacher_file = paths.ABLATION_RUNS / teacher / str(seed) / paths.MODEL_FILE if teacher else None
-    chain = fingerprint(
-        {
-            "row": [model, balanced, seed],
-            "training": section.training.model_dump(mode="json"),
-            "input_size": params.input_size.model_dump(),
-            "augment": params.augment.model_dump(),
-            "loss": params.loss.model_dump(),
-            "data": folder_digest(folder),
-            "class_weights": file_digest(paths.CLASS_WEIGHTS),
-            "teacher": file_digest(teacher_file) if teacher_file else None,
-        }
-    )
+    row = [model, balanced, seed]
+    chain = training_fingerprint(section.data_set, section.training, params, teacher_file, row=row)
     work = paths.WORK / "ablation" / name / str(seed) / chain[:16]
     classes = PreparedSet(folder, "train").classes
     torch.manual_seed(seed)

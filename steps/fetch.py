@@ -64,7 +64,23 @@ def fetch_ivslab(params: Params) -> None:
     if section.source == "videos":
         source = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEO_SUFFIXES))
     elif section.source == "urls":
-        source = _unpack_ivslab(section, out)
+        # ivslab's folders, or videos to cut; either may be below a folder of the archive's own name.
+        root = unpacked = out / FOOTAGE
+        _unpack(section, unpacked)
+        if not any(find_files(unpacked, IMAGE_SUFFIXES)) and any(find_files(unpacked, VIDEO_SUFFIXES)):
+            videos = unpacked.rename(out / "videos")
+            source = _cut("urls", videos, out, section.frame_step, _digests(section))
+            shutil.rmtree(videos)
+        else:
+            while not any((root / name).is_dir() for name in ("JPEGImages", "ivslab_train", "ivslab_test")):
+                inner = list(root.iterdir())
+                if len(inner) != 1 or not inner[0].is_dir():
+                    raise DataError(
+                        f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or mp4 files), "
+                        "found " + ", ".join(sorted(path.name for path in inner)[:5])
+                    )
+                root = inner[0]
+            source = DatasetSource("urls", root.relative_to(out).as_posix(), _digests(section))
     else:
         source = _local(section, out, render)
     write_json(out / SOURCE_FILE, source.to_dict())
@@ -111,27 +127,6 @@ def _unpack(section: Source, into: Path) -> None:
 
 def _digests(section: Source) -> dict[str, str]:
     return {entry.url: entry.sha256 for entry in section.archives}
-
-
-def _unpack_ivslab(section: FetchIvslab, out: Path) -> DatasetSource:
-    """ivslab's folders, or videos to cut, from archives; either may lie below a folder of the archive's own name."""
-    unpacked = out / FOOTAGE
-    _unpack(section, unpacked)
-    if not any(find_files(unpacked, IMAGE_SUFFIXES)) and any(find_files(unpacked, VIDEO_SUFFIXES)):
-        videos = unpacked.rename(out / "videos")
-        source = _cut("urls", videos, out, section.frame_step, _digests(section))
-        shutil.rmtree(videos)
-        return source
-    root = unpacked
-    while not any((root / name).is_dir() for name in ("JPEGImages", "ivslab_train", "ivslab_test")):
-        inner = list(root.iterdir())
-        if len(inner) != 1 or not inner[0].is_dir():
-            raise DataError(
-                f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or mp4 files), found "
-                + ", ".join(sorted(path.name for path in inner)[:5])
-            )
-        root = inner[0]
-    return DatasetSource("urls", root.relative_to(out).as_posix(), _digests(section))
 
 
 def _cut(source: str, videos: Path, out: Path, steps: FrameSteps, files: dict[str, str]) -> DatasetSource:

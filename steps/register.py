@@ -6,10 +6,8 @@ Registering changes nothing on any device: it names a challenger, and `python -m
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import yaml
 from filelock import FileLock
@@ -48,7 +46,20 @@ def register(params: Params) -> None:
             logger.info("%s version %d already holds this file", registry.name, version.number)
         else:
             metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
-            tags = _tags(metrics, digest)
+            digests = lineage.data_digests() | lineage.model_digests()
+            tags = {
+                "git_commit": lineage.git_commit(),
+                "params_sha256": lineage.params_digest(),
+                "map50": f"{metrics['student']['map50']:.6f}",
+                "measured_on": f"{metrics['measured_on']['set']}, {metrics['measured_on']['source']}",
+                **{f"{name}_sha256": value for name, value in digests.items()},
+            }
+            if paths.DVC_LOCK.is_file():
+                # Without this stage's own entry, which DVC writes when the stage is done.
+                stages = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8"))["stages"]
+                others = {name: entry for name, entry in stages.items() if name != "register"}
+                tags["dvc_lock_sha256"] = fingerprint(others)
+            tags[EXPORT_TAG] = digest
             with TemporaryDirectory() as folder:
                 tags["manifest_sha256"] = version_files.pack(Path(folder), models, tags)
                 version = registry.create(
@@ -73,20 +84,3 @@ def register(params: Params) -> None:
     }
     write_json(paths.REGISTRATION, registration)
     logger.info("registered: %s version %d, alias %s", registry.name, version.number, CHALLENGER)
-
-
-def _tags(metrics: Mapping[str, Any], digest: str) -> dict[str, str]:
-    """What leads from a version back to its origins."""
-    tags = {
-        "git_commit": lineage.git_commit(),
-        "params_sha256": lineage.params_digest(),
-        "map50": f"{metrics['student']['map50']:.6f}",
-        "measured_on": f"{metrics['measured_on']['set']}, {metrics['measured_on']['source']}",
-        **{f"{name}_sha256": value for name, value in (lineage.data_digests() | lineage.model_digests()).items()},
-    }
-    if paths.DVC_LOCK.is_file():
-        # Without this stage's own entry, which DVC writes when the stage is done.
-        stages = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8"))["stages"]
-        others = {name: entry for name, entry in stages.items() if name != "register"}
-        tags["dvc_lock_sha256"] = fingerprint(others)
-    return {**tags, EXPORT_TAG: digest}

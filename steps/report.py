@@ -8,11 +8,13 @@ import pandas as pd
 from mobile_centernet.evaluation.confusion import confusion_rows
 
 from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.evaluation.coco_eval import evaluate_map50
+from mobile_centernet.evaluation.outcomes import match
 from mobile_centernet.files import write_atomically
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.report import records
-from mobile_centernet.mlops.report.content import draw_figures, report_content, scored_models
+from mobile_centernet.mlops.report.content import ScoredModel, draw_figures, report_content
 from mobile_centernet.mlops.tracking import tracking
 from mobile_centernet.reports.run_page import write_report
 
@@ -23,7 +25,11 @@ def report(params: Params) -> None:
     """Write data/reports/index.html, and what `dvc plots` draws beside it; attach both to a run in MLflow."""
     threshold = params.report.score_threshold
     frames = PreparedSet(paths.PREPARED / "ivslab", params.evaluate.split)
-    models = scored_models(frames, threshold)
+    truth, models = frames.coco, {}
+    for role in paths.ROLES:
+        results = records.read_json(paths.EVALUATION / f"{role}.json")
+        outcomes = match(truth, results, score_threshold=threshold)
+        models[role] = ScoredModel(results, evaluate_map50(truth, results, frames.classes), outcomes)
     figures = draw_figures(models, frames.classes, threshold)
     content = report_content(frames, models, figures, threshold)
     confusion = pd.DataFrame(

@@ -16,10 +16,10 @@ from mobile_centernet.data.training.loader import TrainingSamples, unlabelled_fr
 from mobile_centernet.data.training.pseudo_labels import MODE, PseudoLabels, read_pseudo_labels
 from mobile_centernet.files import file_digest, write_atomically, write_json
 from mobile_centernet.mlops import paths
-from mobile_centernet.mlops.lineage import fingerprint, folder_digest
+from mobile_centernet.mlops.lineage import fingerprint
 from mobile_centernet.mlops.params import Params, Phase, Trained
 from mobile_centernet.mlops.tracking import tracking
-from mobile_centernet.mlops.training import fit_phase
+from mobile_centernet.mlops.training import fit_phase, training_fingerprint
 from mobile_centernet.models.checkpoint import save_model
 from mobile_centernet.models.pretrained import load_pretrained
 from mobile_centernet.models.variants import build_model
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def train_teacher(params: Params) -> None:
     """The big network, from labels alone."""
     section = params.train_teacher
-    _train("train_teacher", section, {"pretrain": section.pretrain, "finetune": section.finetune}, params)
+    _train("train_teacher", section, {"pretrain": section.pretrain, "finetune": section.finetune}, params, {}, "skip")
 
 
 def distill_student(params: Params) -> None:
@@ -41,7 +41,7 @@ def distill_student(params: Params) -> None:
     section = params.distill_student
     phases = {"pretrain": section.pretrain, "finetune": section.finetune}
     teachers = {name: paths.TEACHER / paths.PHASE_FILES[name] for name, phase in phases.items() if phase.distill_epochs}
-    _train("distill_student", section, phases, params, teachers, unlabelled=params.unlabelled.mode)
+    _train("distill_student", section, phases, params, teachers, params.unlabelled.mode)
 
 
 def _train(
@@ -49,9 +49,8 @@ def _train(
     section: Trained,
     phases: Mapping[str, Phase],
     params: Params,
-    teachers: Mapping[str, Path] | None = None,
-    *,
-    unlabelled: str = "skip",
+    teachers: Mapping[str, Path],
+    unlabelled: str,
 ) -> None:
     """Train all phases one after the other, each from the weights of the one before it."""
     out = paths.MODELS / stage.split("_")[1]
@@ -70,17 +69,21 @@ def _train(
 
     chain = fingerprint({"model": section.model, "init": init and init["sha256"]})
     chains: dict[str, str] = {}
+    common = {"seed": params.seed, "unlabelled": unlabelled, "sampling": params.sampling.model_dump()}
     for name, phase in phases.items():
-        chain = chains[name] = _fingerprint(name, phase, params, chain, (teachers or {}).get(name), unlabelled)
+        data_set, teacher_file = paths.PHASES[name], teachers.get(name)
+        labels = file_digest(paths.PSEUDO_LABELS / f"{data_set}.json") if unlabelled == MODE else None
+        more = {**common, "before": chain, "pseudo_labels": labels}
+        chain = chains[name] = training_fingerprint(data_set, phase, params, teacher_file, **more)
     _refuse_others(paths.WORK / stage, chains.values())
 
     records: list[dict[str, Any]] = []
     summary: dict[str, Any] = {"model": section.model, "init": init}
-    own = () if teachers is None else ("unlabelled",)
+    own = ("unlabelled",) if stage == "distill_student" else ()
     sections = ("seed", "input_size", "augment", "loss", *own, "sampling", "hardware", stage)
     with tracking.run(stage, params, sections) as tracker:
         for name, phase in phases.items():
-            teacher_file, data_set = (teachers or {}).get(name), paths.PHASES[name]
+            teacher_file, data_set = teachers.get(name), paths.PHASES[name]
             logger.info("%s: %s on %s, %d epochs", stage, name, data_set, phase.epochs)
             use = "skip" if unlabelled == "distill" and teacher_file is None else unlabelled
             summary[name], pseudo_labels = _describe_frames(name, use, params.sampling.rare_classes, tracker)
@@ -182,27 +185,3 @@ def _describe_frames(
         tracker.log({f"{class_name}/{key}": value for key, value in asdict(share).items()}, prefix=f"{phase}/sampling/")
     sampling = {"rare_classes": rare_classes, "classes": {key: asdict(share) for key, share in shares.items()}}
     return {"unlabelled": summary, "sampling": sampling}, pseudo_labels
-
-
-def _fingerprint(
-    name: str, phase: Phase, params: Params, before: str, teacher_file: Path | None, unlabelled: str
-) -> str:
-    """Of everything that the phase's result depends on, the phase before it included."""
-    data_set = paths.PHASES[name]
-    labels_file = paths.PSEUDO_LABELS / f"{data_set}.json"
-    return fingerprint(
-        {
-            "before": before,
-            "phase": phase.model_dump(mode="json"),
-            "seed": params.seed,
-            "input_size": params.input_size.model_dump(),
-            "augment": params.augment.model_dump(),
-            "loss": params.loss.model_dump(),
-            "data": folder_digest(paths.PREPARED / data_set),
-            "class_weights": file_digest(paths.CLASS_WEIGHTS),
-            "teacher": file_digest(teacher_file) if teacher_file else None,
-            "unlabelled": unlabelled,
-            "sampling": params.sampling.model_dump(),
-            "pseudo_labels": file_digest(labels_file) if unlabelled == MODE else None,
-        }
-    )

@@ -7,13 +7,29 @@ from pathlib import Path
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.data.training.pseudo_labels import PseudoLabels
+from mobile_centernet.files import file_digest
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.lineage import fingerprint, folder_digest
 from mobile_centernet.mlops.params import DistillPhase, Params, Phase
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model
 from mobile_centernet.training.fit import FitResult, Record, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import Schedule
+
+
+def training_fingerprint(data_set: str, phase: Phase, params: Params, teacher_file: Path | None, **more: object) -> str:
+    """Digest of everything that a training's result depends on; `more` is what callers do not have in common."""
+    facts = {
+        "phase": phase.model_dump(mode="json"),
+        "input_size": params.input_size.model_dump(),
+        "augment": params.augment.model_dump(),
+        "loss": params.loss.model_dump(),
+        "data": folder_digest(paths.PREPARED / data_set),
+        "class_weights": file_digest(paths.CLASS_WEIGHTS),
+        "teacher": file_digest(teacher_file) if teacher_file else None,
+    }
+    return fingerprint(facts | more)
 
 
 def fit_phase(

@@ -11,7 +11,7 @@ from mobile_centernet.evaluation.gate import DEFAULT, Check, Decision, Limits, d
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
-from mobile_centernet.mlops.promotion.compare import Comparison, compare_versions
+from mobile_centernet.mlops.promotion.compare import compare_versions
 from mobile_centernet.mlops.registry.registry import WITHDRAWN, Registry, Version
 from mobile_centernet.mlops.registry.version_files import VersionFiles
 from mobile_centernet.reports.gate_page import write_gate_page
@@ -61,22 +61,11 @@ def decide_about(
         )
         found = [check(*challenger) for check in further]
     decision = decide(comparison.facts, limits, found)
-    _write(out, registry.name, decision, comparison, limits, params, dry_run)
-    return decision
 
-
-def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:
-    return VersionFiles.checked(registry.download(version, folder), version.tags.get("manifest_sha256"))
-
-
-def _write(
-    out: Path, name: str, decision: Decision, comparison: Comparison, limits: Limits, params: Params, dry_run: bool
-) -> None:
-    section = params.promotion
     bootstrap = {"resamples": section.resamples, "confidence": section.confidence, "seed": params.seed}
     judged_at = datetime.now(UTC).isoformat(timespec="seconds")
     document = {
-        "name": name,
+        "name": registry.name,
         **decision.document(),
         "dry_run": dry_run,
         "judged_at": judged_at,
@@ -88,9 +77,14 @@ def _write(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / DECISION, document)
     details = {
-        "Registered model": name,
+        "Registered model": registry.name,
         "Judged at": judged_at + (" (dry run)" if dry_run else ""),
         "Bootstrap": ", ".join(f"{key} {value}" for key, value in bootstrap.items()),
         **comparison.digests,
     }
     write_gate_page(out / PAGE, decision, comparison.facts, limits, comparison.samples, details)
+    return decision
+
+
+def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:
+    return VersionFiles.checked(registry.download(version, folder), version.tags.get("manifest_sha256"))

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -115,6 +114,14 @@ def rollback(params: Params, by: str) -> PromotionOutcome:
 
     Raises UserError where there is no other version to go back to, or where somebody moved an alias meanwhile.
     """
+    from mobile_centernet.mlops.registry.signed_bundle import (
+        KEY_VARIABLE,
+        is_attached,
+        release_of,
+        sign_again,
+        signing_key,
+    )
+
     with _locked() as free:
         if not free:
             return PromotionOutcome(LOCKED, f"another promotion is running ({paths.PROMOTION_LOCK})")
@@ -124,11 +131,17 @@ def rollback(params: Params, by: str) -> PromotionOutcome:
             found = ", ".join(f"{alias} version {number}" for alias, number in sorted(seen.items())) or "no aliases"
             raise RegistryError(f"{registry.name}: expected a previous version other than the champion, found {found}")
         bad, good = registry.version(seen[CHAMPION]), registry.version(seen[PREVIOUS])
-        key = _key_to_release_again(registry, good, bad, params)
+
+        # Devices take no smaller release than they run, so the version that they shall go back to needs a larger one.
+        key = None
+        signed = is_attached(bad) or params.promotion.require_signed
+        if signed and release_of(good) <= release_of(bad) and (key := signing_key()) is None:
+            raise RegistryError(
+                f"{registry.name}: devices run release {release_of(bad)} and refuse version {good.number}, release "
+                f"{release_of(good) or 'none'}: a rollback needs the signing key's file in {KEY_VARIABLE}"
+            )
         _audit("rolling back", registry, good, bad.number, by)
         if key:
-            from mobile_centernet.mlops.registry.signed_bundle import sign_again
-
             release = sign_again(registry, good, params, key)
             logger.info("signed: version %d is release %d now", good.number, release)
         registry.tag(bad.number, **{WITHDRAWN: f"rolled back by {by}, {_now()}"})
@@ -140,24 +153,6 @@ def rollback(params: Params, by: str) -> PromotionOutcome:
         return PromotionOutcome(
             DONE, f"{registry.name}: version {good.number} is the champion again, {bad.number} is withdrawn"
         )
-
-
-def _key_to_release_again(registry: Registry, good: Version, bad: Version, params: Params) -> Path | None:
-    """Devices take no smaller release than they run, so the version that they shall go back to needs a larger one.
-
-    None where it has one, or where there are no bundles. Raises RegistryError where there is no key to sign it with.
-    """
-    from mobile_centernet.mlops.registry.signed_bundle import KEY_VARIABLE, is_attached, release_of, signing_key
-
-    if not (is_attached(bad) or params.promotion.require_signed) or release_of(good) > release_of(bad):
-        return None
-    key = signing_key()
-    if key is None:
-        raise RegistryError(
-            f"{registry.name}: devices run release {release_of(bad)} and refuse version {good.number}, release "
-            f"{release_of(good) or 'none'}: a rollback needs the signing key's file in {KEY_VARIABLE}"
-        )
-    return key
 
 
 def _expect(registry: Registry, expected: Mapping[str, int | None]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mobile_centernet.data.store.prepared import PreparedSet
-from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
+from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult
 from mobile_centernet.evaluation.confusion import confusion_matrix
 from mobile_centernet.evaluation.error_analysis import (
     FALSE_ALARMS,
@@ -14,7 +14,7 @@ from mobile_centernet.evaluation.error_analysis import (
     misses,
     operating_point,
 )
-from mobile_centernet.evaluation.outcomes import Outcome, match
+from mobile_centernet.evaluation.outcomes import Outcome
 from mobile_centernet.evaluation.slices import slice_by_attribute, slice_by_size
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.report import images, provenance, records
@@ -34,17 +34,6 @@ class ScoredModel:
     results: list[CocoResult]
     measured: MapResult
     outcomes: list[Outcome]
-
-
-def scored_models(frames: PreparedSet, threshold: float) -> dict[str, ScoredModel]:
-    """Teacher and student, by role, on the frames that the stage evaluate ran them on."""
-    truth = frames.coco
-    models = {}
-    for role in paths.ROLES:
-        results = read_json(paths.EVALUATION / f"{role}.json")
-        outcomes = match(truth, results, score_threshold=threshold)
-        models[role] = ScoredModel(results, evaluate_map50(truth, results, frames.classes), outcomes)
-    return models
 
 
 def draw_figures(models: Mapping[str, ScoredModel], classes: tuple[str, ...], threshold: float) -> dict[str, Picture]:
@@ -81,7 +70,7 @@ def report_content(
 
     Args:
         frames: the frames that the scores are measured on.
-        models: see `scored_models`.
+        models: teacher and student, by role, on these frames.
         figures: see `draw_figures`.
         threshold: score from which a detection is drawn and counted, 0 to 1.
     """

@@ -5,10 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mobile_centernet.mlops import mlflow_server
-from mobile_centernet.mlops.tracking.record import END, METRICS, START, Event, RunRecord, SyncState
+from mobile_centernet.mlops.tracking.record import END, METRICS, START, RunRecord, SyncState
 
 RECORD_TAG = "record"  # of the run in MLflow: the record's name
 PAUSE = 5.0  # seconds between two uploads of a run that goes on
@@ -34,6 +34,8 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
     Raises:
         Exception: one of those that `mlflow_server.failures` names.
     """
+    from mlflow.entities import Metric, Param
+
     mlflow = mlflow_server.connect()
     client = mlflow.MlflowClient()
     server = mlflow_server.without_password(mlflow.get_tracking_uri())
@@ -54,7 +56,19 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
         return
 
     new = [event for event in events[state.lines :] if event is not None]
-    _log_values(client, state.run_id, new)
+    starts = [event["params"] for event in new if event["event"] == START]
+    params = [Param(key, str(value)[:LONGEST_PARAM]) for values in starts for key, value in values.items()]
+    for some in _chunks(params, MOST_PARAMS):
+        client.log_batch(state.run_id, params=some)
+    metrics = [
+        Metric(key, value, event["time_ms"], event["step"])
+        for event in new
+        if event["event"] == METRICS
+        for key, value in event["values"].items()
+    ]
+    for some in _chunks(metrics, MOST_METRICS):
+        client.log_batch(state.run_id, metrics=some)
+
     end = next((event for event in new if event["event"] == END), None)
     if end is None and ended:
         end = {"status": "KILLED", "tags": {}, "time_ms": max([started, *(event["time_ms"] for event in new)])}
@@ -65,28 +79,6 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
             client.log_artifacts(state.run_id, str(record.files))
         client.set_terminated(state.run_id, end["status"], end["time_ms"])
     record.mark_synced(server, SyncState(state.run_id, len(events), complete=end is not None))
-
-
-def _log_values(client: Any, run_id: str, events: Sequence[Event]) -> None:
-    """The params and metrics of these events, in requests of a size that MLflow takes."""
-    from mlflow.entities import Metric, Param
-
-    params = [
-        Param(key, str(value)[:LONGEST_PARAM])
-        for event in events
-        if event["event"] == START
-        for key, value in event["params"].items()
-    ]
-    for some in _chunks(params, MOST_PARAMS):
-        client.log_batch(run_id, params=some)
-    metrics = [
-        Metric(key, value, event["time_ms"], event["step"])
-        for event in events
-        if event["event"] == METRICS
-        for key, value in event["values"].items()
-    ]
-    for some in _chunks(metrics, MOST_METRICS):
-        client.log_batch(run_id, metrics=some)
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -65,7 +65,7 @@ def test_first_champion_then_a_better_one_then_back() -> None:
     assert "Version 2 may replace version 1" in PAGE.read_text()
 
     outcome = rollback(params, "Bob")
-    assert outcome == module.Outcome(DONE, "story: version 1 is the champion again, 2 is withdrawn")
+    assert outcome == module.PromotionOutcome(DONE, "story: version 1 is the champion again, 2 is withdrawn")
     assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 1, PREVIOUS: 1}
     assert "rolled back by Bob" in registry.version(2).tags["withdrawn"]
     with pytest.raises(RegistryError, match=r"expected a previous version .* found .* version 1"):

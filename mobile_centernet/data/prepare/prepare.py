@@ -130,8 +130,7 @@ def prepare(
     with _new_folder(out, mark, work) as journal, ShardWriter(journal.set, journal.shards) as shards:
         results = in_order(store, ordered[journal.frames :], workers)
         entries = chain(journal.entries(), _place(ordered[journal.frames :], results, shards, journal))
-        hidden = None if progress else True
-        shown = tqdm(zip(ordered, entries, strict=True), "prepare", len(ordered), disable=hidden)
+        shown = tqdm(zip(ordered, entries, strict=True), "prepare", len(ordered), disable=None if progress else True)
         for split, members in groupby(shown, key=lambda pair: pair[0].split):
             with CocoWriter(journal.set / annotations_name(split), classes) as coco:
                 for frame, entry in members:
@@ -153,8 +152,8 @@ def prepare(
             "alike": _near_duplicates(stored, splits),
         }
         for action in Action:
-            kinds = Counter(finding.kind for finding in findings if finding.action is action)
-            report[str(action)] = dict(sorted(kinds.items()))
+            kinds = sorted(Counter(finding.kind for finding in findings if finding.action is action).items())
+            report[str(action)] = dict(kinds)
         report["findings"] = [asdict(finding) for finding in findings]
         write_json(journal.set / REPORT, report)
     return report

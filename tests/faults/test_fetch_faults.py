@@ -146,7 +146,7 @@ def test_a_full_disk_is_one_sentence_and_the_download_is_kept(
     assert status == 2, output
     sentence = output.strip().splitlines()[-1]
     assert sentence.startswith("error: fetch_ivslab: ")
-    assert "found: File too large" in sentence
+    assert "File too large" in sentence
     assert "Traceback" not in output
     out = project / "data/raw/ivslab"
     assert list(out.rglob("*")) == []

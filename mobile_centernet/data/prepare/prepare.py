@@ -96,8 +96,7 @@ def prepare(
         frames: those of `raw` to store, each with its final split.
         class_map: which class each category is.
         out: a new folder, an empty one or an older prepared set.
-        max_size: images are shrunk, never enlarged, so that their long side fits the longer and their short side the
-            shorter of these pixels.
+        max_size: pixels that images are shrunk to fit, never enlarged: long side to long side, short to short.
         quality: of the JPEGs.
         workers: processes that share the work (default: one per core); the bytes do not depend on their number.
         progress: show a progress bar, on a terminal.

@@ -55,7 +55,8 @@ class RegistryClient:
         if response.status != 200:
             raise TransferError(f"{where}: expected an answer, found status {response.status}")
 
-        where, version = f"{self.url}: {self.model}", answer.get("model_version")
+        where = f"{self.url}: {self.model}"
+        version: Any = answer.get("model_version")
         try:
             number, run = version["version"], version["run_id"]
             if not (isinstance(number, str) and number.isdecimal() and isinstance(run, str) and _RUN.fullmatch(run)):

@@ -9,6 +9,7 @@ import netrc
 import os
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from mobile_centernet.agent.errors import NothingOfferedError, TransferError

@@ -5,11 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-from mobile_centernet.evaluation.confusion import confusion_rows
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.outcomes import match
+from mobile_centernet.evaluation.outcomes import box_outcomes, confusion_rows
 from mobile_centernet.files import write_atomically
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
@@ -28,7 +27,7 @@ def report(params: Params) -> None:
     truth, models = frames.coco, {}
     for role in paths.ROLES:
         results = records.read_json(paths.EVALUATION / f"{role}.json")
-        outcomes = match(truth, results, score_threshold=threshold)
+        outcomes = box_outcomes(truth, results, score_threshold=threshold)
         models[role] = ScoredModel(results, evaluate_map50(truth, results, frames.classes), outcomes)
     figures = draw_figures(models, frames.classes, threshold)
     content = report_content(frames, models, figures, threshold)

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult
-from mobile_centernet.evaluation.confusion import confusion_matrix
 from mobile_centernet.evaluation.error_analysis import (
-    FALSE_ALARMS,
-    MISSES,
+    FALSE_NEGATIVES,
+    FALSE_POSITIVES,
     agreement,
-    false_alarms,
-    misses,
+    false_negatives,
+    false_positives,
     operating_point,
 )
-from mobile_centernet.evaluation.outcomes import Outcome
+from mobile_centernet.evaluation.outcomes import BoxOutcome, confusion_matrix
 from mobile_centernet.evaluation.slices import slice_by_attribute, slice_by_size
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.report import images, provenance, records
@@ -33,7 +32,7 @@ class ScoredModel:
 
     results: list[CocoResult]
     measured: MapResult
-    outcomes: list[Outcome]
+    outcomes: list[BoxOutcome]
 
 
 def draw_figures(models: Mapping[str, ScoredModel], classes: tuple[str, ...], threshold: float) -> dict[str, Picture]:
@@ -107,7 +106,8 @@ def report_content(
             if found := tuple(slice_by_attribute(part.coco, results, part.classes, attribute)):
                 slices.append(SliceGroup(f"{title}, {part.root.name} {part.split}", found))
 
-    wrong, missed = false_alarms(student.outcomes, truth, classes), misses(student.outcomes, student.results, threshold)
+    wrong = false_positives(student.outcomes, truth, classes)
+    missed = false_negatives(student.outcomes, student.results, threshold)
     detected = [outcome.found for outcome in student.outcomes if outcome.found]
     return ReportContent(
         title="Mobile CenterNet",
@@ -128,8 +128,8 @@ def report_content(
         slices=tuple(slices),
         training_curves=tuple(picture for name, picture in figures.items() if name.startswith("training_")),
         confusion=figures["confusion"],
-        false_alarms=images.gallery(wrong, FALSE_ALARMS, frames, truth["annotations"]),
-        misses=images.gallery(missed, MISSES, frames, detected),
+        false_alarms=images.gallery(wrong, FALSE_POSITIVES, frames, truth["annotations"]),
+        misses=images.gallery(missed, FALSE_NEGATIVES, frames, detected),
         detections=images.drawn_frames(frames, student.results, threshold),
         parity=records.parity_rows(),
         latency=records.latency(),

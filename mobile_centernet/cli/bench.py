@@ -34,8 +34,8 @@ def bench(
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     machine = document["machine"]
-    whole = [("end to end", "runs on", "p50 ms", "p95 ms", "p99 ms", "per second", "peak MiB")]
-    parts = [("by part, p50 ms", *PARTS)]
+    whole: list[tuple[str, ...]] = [("end to end", "runs on", "p50 ms", "p95 ms", "p99 ms", "per second", "peak MiB")]
+    parts: list[tuple[str, ...]] = [("by part, p50 ms", *PARTS)]
     for row in document["models"]:
         name = f"{row['model']} {row['input_size']['width']}x{row['input_size']['height']}"
         latency = (f"{row['latency_ms'][key]:.1f}" for key in ("p50", "p95", "p99"))

@@ -67,7 +67,7 @@ def info(model: str | None, all_models: bool, classes: int, size: tuple[int, int
         click.echo(text_table(card, "<"))
         return
 
-    table = [("model", "params", "conv GMACs", "thop-2020 G", "paper params M", "paper GFLOPs")]
+    table: list[tuple[str, ...]] = [("model", "params", "conv GMACs", "thop-2020 G", "paper params M", "paper GFLOPs")]
     for cost in costs:
         counted = (cost.model, f"{cost.params:,}", f"{cost.conv_gmacs:.2f}", f"{cost.thop_2020_g:.2f}")
         figures = ["-" if figure is None else f"{figure:g}" for figure in (cost.paper_params_m, cost.paper_gflops)]

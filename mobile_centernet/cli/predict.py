@@ -78,8 +78,10 @@ def predict(
         if not os.access(out, os.W_OK | os.X_OK):
             raise UserError(f"{out}: expected a folder to write to (Permission denied)")
 
-        draws_video = isinstance(media, Video) and not no_drawing
-        with VideoWriter(out / f"{media.stem}.mp4", media.fps) if draws_video else nullcontext() as video:
+        drawing: VideoWriter | nullcontext[None] = nullcontext()
+        if isinstance(media, Video) and not no_drawing:
+            drawing = VideoWriter(out / f"{media.stem}.mp4", media.fps)
+        with drawing as video:
             found = media.detect(detector, document["errors"])
             try:
                 for name, image, detections in tqdm(found, "detecting", media.total, unit=media.unit, disable=None):

@@ -14,7 +14,7 @@ from mobile_centernet.mlops.lineage import fingerprint, folder_digest
 from mobile_centernet.mlops.params import DistillPhase, Params, Phase
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model
-from mobile_centernet.training.fit import FitResult, Record, TrainConfig, TrainingData, fit
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import Schedule
 
 
@@ -46,7 +46,7 @@ def fit_phase(
     distill_unlabelled: bool = False,
     rare_classes: float = 0.0,
     pseudo_labels: PseudoLabels | None = None,
-    on_epoch: Callable[[Record], None],
+    on_epoch: Callable[[dict[str, float]], None],
 ) -> FitResult:
     """Train `student` in place on the prepared set `data_set`, with the settings of `phase` and `params`.
 

@@ -58,16 +58,16 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
     new = [event for event in events[state.lines :] if event is not None]
     starts = [event["params"] for event in new if event["event"] == START]
     params = [Param(key, str(value)[:LONGEST_PARAM]) for values in starts for key, value in values.items()]
-    for some in _chunks(params, MOST_PARAMS):
-        client.log_batch(state.run_id, params=some)
+    for few_params in _chunks(params, MOST_PARAMS):
+        client.log_batch(state.run_id, params=few_params)
     metrics = [
         Metric(key, value, event["time_ms"], event["step"])
         for event in new
         if event["event"] == METRICS
         for key, value in event["values"].items()
     ]
-    for some in _chunks(metrics, MOST_METRICS):
-        client.log_batch(state.run_id, metrics=some)
+    for few_metrics in _chunks(metrics, MOST_METRICS):
+        client.log_batch(state.run_id, metrics=few_metrics)
 
     end = next((event for event in new if event["event"] == END), None)
     if end is None and ended:

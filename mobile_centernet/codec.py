@@ -88,7 +88,7 @@ def encode(
 def decode(
     heatmap: Tensor, size: Tensor, offset: Tensor, *, k: int = 100, stride: int = STRIDE
 ) -> DetectionBatch[Tensor]:
-    """The k best peaks as boxes. No NMS: a peak is the largest of its 3×3 neighbours.
+    """The k best peaks as boxes. No NMS: a peak is the largest of its 3×3 neighbours, and the first of equal ones.
 
     heatmap [B, C, H, W] after the sigmoid; size, offset [B, 2, H, W] in stride cells; k at most H·W. Always float32.
     """
@@ -109,9 +109,18 @@ def decode(
 
 
 def peaks(heatmap: Tensor) -> Tensor:
-    """[B, C, H, W] with every cell that is not the maximum of its 3×3 neighbourhood set to 0."""
+    """[B, C, H, W] with every cell set to 0 that is not the maximum of its 3×3 neighbourhood.
+
+    Of two equal neighbours only the one with the smaller index stays. CenterNet keeps both, which makes two boxes of one
+    object where arithmetic of few bits gives neighbours the same value.
+    """
     highest = F.max_pool2d(heatmap, kernel_size=3, stride=1, padding=1)
-    return heatmap * (highest == heatmap).to(heatmap.dtype)
+    in_row = F.max_pool2d(heatmap, kernel_size=(1, 3), stride=1, padding=(0, 1))
+    # Neighbours with a smaller index: three of the row above, and the one to the left. Outside the map all is 0.
+    above = torch.cat((torch.zeros_like(in_row[:, :, :1]), in_row[:, :, :-1]), dim=2)
+    left = torch.cat((torch.zeros_like(heatmap[..., :1]), heatmap[..., :-1]), dim=3)
+    is_peak = (highest == heatmap).to(heatmap.dtype) * (heatmap > torch.maximum(above, left)).to(heatmap.dtype)
+    return heatmap * is_peak
 
 
 def gather_cells(values: Tensor, index: Tensor) -> Tensor:

@@ -111,8 +111,8 @@ def decode(
 def peaks(heatmap: Tensor) -> Tensor:
     """[B, C, H, W] with every cell set to 0 that is not the maximum of its 3×3 neighbourhood.
 
-    Of two equal neighbours only the one with the smaller index stays. CenterNet keeps both, which makes two boxes of one
-    object where arithmetic of few bits gives neighbours the same value.
+    Of two equal neighbours only the one with the smaller index stays. CenterNet keeps both, which makes two boxes of
+    one object where arithmetic of few bits gives neighbours the same value.
     """
     highest = F.max_pool2d(heatmap, kernel_size=3, stride=1, padding=1)
     in_row = F.max_pool2d(heatmap, kernel_size=(1, 3), stride=1, padding=(0, 1))

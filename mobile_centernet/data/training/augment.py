@@ -1,4 +1,4 @@
-"""CenterNet's training augmentation with exact geometry: the same affine map moves pixels and boxes.
+"""CenterNet's training augmentation with exact geometry: the same map moves pixels and boxes.
 
 Source: CenterNet `src/lib/datasets/sample/ctdet.py` and `src/lib/utils/image.py` (colour and lighting).
 """
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from mobile_centernet.images import resize
 
 # Eigenvalues and eigenvectors of ImageNet's RGB covariance for pixels in 0..1 (AlexNet's lighting noise).
 PCA_VALUES = np.array([0.2141788, 0.01817699, 0.00341571], dtype=np.float32)
@@ -38,10 +40,23 @@ class Augmentation:
     lighting: float = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which part of a frame fills which part of the model's input: a crop, stretched into a rectangle, then mirrored.
+
+    `crop` (x1, y1, x2, y2) in whole pixels of the frame, `target` the same in whole pixels of the input, neither of
+    them empty. So the map of pixels is exact, and pixels can be averaged over areas as evaluation and devices do.
+    """
+
+    crop: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
+    mirror: bool = False
+
+
 def view_of(
     frame_size: tuple[int, int], input_size: tuple[int, int], how: Augmentation | None, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """The affine map [2, 3] from frame pixels to input pixels. Sizes are (height, width).
+) -> View:
+    """What is visible of a frame. Sizes are (height, width).
 
     Random with an augmentation: zoom, shift, perhaps mirrored. Without one that of evaluation: the whole frame,
     stretched to the input.
@@ -51,42 +66,50 @@ def view_of(
         zoom = rng.uniform(*how.scale)
         centre = 0.5 + rng.uniform(-how.shift, how.shift, size=2)
         mirror = bool(rng.random() < how.flip)
-    (height, width), (input_height, input_width) = frame_size, input_size
-    scale_x, scale_y = zoom * input_width / width, zoom * input_height / height
-    shift_x = input_width / 2 - scale_x * centre[0] * width
-    shift_y = input_height / 2 - scale_y * centre[1] * height
-    if mirror:
-        scale_x, shift_x = -scale_x, input_width - shift_x
-    return np.array([[scale_x, 0.0, shift_x], [0.0, scale_y, shift_y]])
+    (x1, x2), (left, right) = _visible(frame_size[1], input_size[1], zoom, centre[0])
+    (y1, y2), (top, bottom) = _visible(frame_size[0], input_size[0], zoom, centre[1])
+    return View((x1, y1, x2, y2), (left, top, right, bottom), mirror)
 
 
-def warp_image(image: NDArray[np.uint8], view: NDArray[np.float64], input_size: tuple[int, int]) -> NDArray[np.uint8]:
+def _visible(frame: int, target: int, zoom: float, centre: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Along one axis: the range of the frame's pixels that is seen, and the range of the input's where it is seen."""
+    scale = zoom * target / frame
+    shift = target / 2 - scale * centre * frame
+    first = min(max(round(-shift / scale), 0), frame - 1)
+    last = max(min(round((target - shift) / scale), frame), first + 1)
+    begin = min(max(round(scale * first + shift), 0), target - 1)
+    return (first, last), (begin, max(min(round(scale * last + shift), target), begin + 1))
+
+
+def warp_image(image: NDArray[np.uint8], view: View, input_size: tuple[int, int]) -> NDArray[np.uint8]:
     """image [h, w, 3] through `view` to [*input_size, 3]; what lies outside the frame is black.
 
-    Box coordinates are continuous (a pixel's centre is at +0.5), OpenCV's are pixel centres: hence the half.
+    Pixels are resized by `images.resize`, as for evaluation and on devices.
     """
-    matrix = view.copy()
-    matrix[:, 2] += view[:, :2] @ (0.5, 0.5) - 0.5
-    height, width = input_size
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    (x1, y1, x2, y2), (left, top, right, bottom) = view.crop, view.target
+    seen = resize(image[y1:y2, x1:x2], (bottom - top, right - left))
+    if seen.shape[:2] != input_size:
+        black = np.zeros((*input_size, 3), np.uint8)
+        black[top:bottom, left:right] = seen
+        seen = black
+    return seen[:, ::-1] if view.mirror else seen
 
 
 def warp_boxes(
-    boxes: NDArray[np.float32], view: NDArray[np.float64], input_size: tuple[int, int]
+    boxes: NDArray[np.float32], view: View, input_size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """boxes [N, 4] xyxy in frame pixels → the same in input pixels, clipped, and which of them are still seen.
+    """boxes [N, 4] xyxy in frame pixels → the same in input pixels, clipped to what is seen, and which still are.
 
     A box of which less than one input pixel is left in width or height is not seen.
     """
-    (scale_x, _, shift_x), (_, scale_y, shift_y) = view
-    xs = boxes[:, [0, 2]] * scale_x + shift_x
-    ys = boxes[:, [1, 3]] * scale_y + shift_y
-    height, width = input_size
-    xs = np.sort(xs, axis=1).clip(0, width)  # mirroring swaps left and right
-    ys = ys.clip(0, height)
-    moved = np.stack([xs[:, 0], ys[:, 0], xs[:, 1], ys[:, 1]], axis=1).astype(np.float32)
+    crop, target = np.array(view.crop, np.float64).reshape(2, 2), np.array(view.target, np.float64).reshape(2, 2)
+    scale = (target[1] - target[0]) / (crop[1] - crop[0])
+    corners = ((boxes.reshape(-1, 2, 2) - crop[0]) * scale + target[0]).clip(target[0], target[1])
+    moved = corners.reshape(-1, 4)
+    if view.mirror:
+        moved[:, [0, 2]] = input_size[1] - moved[:, [2, 0]]
     seen = (moved[:, 2] - moved[:, 0] >= 1) & (moved[:, 3] - moved[:, 1] >= 1)
-    return moved, seen
+    return moved.astype(np.float32), seen
 
 
 def recolour(image: NDArray[np.uint8], how: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:

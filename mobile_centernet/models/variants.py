@@ -40,6 +40,10 @@ MODELS: Mapping[str, ModelSpec] = {
     "hrnet_w16_lite": ModelSpec(
         HRNetSpec((16, 32, 64, 128), modules=(1, 1, 1), blocks=2, stage1_blocks=1, stage1_planes=32), 32
     ),
+    # A teacher whose step costs what a step of hrnet_w16 costs.
+    "hrnet_w32_lite": ModelSpec(
+        HRNetSpec((32, 64, 128, 256), modules=(1, 1, 1), blocks=2, stage1_blocks=1, stage1_planes=32), 64
+    ),
     "resnet18_conv": ModelSpec(ResNetSpec(BasicBlock, (2, 2, 2, 2), deformable=False), 64),
     "resnet50_conv": ModelSpec(ResNetSpec(Bottleneck, (3, 4, 6, 3), deformable=False), 64),
     "dla34_conv": ModelSpec(DLASpec(deformable=False), 64),

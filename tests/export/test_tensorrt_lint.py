@@ -42,7 +42,7 @@ def test_our_graphs_hold_only_what_it_documents(graph: ModelProto, pictures: lis
     assert any("UINT8" in finding for finding in lint(to_int8(graph, ranges, (), "cpu")))  # not meant for it
 
 
-@pytest.mark.parametrize("name", ["resnet18_conv", "dla34_conv", "hrnet_w16_lite"])
+@pytest.mark.parametrize("name", ["resnet18_conv", "dla34_conv", "hrnet_w16_lite", "hrnet_w32_lite"])
 def test_so_do_the_other_bodies(name: str, lively: Callable[[str], CenterNet], tmp_path: Path) -> None:
     export_onnx(lively(name), tmp_path / "model.onnx", classes=CLASSES, input_size=(64, 64))
     assert lint(read_graph(tmp_path / "model.onnx")[0]) == []

@@ -27,6 +27,7 @@ def counted(name: str) -> Complexity:
         ("hrnet_w32", 28_591_950, "29.31", "29.46"),
         ("hrnet_w16", 1_616_366, "5.60", "5.66"),
         ("hrnet_w16_lite", 1_299_054, "2.30", "2.33"),
+        ("hrnet_w32_lite", 4_886_670, "6.23", "6.27"),
     ],
 )
 def test_table_2_at_10_classes_and_576x320(name: str, params: int, conv_gmacs: str, thop_2020: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from mobile_centernet.data.annotations import Frame
@@ -64,27 +65,39 @@ def _frame_order(frame: Frame) -> list[tuple[int, str]]:
 def split_by_video(videos: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Assign each video to a split, so that near-copies never straddle two splits.
 
-    `fractions` gives each split's share of the videos, `{"val": 0.15, "test": 0.2}`; the rest is `train`. With enough
-    videos, every split with a share gets at least one, and so does `train`. The order is that of seeded hashes of the
-    names: deterministic everywhere, and a new video moves few others.
-    Raises DataError where shares are negative or leave nothing for `train`.
+    A video's place in 0..1 is a seeded hash of its name, and its split is the one whose share covers that place. So it
+    never depends on the other videos: new footage moves none. Only where a split would get no video at all, train
+    above all, it takes the one whose place is nearest to its share from a split that has more.
+
+    Args:
+        videos: names; repetitions and their order do not matter.
+        fractions: each split's share of the videos, `{"val": 0.15, "test": 0.2}`; the rest is `train`.
+        seed: another one gives another assignment.
+
+    Raises:
+        DataError: shares are negative or leave nothing for `train`.
     """
-    names = set(videos)
     if any(share < 0 for share in fractions.values()) or sum(fractions.values()) >= 1 or "train" in fractions:
         raise DataError(
             f"split by video: expected shares beside train, from 0 and below 1 in sum, found {dict(fractions)}"
         )
-    shuffled = sorted(names, key=lambda video: hashlib.sha256(f"{seed}:{video}".encode()).digest())
-    # Each split's rounded share, at least 1 where there are enough videos, never all of train's.
-    asked = {split: share for split, share in fractions.items() if share > 0}
-    least = 1 if len(names) > len(asked) else 0
-    counts = {split: max(least, round(share * len(names))) for split, share in asked.items()}
-    while counts and sum(counts.values()) >= max(len(names), 1):
-        largest = max(counts, key=lambda split: counts[split])
-        counts[largest] -= 1
-    assigned = {}
-    for split, count in counts.items():
-        for _ in range(count):
-            assigned[shuffled.pop()] = split
-    assigned |= dict.fromkeys(shuffled, "train")
-    return dict(sorted(assigned.items()))
+    hashes = {video: hashlib.sha256(f"{seed}:{video}".encode()).digest() for video in sorted(set(videos))}
+    place = {video: int.from_bytes(digest[:8], "big") / 2**64 for video, digest in hashes.items()}
+    shares: dict[str, tuple[float, float]] = {}
+    begin = 0.0
+    for split, share in fractions.items():
+        if share > 0:
+            shares[split] = (begin, begin + share)
+            begin += share
+    shares = {"train": (begin, 1.0), **shares}
+    splits = {
+        video: next((split for split, (low, high) in shares.items() if low <= where < high), "train")
+        for video, where in place.items()
+    }
+    for split, (low, high) in shares.items():
+        members = Counter(splits.values())
+        spare = [video for video, own in splits.items() if members[own] > 1 or split == "train"]
+        if not members[split] and spare:
+            nearest = min(spare, key=lambda video: max(low - place[video], place[video] - high))
+            splits[nearest] = split
+    return splits

@@ -37,7 +37,12 @@ def evaluate(params: Params) -> None:
             if role == "student":
                 results = results_for(attributed, detect, loaded.input_size, progress=True)
                 write_json(paths.ATTRIBUTED_RESULTS, results)
-            metrics[role] = {"map50": measured.map50, "ap50": dict(measured.ap50)}
+            metrics[role] = {
+                "map50": measured.map50,
+                "map50_95": measured.map50_95,
+                "ar100": measured.ar100,
+                "ap50": dict(measured.ap50),
+            }
             curves += [
                 pd.DataFrame({"model": role, "class": label, "recall": measured.recall, "precision": precision})
                 for label, precision in measured.precision.items()

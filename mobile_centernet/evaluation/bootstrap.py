@@ -12,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.errors import DataError
-from mobile_centernet.evaluation.coco_eval import CocoDocument, CocoResult, match_boxes
-from mobile_centernet.evaluation.matching import Matched, interpolated_precision
+from mobile_centernet.evaluation.coco_eval import (
+    CocoDocument,
+    CocoResult,
+    Matched,
+    interpolated_precision,
+    match_boxes,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,23 +1,30 @@
-"""mAP@0.5 as COCO defines it (pycocotools finds the same), with labelled and verified-empty frames only."""
+"""mAP as COCO defines it, with labelled and verified-empty frames only. hotcoco matches boxes and counts.
 
-from collections.abc import Collection, Mapping, Sequence
+hotcoco gives what pycocotools gives, ties included; the tests hold both to the same answers. It is handed detections in
+a fixed order, so that equal scores do not make a number depend on who wrote them first.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import Any, TypedDict
 
 import numpy as np
+from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.errors import DataError
-from mobile_centernet.evaluation.matching import (
-    RECALLS,
-    AreaRange,
-    BoxTable,
-    Matched,
-    interpolated_precision,
-    match_detections,
-)
+
+IOUS = np.linspace(0.5, 0.95, 10)
+"""COCO's thresholds; the first is that of mAP@0.5."""
+
+MAX_DETECTIONS = 100  # per frame and class; the decoder emits no more than 100 a frame
+RECALLS = np.linspace(0.0, 1.0, 101)
+
+AreaRange = tuple[float, float]
+"""Smallest and largest box area that counts, in square pixels of the stored frame, both ends included."""
 
 CocoDocument = Mapping[str, Any]
 """A COCO annotation file as json.load returns it. Category ids are label + 1; an image may carry its `state`.
@@ -44,17 +51,38 @@ class MapResult:
 
     `ap50`: class -> average precision at IoU 0.5, None where the class has no ground truth.
     `map50`: mean of `ap50` over the classes that have ground truth.
+    `map50_95`: COCO's own AP, the mean over IOUS of what `map50` is at 0.5.
+    `ar100`: COCO's average recall over IOUS, with at most 100 detections a frame and class.
     `precision`: class -> float64 [101], interpolated precision at the thresholds `recall` [101].
     `counts`: class -> ground-truth boxes that had to be found (ignore regions are not counted).
     `images`: frames evaluated.
     """
 
     map50: float
+    map50_95: float
+    ar100: float
     ap50: Mapping[str, float | None]
     precision: Mapping[str, NDArray[np.float64]]
     recall: NDArray[np.float64]
     counts: Mapping[str, int]
     images: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matched:
+    """The detections that count, ordered by label, then by score, best first, then by frame, then by place.
+
+    label, frame: int64 [D]
+    score:        float64 [D]
+    hit:          bool [D], whether it found a box that had to be found; the others are false positives
+    boxes:        int64 [C, F], boxes to find by label and frame
+    """
+
+    label: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    score: NDArray[np.float64]
+    hit: NDArray[np.bool_]
+    boxes: NDArray[np.int64]
 
 
 def evaluate_map50(
@@ -82,54 +110,62 @@ def evaluate_map50(
         DataError: a result or an annotation names an unknown frame or category, a box or score is not a finite number,
             the categories are not `classes`, or no box at all has to be found, since mAP is then undefined.
     """
-    matched = match_boxes(ground_truth, results, classes, area_range)
-    boxes = matched.boxes.sum(axis=1).tolist()
-    counts = dict(zip(classes, boxes, strict=True))
-    images = matched.boxes.shape[1]
-    if not any(boxes):
+    counts = count_boxes(ground_truth, classes, area_range)
+    images = len(evaluated_images(ground_truth))
+    if not any(counts.values()):
         raise DataError(
             "mAP is undefined without ground truth: expected a labelled box to find, "
             f"found none in {images} labelled or verified-empty frames"
         )
-    precision = {
-        name: interpolated_precision(matched.hit[matched.label == label], counts[name])
-        for label, name in enumerate(classes)
-        if counts[name]
-    }
+    evaluation = _evaluated(ground_truth, results, classes, area_range, IOUS)
+    evaluation.accumulate()
+    assert evaluation.eval is not None  # noqa: S101 it was just accumulated
+    known = [bool(counts[name]) for name in classes]
+    by_threshold = np.asarray(evaluation.eval["precision"], np.float64)[:, :, :, 0, 0]  # [IoU, recall, class]
+    recall = np.asarray(evaluation.eval["recall"], np.float64)[:, known, 0, 0]
+    by_class = by_threshold[0].T
+    precision = {name: row for name, row in zip(classes, by_class, strict=True) if counts[name]}
     ap50 = {name: float(precision[name].mean()) if name in precision else None for name in classes}
     map50 = float(np.mean([value for value in ap50.values() if value is not None]))
-    return MapResult(map50, ap50, precision, RECALLS, counts, images)
+    map50_95, ar100 = float(by_threshold[:, :, known].mean()), float(recall.mean())
+    return MapResult(map50, map50_95, ar100, ap50, precision, RECALLS, counts, images)
 
 
-def match_boxes(
-    ground_truth: CocoDocument,
-    results: Sequence[CocoResult],
-    classes: Sequence[str],
-    area_range: AreaRange = ALL_AREAS,
-) -> Matched:
+def match_boxes(ground_truth: CocoDocument, results: Sequence[CocoResult], classes: Sequence[str]) -> Matched:
     """Which detections are hits, in the evaluated frames, which are numbered in the order of their ids.
 
     Raises DataError as `evaluate_map50` does, but not where there is nothing to find.
     """
-    expected = {label + 1: name for label, name in enumerate(classes)}
-    categories = {category["id"]: category["name"] for category in ground_truth["categories"]}
-    if categories != expected:
-        raise DataError(f"ground truth: expected the categories {expected}, found {categories}")
-    images = {image["id"] for image in ground_truth["images"]}
-    for where, rows in (("ground truth", ground_truth["annotations"]), ("results", results)):
-        _refuse_unknown(where, "image", rows, images)
-        _refuse_unknown(where, "category", rows, expected)
-    ids = sorted(image["id"] for image in evaluated_images(ground_truth))
-    place = {image: number for number, image in enumerate(ids)}
-    annotations = [row for row in ground_truth["annotations"] if row["image_id"] in place]
-    crowd = np.fromiter(map(is_ignored, annotations), bool, len(annotations))
-    detections = [row for row in results if row["image_id"] in place]
-    score = np.fromiter((row["score"] for row in detections), np.float64, len(detections))
-    truth, found = _boxes("ground truth", annotations, place), _boxes("results", detections, place)
-    if not np.isfinite(score).all():
-        bad = detections[int(np.flatnonzero(~np.isfinite(score))[0])]
-        raise DataError(f"results: expected a finite score, found {bad['score']} in {bad}")
-    return match_detections(truth, crowd, found, score, (len(classes), len(ids)), area_range)
+    place = {image: number for number, image in enumerate(sorted(i["id"] for i in evaluated_images(ground_truth)))}
+    boxes = np.zeros((len(classes), len(place)), np.int64)
+    columns: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]] = []
+    for pair in _evaluated(ground_truth, results, classes, ALL_AREAS, IOUS[:1]).eval_imgs:
+        if pair is None:  # nothing to find and nothing found
+            continue
+        label, frame = pair["category_id"] - 1, place[pair["image_id"]]
+        boxes[label, frame] = len(pair["gtIgnore"]) - sum(pair["gtIgnore"])
+        counts = ~np.asarray(pair["dtIgnore"], bool).reshape(-1)
+        score = np.asarray(pair["dtScores"], np.float64)[counts]
+        hit = np.asarray(pair["dtMatched"], bool).reshape(-1)[counts]
+        columns.append((np.full(len(score), label), np.full(len(score), frame), score, hit))
+    empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, bool))
+    label, frame, score, hit = (np.concatenate(column) for column in zip(empty, *columns, strict=True))
+    order = np.lexsort((frame, -score, label))  # stable: those of one frame stay ordered by place
+    return Matched(label[order], frame[order], score[order], hit[order], boxes)
+
+
+def interpolated_precision(hit: NDArray[np.bool_], boxes: int) -> NDArray[np.float64]:
+    """Precision [101] at RECALLS of detections [D] of one class, best first, of which `boxes` > 0 could have been hits.
+
+    The mean over all of them is COCO's average precision.
+    """
+    if not len(hit):
+        return np.zeros_like(RECALLS)
+    hits = np.cumsum(hit, dtype=np.float64)
+    precision = hits / (np.arange(1, len(hit) + 1) + np.spacing(1))
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(hits / boxes, RECALLS, side="left")
+    return np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0)
 
 
 def evaluated_images(ground_truth: CocoDocument) -> list[Mapping[str, Any]]:
@@ -141,8 +177,10 @@ def count_boxes(
     ground_truth: CocoDocument, classes: Sequence[str], area_range: AreaRange = ALL_AREAS
 ) -> dict[str, int]:
     """Boxes that have to be found in the evaluated frames, per class. Raises DataError as `evaluate_map50` does."""
-    boxes = match_boxes(ground_truth, [], classes, area_range).boxes.sum(axis=1).tolist()
-    return dict(zip(classes, boxes, strict=True))
+    _, label, bbox, crowd = _truth(ground_truth, classes)
+    area = bbox[:, 2] * bbox[:, 3]
+    wanted = ~crowd & (area >= area_range[0]) & (area <= area_range[1])
+    return dict(zip(classes, np.bincount(label[wanted], minlength=len(classes)).tolist(), strict=True))
 
 
 def is_ignored(annotation: Mapping[str, Any]) -> bool:
@@ -150,30 +188,83 @@ def is_ignored(annotation: Mapping[str, Any]) -> bool:
     return bool(annotation.get("iscrowd"))
 
 
-def _boxes(where: str, rows: Sequence[Mapping[str, Any]], place: Mapping[int, int]) -> BoxTable:
-    """As arrays. Raises DataError for a bbox that is none."""
-    bboxes = [row["bbox"] for row in rows]
-    for row in rows if set(map(len, bboxes)) - {4} else ():
-        if len(row["bbox"]) != 4:
-            raise _bad_box(where, row)
+def _evaluated(
+    ground_truth: CocoDocument,
+    results: Sequence[CocoResult],
+    classes: Sequence[str],
+    area_range: AreaRange,
+    ious: NDArray[np.float64],
+) -> COCOeval:
+    """Detections matched to boxes of one frame and class."""
+    frame, label, bbox, crowd = _truth(ground_truth, classes)
+    found_frame, found_label, found_bbox, rows = _columns("results", results, ground_truth, classes)
+    score = np.fromiter(map(itemgetter("score"), rows), np.float64, len(rows))
+    if not np.isfinite(score).all():
+        bad = rows[int(np.flatnonzero(~np.isfinite(score))[0])]
+        raise DataError(f"results: expected a finite score, found {bad['score']} in {bad}")
+    order = np.lexsort((*found_bbox.T[::-1], -score, found_frame, found_label))
+    known = sorted(image["id"] for image in evaluated_images(ground_truth))
+    images = [{"id": image, "width": 0, "height": 0} for image in known]
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    truth = COCO.from_arrays(
+        images, categories, frame, label + 1, bbox, area=bbox[:, 2] * bbox[:, 3], iscrowd=crowd.astype(np.int64)
+    )
+    table = np.column_stack((found_frame, found_bbox, score, found_label + 1))[order]
+    found = truth.load_res(table) if len(table) else COCO.from_arrays(images, categories, [], [], np.empty((0, 4)))
+    evaluation = COCOeval(truth, found, "bbox")
+    parameters = evaluation.params
+    parameters.iou_thrs, parameters.max_dets = ious.tolist(), [MAX_DETECTIONS]
+    parameters.area_rng, parameters.area_rng_lbl = [list(area_range)], ["all"]
+    parameters.img_ids, parameters.cat_ids = known, [category["id"] for category in categories]
+    evaluation.params = parameters
+    evaluation.evaluate()
+    return evaluation
+
+
+def _truth(
+    ground_truth: CocoDocument, classes: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Image id, label, bbox and whether it is an ignore region, of each annotation of an evaluated frame."""
+    expected = {label + 1: name for label, name in enumerate(classes)}
+    found = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    if found != expected:
+        raise DataError(f"ground truth: expected the categories {expected}, found {found}")
+    frame, label, bbox, rows = _columns("ground truth", ground_truth["annotations"], ground_truth, classes)
+    return frame, label, bbox, np.fromiter(map(is_ignored, rows), bool, len(rows))
+
+
+def _columns(
+    where: str, rows: Sequence[Mapping[str, Any]], ground_truth: CocoDocument, classes: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Sequence[Mapping[str, Any]]]:
+    """Image ids, labels and bboxes [N, 4] of the rows on evaluated frames, and these rows.
+
+    Raises DataError for a frame or category that the ground truth does not know, and for a bbox that is none.
+    """
+    frame = np.fromiter(map(itemgetter("image_id"), rows), np.int64, len(rows))
+    label = np.fromiter(map(itemgetter("category_id"), rows), np.int64, len(rows)) - 1
+    for kind, ids, known in (
+        ("image", frame, {image["id"] for image in ground_truth["images"]}),
+        ("category", label + 1, set(range(1, len(classes) + 1))),
+    ):
+        if unknown := sorted(set(np.unique(ids).tolist()) - known):
+            some = ", ".join(str(item) for item in unknown[:5]) + (" …" if len(unknown) > 5 else "")
+            raise DataError(
+                f"{where}: expected {kind} ids of the ground truth ({len(known)} known), "
+                f"found {len(unknown)} unknown: {some}"
+            )
+    evaluated = [image["id"] for image in evaluated_images(ground_truth)]
+    if len(evaluated) < len(ground_truth["images"]):
+        kept = np.flatnonzero(np.isin(frame, evaluated))
+        frame, label, rows = frame[kept], label[kept], [rows[i] for i in kept]
+    bboxes = list(map(itemgetter("bbox"), rows))
+    if set(map(len, bboxes)) - {4}:
+        raise _bad_box(where, next(row for row in rows if len(row["bbox"]) != 4))
     bbox = np.fromiter(chain.from_iterable(bboxes), np.float64, 4 * len(rows)).reshape(-1, 4)
     bad = ~np.isfinite(bbox).all(axis=1) | (bbox[:, 2:] < 0).any(axis=1)
     if bad.any():
         raise _bad_box(where, rows[int(np.flatnonzero(bad)[0])])
-    frame = np.fromiter((place[row["image_id"]] for row in rows), np.int64, len(rows))
-    label = np.fromiter((row["category_id"] - 1 for row in rows), np.int64, len(rows))
-    return BoxTable(frame, label, bbox)
+    return frame, label, bbox, rows
 
 
 def _bad_box(where: str, row: Mapping[str, Any]) -> DataError:
     return DataError(f"{where}: expected bbox as x, y, width, height, finite and not negative, found {row}")
-
-
-def _refuse_unknown(where: str, kind: str, boxes: Sequence[Mapping[str, Any]], known: Collection[int]) -> None:
-    unknown = sorted({box[f"{kind}_id"] for box in boxes} - set(known))
-    if unknown:
-        some = ", ".join(str(item) for item in unknown[:5]) + (" …" if len(unknown) > 5 else "")
-        raise DataError(
-            f"{where}: expected {kind} ids of the ground truth ({len(known)} known), "
-            f"found {len(unknown)} unknown: {some}"
-        )

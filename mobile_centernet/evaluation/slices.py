@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from mobile_centernet.evaluation.coco_eval import (
     ALL_AREAS,
+    AreaRange,
     CocoDocument,
     CocoResult,
     count_boxes,
     evaluate_map50,
     evaluated_images,
 )
-from mobile_centernet.evaluation.matching import AreaRange
 
 SIZES: Mapping[str, AreaRange] = {
     "small (under 32² px)": (0.0, 32.0**2),

@@ -63,7 +63,7 @@ def edited(finished: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
         ("mobile_centernet/reports/pages/style.css", {"report"}),
         ("mobile_centernet/agent/agent.py", set()),
         (
-            "mobile_centernet/evaluation/matching.py",
+            "mobile_centernet/evaluation/coco_eval.py",
             {"train_teacher", "pseudo_label", "distill_student", "evaluate", "export", "report"},
         ),
     ],

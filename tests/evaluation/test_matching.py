@@ -9,7 +9,6 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mobile_centernet.evaluation import matching
 from mobile_centernet.evaluation.coco_eval import ALL_AREAS, AreaRange, CocoResult, evaluate_map50
 
 CLASSES = ("vehicle", "pedestrian", "scooter", "never there")
@@ -54,7 +53,13 @@ def a_set(seed: int, frames: int = 12, most: int = 40) -> tuple[dict[str, Any], 
 def by_pycocotools(
     ground_truth: dict[str, Any], results: list[CocoResult], area_range: AreaRange = ALL_AREAS
 ) -> dict[str, float | None]:
-    """AP by class. pycocotools ranks equal scores as they come, so they come by class and place."""
+    """AP by class."""
+    precision = accumulated(ground_truth, results, area_range).eval["precision"][0, :, :, 0, 0]
+    return {name: None if row[0] < 0 else float(row.mean()) for name, row in zip(CLASSES, precision.T, strict=True)}
+
+
+def accumulated(ground_truth: dict[str, Any], results: list[CocoResult], area_range: AreaRange) -> COCOeval:
+    """pycocotools ranks equal scores as they come, so they come by class and place."""
     known = {image["id"] for image in ground_truth["images"] if image["state"] != "unlabelled"}
     ordered = sorted(results, key=lambda row: (row["image_id"], row["category_id"], row["bbox"]))
     evaluation = COCOeval(
@@ -64,14 +69,12 @@ def by_pycocotools(
         ),
         "bbox",
     )
-    evaluation.params.iouThrs = np.array([0.5])
     evaluation.params.maxDets = [100]
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(area_range)], ["all"]
     with redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][0, :, :, 0, 0]
-    return {name: None if row[0] < 0 else float(row.mean()) for name, row in zip(CLASSES, precision.T, strict=True)}
+    return evaluation
 
 
 def _coco(rows: list[dict[str, Any]], images: set[int]) -> COCO:
@@ -96,6 +99,10 @@ def test_random_sets(seed: int, area: str) -> None:
     measured = evaluate_map50(ground_truth, results, CLASSES, area_range=AREAS[area])
     assert measured.ap50 == pytest.approx(expected, abs=1e-12)
     assert measured.ap50["never there"] is None
+    found = accumulated(ground_truth, results, AREAS[area]).eval
+    precision, recall = found["precision"], found["recall"]
+    assert measured.map50_95 == pytest.approx(precision[precision > -1].mean(), abs=1e-12)
+    assert measured.ar100 == pytest.approx(recall[recall > -1].mean(), abs=1e-12)
 
 
 def test_more_than_a_hundred_detections_of_a_class_in_a_frame() -> None:
@@ -103,13 +110,6 @@ def test_more_than_a_hundred_detections_of_a_class_in_a_frame() -> None:
     assert len(results) > 900
     measured = evaluate_map50(ground_truth, results, CLASSES)
     assert measured.ap50 == pytest.approx(by_pycocotools(ground_truth, results), abs=1e-12)
-
-
-def test_pairs_in_small_portions_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    ground_truth, results = a_set(3, frames=30)
-    whole = evaluate_map50(ground_truth, results, CLASSES)
-    monkeypatch.setattr(matching, "_CHUNK", 17)
-    assert evaluate_map50(ground_truth, results, CLASSES).ap50 == whole.ap50
 
 
 def test_the_sets_hold_what_they_should() -> None:

@@ -3,13 +3,23 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
 from mobile_centernet.detections import Detections
 from mobile_centernet.evaluation.coco_eval import CocoResult
-from mobile_centernet.inference.detector import Runner, detect_images
+from mobile_centernet.images import resize, to_input
+from mobile_centernet.inference.detector import Runner, to_detections
+
+
+def resized_images(prepared: PreparedSet, input_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """All images of a set as its networks see them, uint8 [N, h, w, 3]: for whoever runs many networks on them."""
+    images = np.empty((len(prepared), *input_size, 3), np.uint8)
+    for i in range(len(prepared)):
+        images[i] = resize(prepared.image(i), input_size)
+    return images
 
 
 def detect_frames(
@@ -18,6 +28,7 @@ def detect_frames(
     input_size: tuple[int, int],
     indices: Sequence[int] | None = None,
     *,
+    resized: NDArray[np.uint8] | None = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> Iterator[tuple[StoredFrame, Detections]]:
@@ -28,6 +39,7 @@ def detect_frames(
         run: the network; a graph of fixed shape takes `batch_size` 1.
         input_size: its (height, width).
         indices: which frames; None for all.
+        resized: `resized_images` of the set, where they are at hand.
         batch_size: how many at once; the last batch may be smaller.
         progress: whether to draw a bar, on a terminal.
 
@@ -43,17 +55,25 @@ def detect_frames(
     with tqdm(total=len(wanted), unit="frame", desc="detecting", disable=None if progress else True) as bar:
         for start in range(0, len(wanted), batch_size):
             chunk = wanted[start : start + batch_size]
-            found = detect_images(run, [prepared.image(i) for i in chunk], input_size, prepared.classes)
-            for i, detections in zip(chunk, found, strict=True):
-                yield prepared.frame(i), detections
+            images = [prepared.image(i) for i in chunk] if resized is None else [resized[i] for i in chunk]
+            frames = [prepared.frame(i) for i in chunk]
+            batch = run(np.concatenate([to_input(image, input_size) for image in images]))
+            sizes = [(frame.height, frame.width) for frame in frames]
+            yield from zip(frames, to_detections(batch, sizes, input_size, prepared.classes), strict=True)
             bar.update(len(chunk))
 
 
 def results_for(
-    prepared: PreparedSet, run: Runner, input_size: tuple[int, int], batch_size: int = 8, progress: bool = False
+    prepared: PreparedSet,
+    run: Runner,
+    input_size: tuple[int, int],
+    *,
+    resized: NDArray[np.uint8] | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
 ) -> list[CocoResult]:
     """What `detect_frames` finds on all frames, as COCO results, in the frames' order."""
-    frames = detect_frames(prepared, run, input_size, batch_size=batch_size, progress=progress)
+    frames = detect_frames(prepared, run, input_size, resized=resized, batch_size=batch_size, progress=progress)
     return [result for frame, detections in frames for result in coco_results(frame.id, detections)]
 
 

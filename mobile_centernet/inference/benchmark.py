@@ -59,7 +59,7 @@ class TimedModel:
         resized = time.perf_counter()
         batch = model.run(tensor)
         found = time.perf_counter()
-        to_detections(batch, [image], size, model.classes)
+        to_detections(batch, [(image.shape[0], image.shape[1])], size, model.classes)
         end = time.perf_counter()
 
         network, decode = found - resized, None  # one piece, where it cannot be split

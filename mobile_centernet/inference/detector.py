@@ -37,16 +37,16 @@ def detect_images(
     """
     inputs = [to_input(image, input_size) for image in images]
     batch = run(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
-    return to_detections(batch, images, input_size, class_names)
+    return to_detections(batch, [(image.shape[0], image.shape[1]) for image in images], input_size, class_names)
 
 
 def to_detections(
-    batch: NumpyBatch, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int], class_names: tuple[str, ...]
+    batch: NumpyBatch, sizes: Sequence[tuple[int, int]], input_size: tuple[int, int], class_names: tuple[str, ...]
 ) -> list[Detections]:
-    """The last part of `detect_images`: from pixels of the input to those of each image."""
+    """The last part of `detect_images`: from pixels of the input to those of each image of `sizes` (height, width)."""
     return [
-        Detections(boxes_to_original(boxes, input_size, (image.shape[0], image.shape[1])), scores, labels, class_names)
-        for image, boxes, scores, labels in zip(images, *batch, strict=True)
+        Detections(boxes_to_original(boxes, input_size, size), scores, labels, class_names)
+        for size, boxes, scores, labels in zip(sizes, *batch, strict=True)
     ]
 
 

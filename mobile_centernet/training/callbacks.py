@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
+from numpy.typing import NDArray
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.evaluation.detect import resized_images, results_for
 from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.training.module import DetectorTraining
 
@@ -28,6 +30,7 @@ Record = dict[str, float]
 class ScoreEpoch(pl.Callback):
     """mAP@0.5 on the validation set, by the same code that `evaluate` uses, logged as `map50`.
 
+    Its images are decoded and resized once, and kept as uint8 [N, h, w, 3].
     Of several training processes the first one scores, and tells the others: all choose the same best epoch.
     """
 
@@ -35,13 +38,17 @@ class ScoreEpoch(pl.Callback):
         self.validation_set = validation_set
         self.input_size = input_size
         self.ground_truth = validation_set.coco
+        self.resized: NDArray[np.uint8] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
         map50 = 0.0
         if trainer.is_global_zero:
             was_training = pl_module.scored.training
-            results = results_for(self.validation_set, TorchRunner(pl_module.scored.eval()), self.input_size)
+            if self.resized is None:
+                self.resized = resized_images(self.validation_set, self.input_size)
+            run = TorchRunner(pl_module.scored.eval())
+            results = results_for(self.validation_set, run, self.input_size, resized=self.resized, batch_size=16)
             pl_module.scored.train(was_training)
             map50 = evaluate_map50(self.ground_truth, results, self.validation_set.classes).map50
         pl_module.log("map50", trainer.strategy.broadcast(map50), prog_bar=True)

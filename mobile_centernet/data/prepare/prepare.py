@@ -42,6 +42,7 @@ from mobile_centernet.files import write_json
 from mobile_centernet.images import resize
 from mobile_centernet.images.opencv import decode_image, encode_jpeg, jpeg_size
 
+TRAIN = "train"
 Size = tuple[int, int]
 
 
@@ -96,8 +97,8 @@ def prepare(
         frames: those of `raw` to store, each with its final split.
         class_map: which class each category is.
         out: a new folder, an empty one or an older prepared set.
-        max_size: pixels that images are shrunk to fit, never enlarged: long side to long side, short to short.
-        quality: of the JPEGs.
+        max_size: pixels that training images are shrunk to fit: long side to long side, short to short, never enlarged.
+        quality: of these JPEGs. Other splits keep their files' own bytes: what is scored is what a device sees.
         workers: processes that share the work (default: one per core); the bytes do not depend on their number.
         progress: show a progress bar, on a terminal.
         work: what a killed run had finished here (default: `.<name>.partial` beside `out`) is used again if frames,
@@ -137,7 +138,7 @@ def prepare(
                         findings.append(entry)
                         continue
                     place, prepared = entry
-                    coco.add(frame, prepared.size, place, prepared.checked)
+                    coco.add(frame, _file_name(frame), prepared.size, place, prepared.checked)
                     summaries[split].add(frame, prepared.checked, classes)
                     stored.append((frame, prepared.hash))
                     findings += prepared.checked.findings
@@ -194,8 +195,8 @@ def _place(
         if isinstance(result, Finding):
             entry = result
         else:
-            jpeg, prepared = result
-            entry = shards.add(f"{frame.name}.jpg", jpeg), prepared
+            data, prepared = result
+            entry = shards.add(_file_name(frame), data), prepared
         journal.add(entry)
         yield entry
 
@@ -203,7 +204,7 @@ def _place(
 def _store(
     frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, quality: int
 ) -> tuple[bytes, PreparedFrame] | Finding:
-    """Read, check and shrink one frame: its JPEG and what is known about it, or why it cannot be used."""
+    """Read, check and, for training, shrink one frame: its file and what is known about it, or why it is not used."""
     item = os.path.relpath(frame.image, root)
     try:
         data = frame.image.read_bytes()
@@ -222,7 +223,8 @@ def _store(
         found = str(error).removeprefix(f"{item}: ")
         return quarantined("unreadable_image", item, "a picture that decodes completely", found)
     height, width = original or image.shape[:2]
-    size = fit((height, width), max_size)
+    small = fit((height, width), max_size)
+    size = small if frame.split == TRAIN else (height, width)
     scale = np.array([size[1] / width, size[0] / height] * 2)
     checked = convert(frame, class_map, (height, width))
     expected = "a picture that decodes without errors"
@@ -233,8 +235,14 @@ def _store(
         ignore_boxes=checked.ignore_boxes * scale,
         findings=(*damage, *checked.findings),
     )
-    resized = resize(image, size)
-    return encode_jpeg(resized, quality), PreparedFrame(size, scaled, perceptual_hash(resized))
+    resized = resize(image, small)
+    stored = encode_jpeg(resized, quality) if frame.split == TRAIN else data
+    return stored, PreparedFrame(size, scaled, perceptual_hash(resized))
+
+
+def _file_name(frame: Frame) -> str:
+    """In the set: what is stored as it came keeps its kind."""
+    return f"{frame.name}{'.jpg' if frame.split == TRAIN else frame.image.suffix.lower()}"
 
 
 def _near_duplicates(stored: Sequence[tuple[Frame, ImageHash]], splits: Sequence[str]) -> Document:

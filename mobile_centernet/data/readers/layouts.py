@@ -150,7 +150,7 @@ def _read_prepared(root: Path) -> LabelledSource:
             of_split = []
             for image in document["images"]:
                 place = ShardRef.of(image)
-                name, size = image["file_name"].removesuffix(".jpg"), (image["height"], image["width"])
+                name, size = image["file_name"].rpartition(".")[0], (image["height"], image["width"])
                 own, state = tuple(boxes[image["id"]]), FrameState(image["state"])
                 frame = Frame(root / place.shard, name, image["video"], split, state, own, size, image["attributes"])
                 of_split.append(SourceFrame(frame, place))

@@ -48,12 +48,14 @@ class CocoWriter:
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
         self._file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
-    def add(self, frame: Frame, size: tuple[int, int], place: ShardRef, converted: CheckedBoxes) -> None:
-        """Write one frame whose stored picture is `size` (height, width) and whose boxes are in its pixels."""
+    def add(
+        self, frame: Frame, file_name: str, size: tuple[int, int], place: ShardRef, converted: CheckedBoxes
+    ) -> None:
+        """Write one frame whose stored image is `size` (height, width) and whose boxes are in its pixels."""
         self._images += 1
         image = {
             "id": self._images,
-            "file_name": f"{frame.name}.jpg",
+            "file_name": file_name,
             "width": size[1],
             "height": size[0],
             **place._asdict(),

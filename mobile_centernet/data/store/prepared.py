@@ -86,7 +86,7 @@ class PreparedSet:
         regions = slice(self._ignore_starts[index], self._ignore_starts[index + 1])
         return StoredFrame(
             id=entry["id"],
-            name=entry["file_name"].removesuffix(".jpg"),
+            name=entry["file_name"].rpartition(".")[0],
             video=entry["video"],
             state=FrameState(entry["state"]),
             height=entry["height"],

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import pickle
 import subprocess
+import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -99,8 +100,8 @@ def test_pictures_are_the_raw_ones_resized(raw, tmp_path):
 def test_an_ignore_region_comes_out_once_and_excuses_every_class(raw, tmp_path):
     write(raw, tmp_path / "out")
     val = PreparedSet(tmp_path / "out", "val")
-    assert val.frame(0).ignore_boxes.tolist() == [[25, 25, 75, 50]]
-    assert val.frame(0).boxes.tolist() == [[0, 0, 160, 90]]
+    assert val.frame(0).ignore_boxes.tolist() == [[50, 50, 150, 100]]
+    assert val.frame(0).boxes.tolist() == [[0, 0, 320, 180]]
     copies = [entry for entry in val.coco["annotations"] if entry["iscrowd"]]
     assert [entry["category_id"] for entry in copies] == [1, 2]
     assert {entry["ignore"] for entry in copies} == {1}
@@ -111,9 +112,9 @@ def test_pycocotools_reads_it_and_ignores_what_lies_in_an_ignore_region(raw, tmp
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(tmp_path / "out/annotations_val.json"))
         found = truth.loadRes([
-            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 160, 90], "score": 0.8},
-            {"image_id": 1, "category_id": 1, "bbox": [30, 30, 20, 10], "score": 0.9},
-            {"image_id": 1, "category_id": 2, "bbox": [30, 30, 20, 10], "score": 0.9},
+            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 320, 180], "score": 0.8},
+            {"image_id": 1, "category_id": 1, "bbox": [60, 60, 40, 20], "score": 0.9},
+            {"image_id": 1, "category_id": 2, "bbox": [60, 60, 40, 20], "score": 0.9},
         ])  # fmt: skip
         evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
@@ -158,7 +159,25 @@ def test_shards_are_plain_tar_archives_of_limited_length(raw, tmp_path, monkeypa
         for shard in sorted((tmp_path / "out").glob("*.tar"))
     ]
     assert names == [["a/1.jpg", "a/2.jpg"], ["c/1.jpg", "b/1.jpg"]]
-    assert PreparedSet(tmp_path / "out", "val").image(0).shape == (90, 160, 3)
+    assert PreparedSet(tmp_path / "out", "train").image(0).shape == (90, 160, 3)
+
+
+def test_frames_that_are_scored_keep_the_bytes_of_their_files(raw, tmp_path, write_image):
+    png = write_image(tmp_path / "raw/d/1.png", 180, 320)
+    frames = (*raw.frames, Frame(png, "d/1", "d", "test", FrameState.EMPTY, ()))
+    write(replace(raw, frames=frames), tmp_path / "out")
+    stored = {}
+    for shard in (tmp_path / "out").glob("*.tar"):
+        with tarfile.open(shard) as archive:
+            for name in archive.getnames():
+                member = archive.extractfile(name)
+                assert member is not None
+                stored[name] = member.read()
+    assert stored["b/1.jpg"] == (tmp_path / "raw/b/1.jpg").read_bytes()
+    assert stored["d/1.png"] == png.read_bytes()
+    assert len(stored["a/1.jpg"]) < (tmp_path / "raw/a/1.jpg").stat().st_size
+    scored = PreparedSet(tmp_path / "out", "test")
+    assert scored.frame(0).name == "d/1" and (scored.image(0) == read_image(png)).all()
 
 
 def test_a_new_shard_begins_where_one_is_large(raw, tmp_path, monkeypatch):

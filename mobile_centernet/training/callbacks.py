@@ -24,7 +24,9 @@ from mobile_centernet.training.module import DetectorTraining
 
 logger = logging.getLogger(__name__)
 Record = dict[str, float]
-"""One epoch: epoch (from 0), seconds, learning_rate, map50, loss and loss/<term>."""
+"""One epoch: epoch (from 0), seconds, learning_rate, loss, loss/<term> and, where it was scored, map50."""
+CHOICE = "choice"
+"""What the best epoch is chosen by: map50, or -1 in an epoch that is not scored."""
 
 
 class ScoreEpoch(pl.Callback):
@@ -34,14 +36,19 @@ class ScoreEpoch(pl.Callback):
     Of several training processes the first one scores, and tells the others: all choose the same best epoch.
     """
 
-    def __init__(self, validation_set: PreparedSet, input_size: tuple[int, int]) -> None:
+    def __init__(self, validation_set: PreparedSet, input_size: tuple[int, int], every: int = 1) -> None:
         self.validation_set = validation_set
         self.input_size = input_size
+        self.every = every
         self.ground_truth = validation_set.coco
         self.resized: NDArray[np.uint8] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
+        finished = trainer.current_epoch + 1
+        if finished % self.every and finished != trainer.max_epochs:
+            pl_module.log(CHOICE, -1.0)
+            return
         map50 = 0.0
         if trainer.is_global_zero:
             was_training = pl_module.scored.training
@@ -51,7 +58,10 @@ class ScoreEpoch(pl.Callback):
             results = results_for(self.validation_set, run, self.input_size, resized=self.resized, batch_size=16)
             pl_module.scored.train(was_training)
             map50 = evaluate_map50(self.ground_truth, results, self.validation_set.classes).map50
-        pl_module.log("map50", trainer.strategy.broadcast(map50), prog_bar=True)
+        map50 = trainer.strategy.broadcast(map50)
+        pl_module.measured |= {"map50"}
+        pl_module.log("map50", map50, prog_bar=True)
+        pl_module.log(CHOICE, map50)
 
 
 class History(pl.Callback):
@@ -90,7 +100,7 @@ class History(pl.Callback):
         if not trainer.is_global_zero:
             return
         # Lightning never forgets a metric: without a choice, the teacher's terms would stand on after its last epoch.
-        names = {"map50", *pl_module.measured}
+        names = pl_module.measured
         means = {name: float(value) for name, value in trainer.callback_metrics.items() if name in names}
         record: Record = {
             "epoch": trainer.current_epoch,
@@ -102,11 +112,11 @@ class History(pl.Callback):
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         logger.info(
-            "epoch %d/%d: loss %.4f, validation mAP@0.5 %.3f, %.1f s",
+            "epoch %d/%d: loss %.4f, %s, %.1f s",
             record["epoch"],
             (trainer.max_epochs or 0) - 1,
             record["loss"],
-            record["map50"],
+            f"validation mAP@0.5 {record['map50']:.3f}" if "map50" in record else "not scored",
             record["seconds"],
         )
         if self.on_epoch is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
@@ -22,7 +22,7 @@ from mobile_centernet.data.training.loader import Sample, TrainingSamples, label
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
-from mobile_centernet.training.callbacks import AtomicCheckpoints, History, Record, ScoreEpoch
+from mobile_centernet.training.callbacks import CHOICE, AtomicCheckpoints, History, Record, ScoreEpoch
 from mobile_centernet.training.module import DetectorTraining, Schedule
 
 # What Lightning warns about and a user cannot act on: hints about the number of workers and the like.
@@ -47,6 +47,10 @@ class TrainConfig:
     devices:        GPUs of this machine, or processes where there is none, that share every batch; each normalises its
                     share of the batch and of the loss by itself, so that two devices give other weights than one
     rare_classes:   a class in fewer than this share of the frames is drawn more often (`balance.repeat_factors`)
+    gradient_clip:  largest norm of a step's gradient; 0: not limited
+    accumulate:     batches per step: their gradients' mean is one of a batch so many times as large
+    validate_every: epochs between two scores on the validation set; the last epoch is always scored
+    patience:       epochs without a better score after which training ends; None: it never ends early
     """
 
     epochs: int
@@ -60,6 +64,10 @@ class TrainConfig:
     distill_unlabelled: bool = False
     rare_classes: float = 0.0
     devices: int = 1
+    gradient_clip: float = 0.0
+    accumulate: int = 1
+    validate_every: int = 1
+    patience: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,7 @@ def fit(
         ema_decay=config.ema_decay,
     )
     together = config.devices > 1
-    score = ScoreEpoch(data.validation_set, data.input_size)
+    score = ScoreEpoch(data.validation_set, data.input_size, config.validate_every)
     history = History(work / "history.jsonl", None if together else on_epoch)
     trainer, last = _trainer(config, [score, history], work), work / "last.ckpt"
     try:
@@ -200,13 +208,16 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback], work: Path) -> p
     best = ModelCheckpoint(
         work,
         filename="best",
-        monitor="map50",
+        monitor=CHOICE,
         mode="max",
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
     # Not `save_last=True`: that writes only when an epoch is the best so far, and a killed run would lose the others.
     last = ModelCheckpoint(work, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    stopping = []
+    if config.patience is not None:
+        stopping = [EarlyStopping(CHOICE, mode="max", patience=config.patience, check_on_train_epoch_end=True)]
     on_terminal = sys.stdout.isatty()  # where Lightning's bars go
     return pl.Trainer(
         accelerator="auto",
@@ -215,7 +226,9 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback], work: Path) -> p
         use_distributed_sampler=False,  # EpochBatches shares the frames out
         max_epochs=config.epochs,
         precision=resolve_precision(config.precision),  # type: ignore[arg-type]  # Lightning lists its literals
-        callbacks=[*callbacks, best, last, *([TQDMProgressBar(refresh_rate=5)] if on_terminal else [])],
+        callbacks=[*callbacks, best, last, *stopping, *([TQDMProgressBar(refresh_rate=5)] if on_terminal else [])],
+        gradient_clip_val=config.gradient_clip or None,
+        accumulate_grad_batches=config.accumulate,
         plugins=[AtomicCheckpoints()],
         logger=False,
         log_every_n_steps=1,

@@ -14,6 +14,8 @@ from mobile_centernet.errors import UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
 
+LOOK_EVERY = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -58,6 +60,7 @@ class DetectorTraining(pl.LightningModule):
         self.fingerprint = fingerprint
         self.distill_epochs = distill_epochs
         self.measured: frozenset[str] = frozenset()  # names of the losses of the step that ran last
+        self._averaged = -1  # the step after which the average was updated last
         self._teacher = (teacher.eval().requires_grad_(False),) if teacher else ()
 
     @property
@@ -77,6 +80,13 @@ class DetectorTraining(pl.LightningModule):
                 teacher_output = self._teacher[0](batch["image"])
         terms = self.criterion(output, batch, teacher_output)
         total: Tensor = self.criterion.total(terms)
+        # On a GPU looking at a number waits for it, so only some steps are looked at there.
+        if (self.device.type == "cpu" or batch_index % LOOK_EVERY == 0) and not torch.isfinite(total):
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise UserError(
+                f"the loss is {float(total.detach())} in step {self.global_step} (epoch {self.current_epoch}) at learning rate "
+                f"{rate:g}: try a lower learning_rate, more warmup_steps, or a gradient_clip such as 10"
+            )
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
         self.measured = frozenset(measured)
         size = len(batch["image"])
@@ -86,8 +96,9 @@ class DetectorTraining(pl.LightningModule):
         return total
 
     def on_train_batch_end(self, outputs: Any, batch: Sample, batch_idx: int) -> None:
-        if self.average:
+        if self.average and self.global_step != self._averaged:  # several batches may make one step
             self.average.update_parameters(self.student)
+            self._averaged = self.global_step
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate, fused=True)

@@ -6,6 +6,7 @@ Being killed: tests/faults/test_training_faults.py.
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,8 @@ def train(
     fingerprint: str = "a",
     student: CenterNet | None = None,
     distill_epochs: int | None = None,
+    learning_rate: float = 1e-3,
+    **more: Any,
 ) -> tuple[CenterNet, FitResult]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -42,7 +45,16 @@ def train(
     fitted = fit(
         student,
         Criterion([1.0]),
-        TrainConfig(epochs, 3, Schedule(1e-3), seed=0, workers=0, precision="fp32", distill_epochs=distill_epochs),
+        TrainConfig(
+            epochs,
+            more.pop("batch_size", 3),
+            Schedule(learning_rate),
+            seed=0,
+            workers=0,
+            precision="fp32",
+            distill_epochs=distill_epochs,
+            **more,
+        ),
         TrainingData(PreparedSet(prepared, "train"), PreparedSet(prepared, "val"), INPUT, None),
         work=work,
         fingerprint=fingerprint,
@@ -130,3 +142,45 @@ def test_precision_words() -> None:
     assert resolve_precision("fp32") == "32-true"
     assert resolve_precision("bf16") == "bf16-mixed"
     assert resolve_precision("auto") in ("32-true", "bf16-mixed")
+
+
+def test_a_loss_that_is_no_number_stops_at_once_and_says_what_to_try(prepared: Path, tmp_path: Path) -> None:
+    sentence = r"the loss is (nan|inf) in step [12] \(epoch 0\) at learning rate 1e\+30: try a lower learning_rate"
+    with pytest.raises(UserError, match=sentence):
+        train(prepared, tmp_path, learning_rate=1e30, batch_size=2)
+
+
+def test_only_every_second_epoch_and_the_last_are_scored(prepared: Path, tmp_path: Path) -> None:
+    _, fitted = train(prepared, tmp_path, epochs=5, validate_every=2)
+    assert [record["epoch"] for record in fitted.history if "map50" in record] == [1, 3, 4]
+    assert fitted.best_epoch in (1, 3, 4)
+
+
+def test_training_ends_when_the_score_stays(prepared: Path, tmp_path: Path) -> None:
+    _, fitted = train(prepared, tmp_path, epochs=9, learning_rate=1e-12, patience=2)
+    assert len(fitted.history) == 3
+
+
+def test_two_batches_of_a_step_are_one_of_twice_the_size_but_for_batch_norm(prepared: Path, tmp_path: Path) -> None:
+    """The learning rate has as many steps as it has with batches of twice the size."""
+    rates = [
+        train(prepared, tmp_path / str(batch_size), epochs=1, batch_size=batch_size, accumulate=accumulate)[1]
+        for batch_size, accumulate in ((2, 3), (6, 1))
+    ]
+    losses = [fitted.history[0]["loss"] for fitted in rates]
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+    steps = [torch.load(tmp_path / name / "last.ckpt", weights_only=True)["global_step"] for name in ("2", "6")]
+    assert steps == [1, 1]
+
+
+def test_a_clipped_gradient_moves_the_weights_less(prepared: Path, tmp_path: Path) -> None:
+    """Adam divides by the gradient's size: only its second step sees that the first was clipped."""
+    start = {name: value.clone() for name, value in build_model("hrnet_w16", 1).state_dict().items()}
+    moved = []
+    for clip in (0.0, 1e-9):
+        student = build_model("hrnet_w16", 1)
+        student.load_state_dict(start)
+        train(prepared, tmp_path / str(clip), epochs=1, student=student, gradient_clip=clip)
+        weight = student.state_dict()["backbone.conv2.weight"]
+        moved.append(float((weight - start["backbone.conv2.weight"]).abs().sum()))
+    assert moved[1] < moved[0]

@@ -84,8 +84,8 @@ class DetectorTraining(pl.LightningModule):
         if (self.device.type == "cpu" or batch_index % LOOK_EVERY == 0) and not torch.isfinite(total):
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise UserError(
-                f"the loss is {float(total.detach())} in step {self.global_step} (epoch {self.current_epoch}) at learning "
-                f"rate {rate:g}: try a lower learning_rate, more warmup_steps, or a gradient_clip such as 10"
+                f"the loss is {float(total.detach())} in step {self.global_step} (epoch {self.current_epoch}) at "
+                f"learning rate {rate:g}: try a lower learning_rate, more warmup_steps, or a gradient_clip such as 10"
             )
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
         self.measured = frozenset(measured)

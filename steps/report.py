@@ -8,14 +8,15 @@ import pandas as pd
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.outcomes import box_outcomes, confusion_rows
+from mobile_centernet.evaluation.outcomes import box_outcomes, confusion_labels
 from mobile_centernet.files import write_atomically
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.report import records
 from mobile_centernet.mlops.report.content import ScoredModel, draw_figures, report_content
 from mobile_centernet.mlops.tracking import tracking
-from mobile_centernet.reports.run_page import write_report
+from mobile_centernet.reports.page import write_page
+from mobile_centernet.reports.run_page import verdict
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,10 @@ def report(params: Params) -> None:
         models[role] = ScoredModel(results, evaluate_map50(truth, results, frames.classes), outcomes)
     figures = draw_figures(models, frames.classes, threshold)
     content = report_content(frames, models, figures, threshold)
-    confusion = pd.DataFrame(
-        confusion_rows(models["student"].outcomes, frames.classes), columns=["actual", "predicted"]
-    )
+    actual, predicted = [*frames.classes, "false alarm"], [*frames.classes, "missed"]
+    labels = confusion_labels(models["student"].outcomes, frames.classes)
+    rows = [(actual[true], predicted[found]) for true, found in labels]
+    confusion = pd.DataFrame(rows, columns=["actual", "predicted"])
     curves = pd.DataFrame(
         {"training": f"{role}, {phase}", "epoch": record["epoch"], "quantity": quantity, "value": value}
         for role in paths.ROLES
@@ -43,7 +45,7 @@ def report(params: Params) -> None:
         if quantity != "epoch"
     )
     with tracking.run("report", params, ("evaluate", "report")) as tracker:
-        write_report(paths.REPORT, content)
+        write_page(paths.REPORT, "report.html.j2", content=content, verdict=verdict(content.scores))
         write_atomically(paths.CONFUSION, confusion.to_csv(index=False).encode())
         write_atomically(paths.TRAINING_CURVES, curves.to_csv(index=False).encode())
         with TemporaryDirectory() as folder:

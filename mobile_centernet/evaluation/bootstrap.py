@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 
 from mobile_centernet.errors import DataError
 from mobile_centernet.evaluation.coco_eval import (
+    ALL_AREAS,
+    IOUS,
+    RECALLS,
     CocoDocument,
     CocoResult,
-    Matched,
-    interpolated_precision,
+    evaluated_images,
     match_boxes,
 )
+
+Columns = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]
+"""Of some detections: position of the frame, score, and whether it found a box that had to be found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,10 +79,20 @@ class ResampledMap50:
     """
 
     def __init__(self, ground_truth: CocoDocument, results: Sequence[CocoResult], classes: Sequence[str]) -> None:
-        matched = match_boxes(ground_truth, results, classes)
-        self.boxes = matched.boxes
-        self.frames = matched.boxes.shape[1]
-        self._ranked = [_Ranked.of(matched, label) for label in range(len(classes))]
+        place = {image: number for number, image in enumerate(sorted(i["id"] for i in evaluated_images(ground_truth)))}
+        self.frames = len(place)
+        self.boxes = np.zeros((len(classes), self.frames), np.int64)
+        found: list[list[Columns]] = [[] for _ in classes]
+        for pair in match_boxes(ground_truth, results, classes, ALL_AREAS, IOUS[:1]).eval_imgs:
+            if pair is None:  # nothing to find and nothing found
+                continue
+            label, frame = pair["category_id"] - 1, place[pair["image_id"]]
+            self.boxes[label, frame] = len(pair["gtIgnore"]) - sum(pair["gtIgnore"])
+            counts = ~np.asarray(pair["dtIgnore"], bool).reshape(-1)
+            scores = np.asarray(pair["dtScores"], np.float64)[counts]
+            hit = np.asarray(pair["dtMatched"], bool).reshape(-1)[counts]
+            found[label].append((np.full(len(scores), frame), scores, hit))
+        self._ranked = [_Ranked.of(columns) for columns in found]
 
     def map50(self, counts: NDArray[np.int64]) -> float:
         """mAP@0.5 on a set with each frame `counts` times, int64 [F]; NaN where these frames have no box to find."""
@@ -99,9 +114,11 @@ class _Ranked:
     frame: NDArray[np.int64]  # [runs], positions
 
     @classmethod
-    def of(cls, matched: Matched, label: int) -> "_Ranked":
-        rows = matched.label == label
-        hit, frame, scores = matched.hit[rows], matched.frame[rows], matched.score[rows]
+    def of(cls, found: Sequence[Columns]) -> "_Ranked":
+        none = (np.empty(0, np.int64), np.empty(0), np.empty(0, bool))
+        frame, scores, hit = (np.concatenate(column) for column in zip(none, *found, strict=True))
+        order = np.lexsort((frame, -scores))  # stable: those of one frame stay ordered by place
+        frame, scores, hit = frame[order], scores[order], hit[order]
         changes = (np.diff(frame) != 0) | (np.diff(scores) != 0)
         ends = np.append(np.flatnonzero(changes) + 1, len(hit))
         end = int(ends[ends > np.flatnonzero(hit)[-1]][0]) if hit.any() else 0
@@ -115,4 +132,11 @@ class _Ranked:
         run = np.repeat(np.arange(len(length)), length)
         place = np.arange(len(run)) - np.repeat(np.cumsum(length) - length, length)
         drawn = self.start[run] + place % self.length[run]
-        return float(interpolated_precision(self.hit[drawn], boxes).mean())
+        if not len(drawn):
+            return 0.0
+
+        hits = np.cumsum(self.hit[drawn], dtype=np.float64)
+        precision = hits / (np.arange(1, len(hits) + 1) + np.spacing(1))
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        places = np.searchsorted(hits / boxes, RECALLS, side="left")
+        return float(np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0).mean())

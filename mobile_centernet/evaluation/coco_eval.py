@@ -68,23 +68,6 @@ class MapResult:
     images: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Matched:
-    """The detections that count, ordered by label, then by score, best first, then by frame, then by place.
-
-    label, frame: int64 [D]
-    score:        float64 [D]
-    hit:          bool [D], whether it found a box that had to be found; the others are false positives
-    boxes:        int64 [C, F], boxes to find by label and frame
-    """
-
-    label: NDArray[np.int64]
-    frame: NDArray[np.int64]
-    score: NDArray[np.float64]
-    hit: NDArray[np.bool_]
-    boxes: NDArray[np.int64]
-
-
 def evaluate_map50(
     ground_truth: CocoDocument,
     results: Sequence[CocoResult],
@@ -117,7 +100,7 @@ def evaluate_map50(
             "mAP is undefined without ground truth: expected a labelled box to find, "
             f"found none in {images} labelled or verified-empty frames"
         )
-    evaluation = _evaluated(ground_truth, results, classes, area_range, IOUS)
+    evaluation = match_boxes(ground_truth, results, classes, area_range, IOUS)
     evaluation.accumulate()
     assert evaluation.eval is not None  # noqa: S101 it was just accumulated
     known = [bool(counts[name]) for name in classes]
@@ -129,43 +112,6 @@ def evaluate_map50(
     map50 = float(np.mean([value for value in ap50.values() if value is not None]))
     map50_95, ar100 = float(by_threshold[:, :, known].mean()), float(recall.mean())
     return MapResult(map50, map50_95, ar100, ap50, precision, RECALLS, counts, images)
-
-
-def match_boxes(ground_truth: CocoDocument, results: Sequence[CocoResult], classes: Sequence[str]) -> Matched:
-    """Which detections are hits, in the evaluated frames, which are numbered in the order of their ids.
-
-    Raises DataError as `evaluate_map50` does, but not where there is nothing to find.
-    """
-    place = {image: number for number, image in enumerate(sorted(i["id"] for i in evaluated_images(ground_truth)))}
-    boxes = np.zeros((len(classes), len(place)), np.int64)
-    columns: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]] = []
-    for pair in _evaluated(ground_truth, results, classes, ALL_AREAS, IOUS[:1]).eval_imgs:
-        if pair is None:  # nothing to find and nothing found
-            continue
-        label, frame = pair["category_id"] - 1, place[pair["image_id"]]
-        boxes[label, frame] = len(pair["gtIgnore"]) - sum(pair["gtIgnore"])
-        counts = ~np.asarray(pair["dtIgnore"], bool).reshape(-1)
-        score = np.asarray(pair["dtScores"], np.float64)[counts]
-        hit = np.asarray(pair["dtMatched"], bool).reshape(-1)[counts]
-        columns.append((np.full(len(score), label), np.full(len(score), frame), score, hit))
-    empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, bool))
-    label, frame, score, hit = (np.concatenate(column) for column in zip(empty, *columns, strict=True))
-    order = np.lexsort((frame, -score, label))  # stable: those of one frame stay ordered by place
-    return Matched(label[order], frame[order], score[order], hit[order], boxes)
-
-
-def interpolated_precision(hit: NDArray[np.bool_], boxes: int) -> NDArray[np.float64]:
-    """Precision [101] at RECALLS of detections [D] of one class, best first, of which `boxes` > 0 could have been hits.
-
-    The mean over all of them is COCO's average precision.
-    """
-    if not len(hit):
-        return np.zeros_like(RECALLS)
-    hits = np.cumsum(hit, dtype=np.float64)
-    precision = hits / (np.arange(1, len(hit) + 1) + np.spacing(1))
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(hits / boxes, RECALLS, side="left")
-    return np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0)
 
 
 def evaluated_images(ground_truth: CocoDocument) -> list[Mapping[str, Any]]:
@@ -188,14 +134,17 @@ def is_ignored(annotation: Mapping[str, Any]) -> bool:
     return bool(annotation.get("iscrowd"))
 
 
-def _evaluated(
+def match_boxes(
     ground_truth: CocoDocument,
     results: Sequence[CocoResult],
     classes: Sequence[str],
     area_range: AreaRange,
     ious: NDArray[np.float64],
 ) -> COCOeval:
-    """Detections matched to boxes of one frame and class."""
+    """hotcoco's matches of the evaluated frames, by frame and class, at each of `ious` [T]; not yet accumulated.
+
+    Raises DataError as `evaluate_map50` does, but not where there is nothing to find.
+    """
     frame, label, bbox, crowd = _truth(ground_truth, classes)
     found_frame, found_label, found_bbox, rows = _columns("results", results, ground_truth, classes)
     score = np.fromiter(map(itemgetter("score"), rows), np.float64, len(rows))

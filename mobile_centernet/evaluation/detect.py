@@ -10,16 +10,8 @@ from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
 from mobile_centernet.detections import Detections
 from mobile_centernet.evaluation.coco_eval import CocoResult
-from mobile_centernet.images import resize, to_input
+from mobile_centernet.images import to_input
 from mobile_centernet.inference.detector import Runner, to_detections
-
-
-def resized_images(prepared: PreparedSet, input_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """All images of a set as its networks see them, uint8 [N, h, w, 3]: for whoever runs many networks on them."""
-    images = np.empty((len(prepared), *input_size, 3), np.uint8)
-    for i in range(len(prepared)):
-        images[i] = resize(prepared.image(i), input_size)
-    return images
 
 
 def detect_frames(
@@ -39,7 +31,7 @@ def detect_frames(
         run: the network; a graph of fixed shape takes `batch_size` 1.
         input_size: its (height, width).
         indices: which frames; None for all.
-        resized: `resized_images` of the set, where they are at hand.
+        resized: all images of the set as the network sees them, uint8 [N, h, w, 3], where they are at hand.
         batch_size: how many at once; the last batch may be smaller.
         progress: whether to draw a bar, on a terminal.
 

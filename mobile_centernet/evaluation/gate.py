@@ -3,7 +3,7 @@
 A pure function. Whoever calls it measures the facts anew, on exported files and on one test set; see `steps.promote`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -136,63 +136,63 @@ def decide(facts: Facts, limits: Limits, further: Sequence[Check] = ()) -> Decis
         raise ValueError("expected a difference exactly where there is a champion")
     if facts.champion is not None and facts.champion.version == facts.challenger.version:
         raise ValueError(f"expected two versions, found version {facts.challenger.version} twice")
-    checks = (*_on_scores(facts, limits), *_on_conditions(facts, limits))
-    return Decision((*checks, *further))
 
-
-def _on_scores(facts: Facts, limits: Limits) -> Iterator[Check]:
-    """The floors, the comparison with the champion, and what a device has room and time for."""
+    # The floors.
+    checks: list[Check] = []
     ours, theirs = facts.challenger, facts.champion
     before = theirs.map50 if theirs else None
-    yield Check("mAP@0.5", ours.map50, before, f"at least {limits.map50:g}", ours.map50 >= limits.map50)
+    checks.append(Check("mAP@0.5", ours.map50, before, f"at least {limits.map50:g}", ours.map50 >= limits.map50))
     for name, value in ours.ap50.items():
         floor = limits.ap50.get(name, limits.ap50.get(DEFAULT, 0.0))
-        yield Check(
-            f"AP@0.5 of {name}",
-            "no box to find" if value is None else value,
-            theirs.ap50.get(name) if theirs else None,
-            f"at least {floor:g}",
-            floor <= 0 if value is None else value >= floor,
+        checks.append(
+            Check(
+                f"AP@0.5 of {name}",
+                "no box to find" if value is None else value,
+                theirs.ap50.get(name) if theirs else None,
+                f"at least {floor:g}",
+                floor <= 0 if value is None else value >= floor,
+            )
         )
 
     # Ties lose: the best guess must be better, and it must be unlikely to be worse by more than ε.
     found, better = facts.difference, "better than the champion"
     if found is None:
-        yield Check(better, "no champion yet", None, "above 0", True)
+        checks.append(Check(better, "no champion yet", None, "above 0", True))
     else:
-        yield Check(better, found.value, None, "above 0", found.value > 0)
+        checks.append(Check(better, found.value, None, "above 0", found.value > 0))
         likely = found.lower > -limits.epsilon
-        yield Check("lower bound of the difference", found.lower, None, f"above −{limits.epsilon:g}", likely)
+        checks.append(Check("lower bound of the difference", found.lower, None, f"above −{limits.epsilon:g}", likely))
 
+    # What a device has room and time for.
     mib, latency = (theirs.mib, theirs.latency_ms) if theirs else (None, None)
-    yield Check("size in MiB", ours.mib, mib, f"at most {limits.mib:g}", ours.mib <= limits.mib)
+    checks.append(Check("size in MiB", ours.mib, mib, f"at most {limits.mib:g}", ours.mib <= limits.mib))
     in_time = ours.latency_ms <= limits.latency_ms
-    yield Check("latency in ms a picture", ours.latency_ms, latency, f"at most {limits.latency_ms:g}", in_time)
+    checks.append(Check("latency in ms a picture", ours.latency_ms, latency, f"at most {limits.latency_ms:g}", in_time))
 
-
-def _on_conditions(facts: Facts, limits: Limits) -> Iterator[Check]:
-    """What the scores rest on, and what people said."""
     # Nothing that was scored may have been trained on.
     test, limit = facts.test_set, "none of the challenger's"
     left_out = f"{_some(test.left_out)}: not scored" if test.left_out else None
-    yield Check("test material seen in training", _some(test.leaked), left_out, limit, not test.leaked)
+    checks.append(Check("test material seen in training", _some(test.leaked), left_out, limit, not test.leaked))
     share = test.scored / test.frames if test.frames else 0.0
-    yield Check("share of test frames scored", share, None, f"at least {limits.unseen:g}", share >= limits.unseen)
+    checks.append(
+        Check("share of test frames scored", share, None, f"at least {limits.unseen:g}", share >= limits.unseen)
+    )
 
     # Exported files against torch. The precision that devices run must have been compared; others must not differ.
     for name, verdict in {facts.required: "not compared", **facts.parity}.items():
-        found = verdict if isinstance(verdict, str) else "within limits" if verdict else "past a limit"
+        said = verdict if isinstance(verdict, str) else "within limits" if verdict else "past a limit"
         if name == facts.required:
-            yield Check(f"parity of {name}", found, None, "within limits", verdict is True)
+            checks.append(Check(f"parity of {name}", said, None, "within limits", verdict is True))
         else:
-            yield Check(f"parity of {name}", found, None, "within limits, where compared", verdict is not False)
+            checks.append(Check(f"parity of {name}", said, None, "within limits, where compared", verdict is not False))
 
     # What a person withdrew, only a person may bring back.
     if facts.withdrawn:
         why = f"{facts.withdrawn}; approved by {facts.approved_by}" if facts.approved_by else facts.withdrawn
-        yield Check("not withdrawn", why, None, "never, or approved since", bool(facts.approved_by))
+        checks.append(Check("not withdrawn", why, None, "never, or approved since", bool(facts.approved_by)))
     if limits.approval or facts.approved_by:
-        yield Check("approval", facts.approved_by or "nobody", None, "by a person", bool(facts.approved_by))
+        checks.append(Check("approval", facts.approved_by or "nobody", None, "by a person", bool(facts.approved_by)))
+    return Decision((*checks, *further))
 
 
 def _some(items: Sequence[str]) -> str:

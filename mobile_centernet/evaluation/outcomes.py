@@ -76,25 +76,26 @@ def box_outcomes(
     return outcomes
 
 
+def confusion_labels(outcomes: Iterable[BoxOutcome], classes: Sequence[str]) -> list[tuple[int, int]]:
+    """(true label, predicted label) of every outcome; background, the label after the last class, has no partner."""
+    return [
+        (
+            outcome.truth["category_id"] - 1 if outcome.truth else len(classes),
+            outcome.found["category_id"] - 1 if outcome.found else len(classes),
+        )
+        for outcome in outcomes
+    ]
+
+
 def confusion_matrix(outcomes: Iterable[BoxOutcome], classes: Sequence[str]) -> NDArray[np.int64]:
     """Counts int64 [C + 1, C + 1]: row = true class, column = predicted class, the last of each = background.
 
     So the last column holds missed objects and the last row false alarms.
     """
     total = np.zeros((len(classes) + 1, len(classes) + 1), dtype=np.int64)
-    for outcome in outcomes:
-        total[_label(outcome.truth, classes), _label(outcome.found, classes)] += 1
+    for true, predicted in confusion_labels(outcomes, classes):
+        total[true, predicted] += 1
     return total
-
-
-def confusion_rows(outcomes: Iterable[BoxOutcome], classes: Sequence[str]) -> list[tuple[str, str]]:
-    """(actual, predicted) of every outcome, `missed` and `false alarm` for what has no partner; for `dvc plots`."""
-    predicted, actual = [*classes, "missed"], [*classes, "false alarm"]
-    return [(actual[_label(outcome.truth, classes)], predicted[_label(outcome.found, classes)]) for outcome in outcomes]
-
-
-def _label(box: Box | None, classes: Sequence[str]) -> int:
-    return len(classes) if box is None else int(box["category_id"]) - 1
 
 
 AnyBox = TypeVar("AnyBox", bound=Box)

@@ -31,9 +31,19 @@ class Slice:
     map50: float | None
 
 
-def slice_by_size(ground_truth: CocoDocument, results: Sequence[CocoResult], classes: Sequence[str]) -> list[Slice]:
-    """mAP@0.5 of small, medium and large objects, as COCO cuts them."""
-    return [_slice(name, ground_truth, results, classes, area) for name, area in SIZES.items()]
+def measure_slice(
+    name: str,
+    ground_truth: CocoDocument,
+    results: Sequence[CocoResult],
+    classes: Sequence[str],
+    area_range: AreaRange,
+) -> Slice:
+    """mAP@0.5 of the objects whose area is in `area_range`, as one slice."""
+    images = len(evaluated_images(ground_truth))
+    boxes = sum(count_boxes(ground_truth, classes, area_range).values())
+    if not boxes:
+        return Slice(name, images, 0, None)
+    return Slice(name, images, boxes, evaluate_map50(ground_truth, results, classes, area_range=area_range).map50)
 
 
 def slice_by_attribute(
@@ -53,19 +63,5 @@ def slice_by_attribute(
             "annotations": [item for item in ground_truth["annotations"] if stated.get(item["image_id"]) == value],
         }
         found = [result for result in results if stated.get(result["image_id"]) == value]
-        slices.append(_slice(value, part, found, classes, ALL_AREAS))
+        slices.append(measure_slice(value, part, found, classes, ALL_AREAS))
     return slices
-
-
-def _slice(
-    name: str,
-    ground_truth: CocoDocument,
-    results: Sequence[CocoResult],
-    classes: Sequence[str],
-    area_range: AreaRange,
-) -> Slice:
-    images = len(evaluated_images(ground_truth))
-    boxes = sum(count_boxes(ground_truth, classes, area_range).values())
-    if not boxes:
-        return Slice(name, images, 0, None)
-    return Slice(name, images, boxes, evaluate_map50(ground_truth, results, classes, area_range=area_range).map50)

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 
 from mobile_centernet.data.annotations import FINDING_KINDS
 from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
 from mobile_centernet.evaluation.slices import Slice
-from mobile_centernet.reports.page import Picture, score, write_page
+from mobile_centernet.reports.page import Picture, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +229,6 @@ class ReportContent:
     def student(self) -> Score | None:
         """The student's score, if it was measured."""
         return next((score for score in self.scores if score.role == "student"), None)
-
-
-def write_report(path: Path, content: ReportContent) -> None:
-    """Write the page to `path`, whole or not at all. Raises OSError where that fails."""
-    write_page(path, "report.html.j2", content=content, verdict=verdict(content.scores))
 
 
 def group_findings(findings: Iterable[Mapping[str, str]], examples: int = 3) -> tuple[FindingGroup, ...]:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
-from mobile_centernet.evaluation.detect import resized_images, results_for
+from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.images import resize
 from mobile_centernet.inference.torch import TorchRunner
 from mobile_centernet.training.module import DetectorTraining
 
@@ -53,7 +54,9 @@ class ScoreEpoch(pl.Callback):
         if trainer.is_global_zero:
             was_training = pl_module.scored.training
             if self.resized is None:
-                self.resized = resized_images(self.validation_set, self.input_size)
+                self.resized = np.empty((len(self.validation_set), *self.input_size, 3), np.uint8)
+                for i in range(len(self.validation_set)):
+                    self.resized[i] = resize(self.validation_set.image(i), self.input_size)
             run = TorchRunner(pl_module.scored.eval())
             results = results_for(self.validation_set, run, self.input_size, resized=self.resized, batch_size=16)
             pl_module.scored.train(was_training)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from mobile_centernet.evaluation.outcomes import box_outcomes, confusion_matrix, confusion_rows
+from mobile_centernet.evaluation.outcomes import box_outcomes, confusion_labels, confusion_matrix
 
 CLASSES = ("vehicle", "pedestrian")
 A, B, C, FAR = [10.0, 10, 20, 10], [60.0, 10, 20, 10], [110.0, 10, 20, 10], [200.0, 200, 20, 10]
@@ -23,12 +23,7 @@ def test_hit_mistaken_class_miss_and_false_alarm(truth, result):
         result(2, 1, C, 0.1),  # under the threshold
     ]
     np.testing.assert_array_equal(matrix_of(ground_truth, results), [[1, 1, 0], [0, 0, 1], [0, 1, 0]])
-    assert sorted(confusion_rows(box_outcomes(ground_truth, results), CLASSES)) == [
-        ("false alarm", "pedestrian"),
-        ("pedestrian", "missed"),
-        ("vehicle", "pedestrian"),
-        ("vehicle", "vehicle"),
-    ]
+    assert sorted(confusion_labels(box_outcomes(ground_truth, results), CLASSES)) == [(0, 0), (0, 1), (1, 2), (2, 1)]
 
 
 @pytest.mark.parametrize(("height", "hits"), [(5.0, 1), (4.9, 0)])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mobile_centernet.evaluation.slices import slice_by_attribute, slice_by_size
+from mobile_centernet.evaluation.slices import SIZES, measure_slice, slice_by_attribute
 
 CLASSES = ("vehicle", "pedestrian")
 SMALL, MEDIUM, LARGE = [0.0, 0.0, 20.0, 20.0], [100.0, 0.0, 60.0, 60.0], [300.0, 0.0, 200.0, 200.0]
@@ -10,7 +10,8 @@ SMALL, MEDIUM, LARGE = [0.0, 0.0, 20.0, 20.0], [100.0, 0.0, 60.0, 60.0], [300.0,
 
 def test_sizes_are_judged_apart(truth, result):
     ground_truth = truth((1, 0, SMALL), (1, 0, MEDIUM), (2, 1, MEDIUM))
-    slices = slice_by_size(ground_truth, [result(1, 0, SMALL, 0.9), result(1, 0, MEDIUM, 0.8)], CLASSES)
+    results = [result(1, 0, SMALL, 0.9), result(1, 0, MEDIUM, 0.8)]
+    slices = [measure_slice(name, ground_truth, results, CLASSES, area) for name, area in SIZES.items()]
     assert [(part.boxes, part.images) for part in slices] == [(1, 2), (2, 2), (0, 2)]
     assert slices[0].map50 == pytest.approx(1.0)
     assert slices[1].map50 == pytest.approx(0.5)  # the pedestrian is missed

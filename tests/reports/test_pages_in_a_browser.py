@@ -32,7 +32,7 @@ from mobile_centernet.reports.run_page import (
     Score,
     SliceGroup,
     SplitRow,
-    write_report,
+    verdict,
 )
 from tests.helpers.browser import PHONE, Browser, check_page, open_browser
 
@@ -92,7 +92,7 @@ def content() -> ReportContent:
 
 @pytest.mark.parametrize("filled", [content(), ReportContent("Nothing measured")], ids=["full", "empty"])
 def test_the_report(browser: Browser, tmp_path: Path, filled: ReportContent) -> None:
-    write_report(tmp_path / "index.html", filled)
+    pages.write_page(tmp_path / "index.html", "report.html.j2", content=filled, verdict=verdict(filled.scores))
     check_page(browser, tmp_path / "index.html")
 
 
@@ -111,7 +111,8 @@ def test_a_broken_picture_would_be_noticed(browser: Browser, tmp_path: Path) -> 
     blank = Picture(cv2.imencode(".png", np.full((90, 90, 3), 255, np.uint8))[1].tobytes(), "blank")
     truncated = Picture(b"\x89PNG\r\n\x1a\n" + b"0" * 50, "truncated")
     for broken, complaint in ((blank, "blank: blank"), (truncated, "not loaded: truncated")):
-        write_report(tmp_path / "index.html", ReportContent("Broken", confusion=broken))
+        content = ReportContent("Broken", confusion=broken)
+        pages.write_page(tmp_path / "index.html", "report.html.j2", content=content, verdict="")
         with pytest.raises(AssertionError, match=complaint):
             check_page(browser, tmp_path / "index.html")
     html = (tmp_path / "index.html").read_text().replace("</h1>", f"</h1><pre>{FILE * 3}</pre>")

@@ -12,7 +12,7 @@ import pytest
 
 from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
 from mobile_centernet.evaluation.slices import Slice
-from mobile_centernet.reports.page import Picture, percent, scale, score, signed
+from mobile_centernet.reports.page import Picture, percent, scale, score, signed, write_page
 from mobile_centernet.reports.run_page import (
     ApRow,
     CheckedSet,
@@ -34,7 +34,6 @@ from mobile_centernet.reports.run_page import (
     group_findings,
     verdict,
     weak_spots,
-    write_report,
 )
 
 SECTIONS = (
@@ -114,8 +113,9 @@ class Page(HTMLParser):
 
 
 def written(tmp_path: Path, content: ReportContent) -> str:
-    write_report(tmp_path / "report.html", content)
-    return (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = tmp_path / "report.html"
+    write_page(page, "report.html.j2", content=content, verdict=verdict(content.scores))
+    return page.read_text(encoding="utf-8")
 
 
 def text_of(html: str) -> str:
@@ -217,7 +217,7 @@ def test_the_same_content_gives_the_same_bytes_and_no_leftovers(tmp_path):
 def test_a_page_that_fails_leaves_the_old_one(tmp_path):
     written(tmp_path, FULL)
     with pytest.raises(ValueError, match="expected PNG or JPEG"):
-        write_report(tmp_path / "report.html", replace(FULL, confusion=Picture(b"", "broken")))
+        written(tmp_path, replace(FULL, confusion=Picture(b"", "broken")))
     assert "Run seven" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

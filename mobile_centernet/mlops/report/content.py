@@ -14,7 +14,7 @@ from mobile_centernet.evaluation.error_analysis import (
     operating_point,
 )
 from mobile_centernet.evaluation.outcomes import BoxOutcome, confusion_matrix
-from mobile_centernet.evaluation.slices import slice_by_attribute, slice_by_size
+from mobile_centernet.evaluation.slices import SIZES, measure_slice, slice_by_attribute
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.report import images, provenance, records
 from mobile_centernet.mlops.report.records import read_json
@@ -98,7 +98,8 @@ def report_content(
         scores.append(score)
 
     # By size on the test frames; by time of day and weather where frames have these attributes, as BDD100K's do.
-    slices = [SliceGroup("Object size", tuple(slice_by_size(truth, student.results, classes)))]
+    sizes = (measure_slice(name, truth, student.results, classes, area) for name, area in SIZES.items())
+    slices = [SliceGroup("Object size", tuple(sizes))]
     attributed = PreparedSet(paths.PREPARED / "bdd100k", "val")
     sets = ((frames, student.results), (attributed, read_json(paths.ATTRIBUTED_RESULTS)))
     for attribute, title in (("timeofday", "Time of day"), ("weather", "Weather")):

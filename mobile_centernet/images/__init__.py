@@ -6,13 +6,10 @@ in its wheel is 160 MB, nearly as much as everything else on a device together.
 """
 
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from numpy.typing import NDArray
-
-from mobile_centernet.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,23 +23,10 @@ except ImportError:
 
     BACKEND = "numpy"
 
-__all__ = ["BACKEND", "ImageSource", "as_rgb", "read_image", "resize", "to_input"]
+__all__ = ["BACKEND", "ImageSource", "read_image", "resize", "to_input"]
 
 ImageSource = Union[str, "PathLike[str]", NDArray[np.uint8], "Image.Image"]
 """An image's file, its pixels as RGB uint8 [H, W, 3], or a PIL image."""
-
-
-def as_rgb(image: ImageSource) -> NDArray[np.uint8]:
-    """The pixels, RGB uint8 [H, W, 3], of a file, an array or a PIL image; EXIF rotation is not applied.
-
-    Raises DataError where a file is missing or does not decode, and for an array of another shape or type.
-    """
-    if isinstance(image, str | PathLike):
-        return read_image(Path(image))
-    pixels = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise DataError(f"expected an RGB image, uint8 [H, W, 3], found {pixels.dtype} {list(pixels.shape)}")
-    return pixels
 
 
 def to_input(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from mobile_centernet.boxes import boxes_to_original
 from mobile_centernet.detections import Detections, NumpyBatch
-from mobile_centernet.images import ImageSource, as_rgb, to_input
+from mobile_centernet.errors import DataError
+from mobile_centernet.images import ImageSource, read_image, to_input
 from mobile_centernet.inference.stream import FrameDetections, detect_stream
 
 Runner = Callable[[NDArray[np.float32]], NumpyBatch]
@@ -21,29 +23,10 @@ Runner = Callable[[NDArray[np.float32]], NumpyBatch]
 Kind = Literal["onnx", "checkpoint", "engine"]
 
 
-def detect_images(
-    run: Runner, images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int], class_names: tuple[str, ...]
-) -> list[Detections]:
-    """Resize, run, carry the boxes back: what every command, stage and device does.
-
-    Args:
-        run: runs the network on all images at once.
-        images: RGB uint8 [H, W, 3] each, of any sizes; as many as `run` takes.
-        input_size: (height, width) of the network's input.
-        class_names: the network's classes.
-
-    Returns:
-        One for each image, in its pixels, clipped to it. Nothing is dropped: choose a threshold on the scores.
-    """
-    inputs = [to_input(image, input_size) for image in images]
-    batch = run(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
-    return to_detections(batch, [(image.shape[0], image.shape[1]) for image in images], input_size, class_names)
-
-
 def to_detections(
     batch: NumpyBatch, sizes: Sequence[tuple[int, int]], input_size: tuple[int, int], class_names: tuple[str, ...]
 ) -> list[Detections]:
-    """The last part of `detect_images`: from pixels of the input to those of each image of `sizes` (height, width)."""
+    """Carry boxes back from pixels of the input to those of each image, of `sizes` (height, width), clipped to it."""
     return [
         Detections(boxes_to_original(boxes, input_size, size), scores, labels, class_names)
         for size, boxes, scores, labels in zip(sizes, *batch, strict=True)
@@ -86,11 +69,17 @@ class BaseDetector(ABC):
         Raises:
             DataError: the file is missing, does not decode, or the array is no RGB image.
         """
-        return self.detect(as_rgb(image))
+        if isinstance(image, str | PathLike):
+            return self.detect(read_image(Path(image)))
+        pixels = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise DataError(f"expected an RGB image, uint8 [H, W, 3], found {pixels.dtype} {list(pixels.shape)}")
+        return self.detect(pixels)
 
     def detect(self, image: NDArray[np.uint8]) -> Detections:
         """The same for RGB uint8 [H, W, 3] alone, which is not checked."""
-        return detect_images(self.run, [image], self.input_size, self.classes)[0]
+        batch = self.run(to_input(image, self.input_size))
+        return to_detections(batch, [(image.shape[0], image.shape[1])], self.input_size, self.classes)[0]
 
     def detect_stream(
         self, frames: Iterable[NDArray[np.uint8]], *, drop_late: bool = True

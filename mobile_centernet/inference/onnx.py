@@ -48,9 +48,38 @@ class Detector(BaseDetector):
     def __init__(
         self, path: Path | str, threads: int | None = None, provider: str = AUTO, engine_cache: Path | None = None
     ) -> None:
-        self.path = Path(path)
-        self.name = self.path.name
-        session = _load(self.path, threads, provider, engine_cache)
+        self.path = path = Path(path)
+        self.name = path.name
+        if not path.is_file():
+            raise ModelError(f"{path}: expected an ONNX file, found {'a directory' if path.exists() else 'nothing'}")
+        # Provider names of ONNX Runtime with their options, fastest first, the CPU after them for the odd layer.
+        available = [long for long in PROVIDERS.values() if long in onnxruntime.get_available_providers()]
+        wanted: dict[str, dict[str, object]] = {long: {} for long in available}
+        if provider != AUTO:
+            if PROVIDERS.get(provider) not in available:
+                names = [name for name, long in PROVIDERS.items() if long in available]
+                raise ModelError(f"{path}: expected a provider that is here ({', '.join(names)}), found {provider!r}")
+            wanted = {PROVIDERS[provider]: {}, PROVIDERS["cpu"]: {}}
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only: warnings on stderr would drown the command's own sentence
+        if PROVIDERS["tensorrt"] in wanted:
+            # The precision is the graph's own, so its metadata is read first.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            precision = _metadata(_session(path, options, {PROVIDERS["cpu"]: {}}), path).precision
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+            wanted[PROVIDERS["tensorrt"]] = _tensorrt_options(precision, engine_cache)
+        if threads is not None:
+            options.intra_op_num_threads = threads
+
+        session = _session(path, options, wanted)
+        fastest = next(iter(wanted))
+        if fastest not in session.get_providers():
+            problem = f"{path}: expected to run on {fastest}, which is built into ONNX Runtime but does not work here"
+            if provider != AUTO:
+                raise ModelError(problem)
+            warnings.warn(f"{problem}; it runs on {session.get_providers()[0]}", stacklevel=2)
+
         self._session: onnxruntime.InferenceSession | None = session
         self.provider = next(name for name, long in PROVIDERS.items() if long in session.get_providers())
         self.runs_on = f"onnxruntime {self.provider}"
@@ -92,39 +121,6 @@ class Detector(BaseDetector):
                 f"found label {max(labels.max(), -labels.min())}: its class list is another graph's"
             )
         return DetectionBatch(boxes, scores, labels)
-
-
-def _load(path: Path, threads: int | None, provider: str, engine_cache: Path | None) -> onnxruntime.InferenceSession:
-    if not path.is_file():
-        raise ModelError(f"{path}: expected an ONNX file, found {'a directory' if path.exists() else 'nothing'}")
-    # Provider names of ONNX Runtime with their options, fastest first, the CPU after them for the odd layer.
-    available = [long for long in PROVIDERS.values() if long in onnxruntime.get_available_providers()]
-    wanted: dict[str, dict[str, object]] = {long: {} for long in available}
-    if provider != AUTO:
-        if PROVIDERS.get(provider) not in available:
-            names = [name for name, long in PROVIDERS.items() if long in available]
-            raise ModelError(f"{path}: expected a provider that is here ({', '.join(names)}), found {provider!r}")
-        wanted = {PROVIDERS[provider]: {}, PROVIDERS["cpu"]: {}}
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: warnings on stderr would drown the command's own sentence
-    if PROVIDERS["tensorrt"] in wanted:
-        # The precision is the graph's own, so its metadata is read first.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        precision = _metadata(_session(path, options, {PROVIDERS["cpu"]: {}}), path).precision
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        wanted[PROVIDERS["tensorrt"]] = _tensorrt_options(precision, engine_cache)
-    if threads is not None:
-        options.intra_op_num_threads = threads
-
-    session = _session(path, options, wanted)
-    fastest = next(iter(wanted))
-    if fastest not in session.get_providers():
-        problem = f"{path}: expected to run on {fastest}, which is built into ONNX Runtime but does not work here"
-        if provider != AUTO:
-            raise ModelError(problem)
-        warnings.warn(f"{problem}; it runs on {session.get_providers()[0]}", stacklevel=3)
-    return session
 
 
 def _tensorrt_options(precision: str, engine_cache: Path | None) -> dict[str, object]:

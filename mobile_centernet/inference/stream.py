@@ -41,76 +41,62 @@ def detect_stream(
     `detect` is called again for each frame, so it may change the model between two. What `frames` raises is raised
     here, after the result on the last good frame. Closing the generator stops the thread at its next frame.
     """
-    numbered = _latest(frames) if drop_late else enumerate(frames)
+    numbered = _NewestFrames(frames) if drop_late else enumerate(frames)
     last = -1
     try:
         for index, image in numbered:
             yield FrameDetections(index, index - last - 1, image, detect(image))
             last = index
     finally:
-        if isinstance(numbered, Generator):
+        if isinstance(numbered, _NewestFrames):
             numbered.close()
 
 
-def _latest(frames: Iterable[NDArray[np.uint8]]) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
-    """The newest frame each time, with its index; `frames` is drawn from in a thread."""
-    slot = _Slot()
+class _NewestFrames(threading.Thread):
+    """Draws from `frames` in its own thread and keeps only the newest; iterating gives that, with its index."""
 
-    def read() -> None:
-        iterator: Iterator[NDArray[np.uint8]] = iter(frames)
+    def __init__(self, frames: Iterable[NDArray[np.uint8]]) -> None:
+        super().__init__(name="frames", daemon=True)
+        self._frames = frames
+        self._changed = threading.Condition()
+        self._newest: tuple[int, NDArray[np.uint8]] | None = None
+        self._failure: BaseException | None = None
+        self._has_ended = False
+        self._is_closed = False
+        self.start()
+
+    def run(self) -> None:
+        iterator: Iterator[NDArray[np.uint8]] = iter(self._frames)
         failure: BaseException | None = None
         try:
-            for index, image in enumerate(iterator):
-                if not slot.put(index, image):
-                    break
+            for frame in enumerate(iterator):
+                with self._changed:
+                    self._newest = frame
+                    self._changed.notify()
+                    if self._is_closed:
+                        break
         except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to the caller's thread
             failure = error
         finally:
             if isinstance(iterator, Generator):
                 iterator.close()  # releases the camera, in the thread that used it
-            slot.end(failure)
+            with self._changed:
+                self._failure, self._has_ended = failure, True
+                self._changed.notify()
 
-    reader = threading.Thread(target=read, name="frames", daemon=True)
-    reader.start()
-    try:
-        while (newest := slot.take()) is not None:
-            yield newest
-    finally:
-        slot.close()
-        reader.join(_LEAVE)
+    def __iter__(self) -> "_NewestFrames":
+        return self
 
-
-class _Slot:
-    """Room for one frame between two threads: a newer one replaces it."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._frame: tuple[int, NDArray[np.uint8]] | None = None
-        self._failure: BaseException | None = None
-        self._has_ended = False
-        self._is_closed = False
-
-    def put(self, index: int, image: NDArray[np.uint8]) -> bool:
-        """False when nobody is interested any more."""
+    def __next__(self) -> tuple[int, NDArray[np.uint8]]:
+        """The newest frame, once there is one. Raises what the source raised."""
         with self._changed:
-            self._frame = (index, image)
-            self._changed.notify()
-            return not self._is_closed
-
-    def end(self, failure: BaseException | None) -> None:
-        with self._changed:
-            self._failure, self._has_ended = failure, True
-            self._changed.notify()
+            self._changed.wait_for(lambda: self._newest is not None or self._has_ended)
+            newest, self._newest = self._newest, None
+            if newest is not None:
+                return newest
+            raise self._failure or StopIteration
 
     def close(self) -> None:
         with self._changed:
             self._is_closed = True
-
-    def take(self) -> tuple[int, NDArray[np.uint8]] | None:
-        """The newest frame, once there is one; None at the end. Raises what the source raised."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._frame is not None or self._has_ended)
-            frame, self._frame = self._frame, None
-            if frame is None and self._failure is not None:
-                raise self._failure
-            return frame
+        self.join(_LEAVE)

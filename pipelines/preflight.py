@@ -10,7 +10,7 @@ import click
 from mobile_centernet.errors import UserError
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, load_params
-from pipelines.settings import LOCAL, is_remote, mounts
+from pipelines.settings import LOCAL, is_remote, load_settings, mounts
 
 REMOTE_SOURCES = ("sample", "urls")
 
@@ -41,7 +41,7 @@ def obstacles(params: Params, settings: Path) -> list[str]:
     for name, trained in (("train_teacher", params.train_teacher), ("distill_student", params.distill_student)):
         if trained.init is not None:
             local[f"{name}.init"] = trained.init
-    mounted = mounts(settings)
+    mounted = list(mounts(load_settings(settings).get("settings", {})))
     for name, path in local.items():
         in_git = subprocess.run(["git", "ls-files", "--error-unmatch", path], capture_output=True, check=False)
         if in_git.returncode and not any(path.is_relative_to(mount) for mount in mounted):
@@ -54,7 +54,19 @@ def obstacles(params: Params, settings: Path) -> list[str]:
         kind = address.split(":")[0] if address else "the project's own sqlite file"
         found.append(f"MLFLOW_TRACKING_URI: expected a server (https://...) that every pod reaches, found {kind}.")
 
-    found += _dvc_remote()
+    config = ConfigParser()
+    try:
+        config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    except Error as error:
+        found.append(f".dvc/config: expected DVC's settings, found: {str(error).splitlines()[0]}.")
+    else:
+        remote = config.get("core", "remote", fallback="").strip("\"'")
+        url = config.get(f"'remote \"{remote}\"'", "url", fallback="")
+        if not remote:
+            found.append(".dvc/config: expected a default remote (`dvc remote add --default NAME URL`), found none.")
+        elif "://" not in url or url.startswith("file://"):
+            expected = f"expected remote {remote} to be a storage that every pod reaches"
+            found.append(f".dvc/config: {expected}, found {url or 'no url'}.")
 
     status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=False)
     changed = [line[3:] for line in status.stdout.splitlines()]
@@ -66,21 +78,6 @@ def obstacles(params: Params, settings: Path) -> list[str]:
             f"git: expected everything committed, because pods run the commit, found changes in {changed[0]}{more}."
         )
     return found
-
-
-def _dvc_remote() -> list[str]:
-    config = ConfigParser()
-    try:
-        config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
-    except Error as error:
-        return [f".dvc/config: expected DVC's settings, found: {str(error).splitlines()[0]}."]
-    name = config.get("core", "remote", fallback="").strip("\"'")
-    if not name:
-        return [".dvc/config: expected a default remote (`dvc remote add --default NAME URL`), found none."]
-    url = config.get(f"'remote \"{name}\"'", "url", fallback="")
-    if "://" in url and not url.startswith("file://"):
-        return []
-    return [f".dvc/config: expected remote {name} to be a storage that every pod reaches, found {url or 'no url'}."]
 
 
 @click.command()

@@ -71,17 +71,13 @@ def without_schedule(path: Path) -> Path:
     return WITHOUT_SCHEDULE
 
 
-def mounts(path: Path) -> list[Path]:
-    """Where these settings mount volumes into the pods of every step."""
-    return [Path(str(mount["mountPath"])) for mount in _volume_mounts(load_settings(path).get("settings", {}))]
-
-
-def _volume_mounts(tree: object) -> Iterator[dict[str, Any]]:
+def mounts(tree: object) -> Iterator[Path]:
+    """Where the section `settings` of a run configuration mounts volumes into the pods of every step."""
     if isinstance(tree, dict):
-        yield from tree.get("volume_mounts", [])
+        yield from (Path(str(mount["mountPath"])) for mount in tree.get("volume_mounts", []))
         for key, value in tree.items():
             if key != "orchestrator_pod_settings":  # that pod runs no stage
-                yield from _volume_mounts(value)
+                yield from mounts(value)
 
 
 def is_remote() -> bool:

@@ -1,6 +1,5 @@
 """Sky and ground: everything that is painted before the first house."""
 
-from collections.abc import Iterator
 from functools import cache
 from itertools import product
 
@@ -12,7 +11,7 @@ from sample.camera import Camera, Floats
 from sample.canvas import Canvas, fixed_point
 from sample.light import Light
 from sample.shapes import Colour
-from sample.street import LANE, Road, Street
+from sample.street import LANE, Street
 
 COARSE = 4
 """Skies, shadows and pools of light are soft: they are computed at a quarter of the canvas."""
@@ -82,12 +81,39 @@ def paint_ground(canvas: Canvas, camera: Camera, street: Street) -> None:
     road = street.road
     horizon = int(np.clip(camera.centre[1] + 1, 0, canvas.owners.shape[0]))
     canvas.image[horizon:] = np.array(_COURT if road.scene == "city street" else _GRASS, np.uint8)
+
+    # All patches of ground in painting order.
+    stripes: list[Stripe] = []
+    if road.scene != "highway":
+        stripes.append((road.left - road.pavement, road.right + road.pavement, 0.0, FAR, _PAVEMENT))
+    stripes.append((road.left - 0.22, road.right + 0.22, 0.0, FAR, _KERB))
+    stripes.append((road.left, road.right, 0.0, FAR, _GUTTER))
+    stripes.append((road.left + 0.3, road.right - 0.3, 0.0, FAR, _ASPHALT))
+    spans = [(0.0, FAR)]
+    if road.crossing is not None:
+        ahead = road.crossing - camera.z
+        stripes.append((-90.0, 90.0, ahead - 5.5, ahead + 5.5, _ASPHALT))
+        for low in (ahead - 6.2, ahead + 4.0):  # zebra stripes on either side of the crossing road
+            zebra = np.arange(road.left + 0.5, road.right - 0.6, 1.1).tolist()
+            stripes += [(x, x + 0.55, low, low + 2.2, _PAINT) for x in zebra]
+        stripes.append((-LANE / 2, road.right - 0.3, ahead - 7.6, ahead - 7.2, _PAINT))  # our stop line
+        spans = [(0.0, ahead - 7.2), (max(0.0, ahead + 7.0), FAR)]
+    for (x, style), (low, high) in product(road.dividers, spans):
+        if style == "dashed":
+            first = float(np.floor((camera.z + low) / 10.0)) * 10.0 - camera.z
+            for start in np.arange(first, min(high, 110.0), 10.0).tolist():
+                stripes.append((x - 0.07, x + 0.07, max(low, start), min(start + 4.0, high), _PAINT))
+        elif style == "double":
+            stripes += [(x - 0.22, x - 0.10, low, high, _YELLOW), (x + 0.10, x + 0.22, low, high, _YELLOW)]
+        else:
+            stripes.append((x - 0.06, x + 0.06, low, high, _PAINT))
+    if road.rails is not None:
+        for x in (road.rails - 0.72, road.rails + 0.72):
+            stripes.append((x - 0.12, x + 0.12, 0.0, FAR, (80, 80, 82)))
+            stripes.append((x - 0.04, x + 0.04, 0.0, FAR, (160, 162, 165)))
+
     near = camera.nearest_ground() * 0.9
-    stripes = [
-        (left, right, max(low, near), high, colour)
-        for left, right, low, high, colour in _stripes(road, camera)
-        if high > max(low, near)
-    ]
+    stripes = [(*aside, max(low, near), high, colour) for *aside, low, high, colour in stripes if high > max(low, near)]
     left, right, low, high = np.array([stripe[:4] for stripe in stripes]).T[:, :, None]
     depth = low * (high / low) ** np.linspace(0, 1, _STEPS)
     edges = np.stack([np.broadcast_to(left, depth.shape), np.broadcast_to(right, depth.shape)[:, ::-1]], axis=1)
@@ -112,35 +138,3 @@ def paint_ground(canvas: Canvas, camera: Camera, street: Street) -> None:
     full = cv2.resize(relief, (width * 2, height * 2))[: ground.shape[0], : ground.shape[1]]
     rubbed = ground[:, : full.shape[1]]
     cv2.addWeighted(rubbed, 1.0, cv2.cvtColor(full, cv2.COLOR_GRAY2BGR), 1.0, -64.0, dst=rubbed)
-
-
-def _stripes(road: Road, camera: Camera) -> Iterator[Stripe]:
-    """All patches of ground in painting order."""
-    if road.scene != "highway":
-        yield road.left - road.pavement, road.right + road.pavement, 0.0, FAR, _PAVEMENT
-    yield road.left - 0.22, road.right + 0.22, 0.0, FAR, _KERB
-    yield road.left, road.right, 0.0, FAR, _GUTTER
-    yield road.left + 0.3, road.right - 0.3, 0.0, FAR, _ASPHALT
-    spans = [(0.0, FAR)]
-    if road.crossing is not None:
-        ahead = road.crossing - camera.z
-        yield -90.0, 90.0, ahead - 5.5, ahead + 5.5, _ASPHALT
-        for low in (ahead - 6.2, ahead + 4.0):  # zebra stripes on either side of the crossing road
-            for x in np.arange(road.left + 0.5, road.right - 0.6, 1.1).tolist():
-                yield x, x + 0.55, low, low + 2.2, _PAINT
-        yield -LANE / 2, road.right - 0.3, ahead - 7.6, ahead - 7.2, _PAINT  # our stop line
-        spans = [(0.0, ahead - 7.2), (max(0.0, ahead + 7.0), FAR)]
-    for (x, style), (low, high) in product(road.dividers, spans):
-        if style == "dashed":
-            first = float(np.floor((camera.z + low) / 10.0)) * 10.0 - camera.z
-            for start in np.arange(first, min(high, 110.0), 10.0).tolist():
-                yield x - 0.07, x + 0.07, max(low, start), min(start + 4.0, high), _PAINT
-        elif style == "double":
-            yield x - 0.22, x - 0.10, low, high, _YELLOW
-            yield x + 0.10, x + 0.22, low, high, _YELLOW
-        else:
-            yield x - 0.06, x + 0.06, low, high, _PAINT
-    if road.rails is not None:
-        for x in (road.rails - 0.72, road.rails + 0.72):
-            yield x - 0.12, x + 0.12, 0.0, FAR, (80, 80, 82)
-            yield x - 0.04, x + 0.04, 0.0, FAR, (160, 162, 165)

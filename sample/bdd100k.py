@@ -96,7 +96,13 @@ def _shoot(job: _FrameTask) -> _Shot:
     (job.folder / f"{stem}.jpg").write_bytes(files.jpeg(image, job.quality))
     light, road = clip.street.light, clip.street.road
     attributes = {"weather": light.weather, "timeofday": light.time, "scene": road.scene}
-    return _Shot(stem, attributes, objects, clip.lane_lines(0))
+    # Kerbs and lane markings left to right: style, and four points [4,2] in pixels of the frame.
+    camera, lanes = clip.camera(0.0), []
+    depth = camera.z + np.geomspace(camera.nearest_ground() * 1.1, 45.0, 4)
+    for x, style in [(road.left, "kerb"), *sorted(road.dividers), (road.right, "kerb")]:
+        pixels = camera.pixels(np.stack([np.full(4, x), np.zeros(4), depth], axis=1)) / clip.scale
+        lanes.append((style, np.clip(pixels, 0.0, clip.size[::-1])))
+    return _Shot(stem, attributes, objects, lanes)
 
 
 def _write_labels(root: Path, split: str, shots: Sequence[_Shot], layouts: Sequence[int]) -> None:

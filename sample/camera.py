@@ -47,14 +47,3 @@ class Camera:
     def nearest_ground(self) -> float:
         """How far ahead the road leaves the picture at its lower edge, in metres."""
         return max(NEAR, self.focal * self.eye / max(1.0, self.height - self.centre[1]))
-
-
-def cut_near(polygon: Floats) -> Floats:
-    """The part of a polygon [N,3] (from `Camera.view`) that lies beyond NEAR; possibly without points."""
-    kept: list[Floats] = []
-    for here, there in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if here[2] >= NEAR:
-            kept.append(here)
-        if (here[2] >= NEAR) != (there[2] >= NEAR):
-            kept.append(here + (there - here) * ((NEAR - here[2]) / (there[2] - here[2])))
-    return np.array(kept).reshape(-1, 3)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sample.camera import NEAR, Camera, Floats, cut_near
+from sample.camera import NEAR, Camera, Floats
 from sample.shapes import CAPSULE, CIRCLE, FACE, HULL, STROKE, UNLABELLED, Model, Point
 
 Fixed = NDArray[np.int32]
@@ -105,10 +105,16 @@ def paint(
         outline = fixed[part.start : part.stop]
         owner = None if owners is None or not part.solid else owners[part.owner] if part.owner != UNLABELLED else 0
         if near is not None and near[part.start : part.stop].any():
-            polygon = cut_near(seen[part.start : part.stop])
-            if part.shape in (CAPSULE, STROKE) or len(polygon) < 3:
+            # What of it lies beyond NEAR.
+            polygon, cut = seen[part.start : part.stop], []
+            for here, there in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+                if here[2] >= NEAR:
+                    cut.append(here)
+                if (here[2] >= NEAR) != (there[2] >= NEAR):
+                    cut.append(here + (there - here) * ((NEAR - here[2]) / (there[2] - here[2])))
+            if part.shape in (CAPSULE, STROKE) or len(cut) < 3:
                 continue
-            outline = fixed_point(camera.project(polygon))
+            outline = fixed_point(camera.project(np.array(cut)))
         if part.shape == STROKE:
             canvas.line(outline, part.radii[0] * float(scale[part.start]), lit[i], owner)
             continue

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sample.camera import Camera, Floats
+from sample.camera import Camera
 from sample.canvas import fill
 from sample.finish import Finish
 from sample.painter import Painter, VisibleObject
@@ -61,14 +61,3 @@ class Clip:
             z=self.street.speed * seconds,
             bend=self.street.road.bend,
         )
-
-    def lane_lines(self, index: int) -> list[tuple[str, Floats]]:
-        """Kerbs and lane markings left to right: style, and four points [4,2] in pixels of the frame."""
-        camera, road = self.camera(index / FPS), self.street.road
-        lines = [(road.left, "kerb"), *sorted(road.dividers), (road.right, "kerb")]
-        depth = np.geomspace(camera.nearest_ground() * 1.1, 45.0, 4)
-        found = []
-        for x, style in lines:
-            pixels = camera.pixels(np.stack([np.full(4, x), np.zeros(4), camera.z + depth], axis=1)) / self.scale
-            found.append((style, np.clip(pixels, 0.0, self.size[::-1])))
-        return found

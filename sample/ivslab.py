@@ -83,7 +83,23 @@ def write_ivslab(
     clips, tests, plan = np.random.SeedSequence((seed, 200)).spawn(3)
     train, test = root / "ivslab_train", root / "ivslab_test"
     names = [f"{1 + i // 6}_{i % 6}0_00.mp4" for i in range(videos)]
-    dirt = _plan_dirt(np.random.default_rng(plan), videos, frames_per_video)
+
+    # Which frames get which dirt is decided before any work is shared out.
+    rng, dirt = np.random.default_rng(plan), []
+    kept = list(range(1, frames_per_video + 1, _KEPT_OF))
+    spots = [(v, f) for v in range(videos) for f in kept]
+    order = [spots[i] for i in rng.permutation(len(spots)).tolist()]
+    wanted = max(1, round(videos * frames_per_video * 0.002))
+    broken, empty, gone = (order[:1], order[1:2], order[2 : 2 + wanted]) if len(spots) > 3 else ([], [], [])
+    taken = {*broken, *empty, *gone}
+    for video in range(videos):
+        planted = next((f for f in kept[::-1] if (video, f) not in taken), None)
+        numbers = range(1, frames_per_video + 1)
+        boxes = {f: str(rng.choice(_BOX_DIRT)) for f in numbers if rng.random() < _BOX_DIRT_RATE}
+        if planted is not None and video % 2 == 0:
+            boxes[planted] = _BOX_DIRT[video // 2 % len(_BOX_DIRT)]
+        dirt.append(_Dirt(boxes, *(frozenset(f for v, f in dirty if v == video) for dirty in (gone, broken, empty))))
+
     jobs = [
         _VideoTask(train, name, frames_per_video, i % 16 == 7, child, size, jpeg_quality, dirt[i])
         for i, (name, child) in enumerate(zip(names, clips.spawn(videos), strict=True))
@@ -101,33 +117,6 @@ def write_ivslab(
     beyond = -(-frames_per_video // _KEPT_OF) * _KEPT_OF + 1  # no number that subsampling keeps
     lines += [f"All/{name}/{name}_{beyond:05d}" for name in names[2:3]]
     files.write_whole(train / "ImageSets" / "All.txt", "\n".join(lines) + "\n")
-
-
-def _plan_dirt(rng: np.random.Generator, videos: int, frames: int) -> list[_Dirt]:
-    """Which frames get which dirt; decided before any work is shared out."""
-    plans = []
-    kept = list(range(1, frames + 1, _KEPT_OF))
-    spots = [(v, f) for v in range(videos) for f in kept]
-    order = [spots[i] for i in rng.permutation(len(spots)).tolist()]
-    missing = max(1, round(videos * frames * 0.002)) if len(spots) > 3 else 0
-    broken, empty, gone = order[:1], order[1:2], order[2 : 2 + missing]
-    if len(spots) <= 3:
-        broken, empty = [], []
-    taken = {*broken, *empty, *gone}
-    for video in range(videos):
-        planted = next((f for f in kept[::-1] if (video, f) not in taken), None)
-        boxes = {f: str(rng.choice(_BOX_DIRT)) for f in range(1, frames + 1) if rng.random() < _BOX_DIRT_RATE}
-        if planted is not None and video % 2 == 0:
-            boxes[planted] = _BOX_DIRT[video // 2 % len(_BOX_DIRT)]
-        plans.append(
-            _Dirt(
-                boxes,
-                frozenset(f for v, f in gone if v == video),
-                frozenset(f for v, f in broken if v == video),
-                frozenset(f for v, f in empty if v == video),
-            )
-        )
-    return plans
 
 
 def _film(task: _VideoTask) -> None:

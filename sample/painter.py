@@ -10,7 +10,7 @@ from sample import backdrop
 from sample.camera import NEAR, Camera, Floats
 from sample.canvas import Canvas, fixed_point, paint, place
 from sample.finish import Bloom
-from sample.light import lit_colours
+from sample.light import headlight
 from sample.shadows import light_ground
 from sample.shapes import CIRCLE
 from sample.street import Actor, Street
@@ -103,11 +103,23 @@ class Painter:
     def _paint_actor(self, actor: Actor, owners: list[int] | None) -> None:
         model = actor.build(self.seconds)
         x, z = actor.at(self.seconds)
-        placed = place(model.arrays().points, (x, 0.0, z), actor.heading)
-        normals = place(model.arrays().normals, _HERE, actor.heading)
+        arrays, light = model.arrays(), self.light
+        placed = place(arrays.points, (x, 0.0, z), actor.heading)
+        normals = place(arrays.normals, _HERE, actor.heading)
+
+        # How the light falls on each part [parts,3], and the haze before it.
         depth = max(0.5, z - self.camera.z - min(2.0, actor.half[1]))
-        lamps = _STREET_LIGHT if self.light.night and self.street.road.scene != "highway" else 0.0
-        colours = lit_colours(self.light, model, normals, (x - self.camera.x, depth), lamps)
+        lamps = _STREET_LIGHT if light.night and self.street.road.scene != "highway" else 0.0
+        sunny = np.where(arrays.flat, np.maximum(0.0, normals @ np.array(light.sun_direction)), 0.45)
+        sky = np.where(arrays.flat, 0.82 + 0.18 * normals[:, 1], 0.9)
+        towards = np.where(arrays.flat, np.maximum(0.15, -normals[:, 2]), 0.8)
+        beam = float(headlight(light, np.array([x - self.camera.x]), np.array([depth]))[0])
+        strength = light.ambient * sky + light.sun * sunny + lamps * sky + beam * towards
+        colours = arrays.colours * strength[:, None] * np.array(light.tint)
+        colours[arrays.glow] = arrays.colours[arrays.glow] * (1.0 if light.dark else 0.95)
+        veil = 1.0 - np.exp(-light.haze * depth)
+        colours = np.clip(colours + (np.array(light.horizon) - colours) * veil, 0, 255)
+
         paint(self.canvas, self.camera, model, placed, normals, colours, owners)
         if owners:  # what its objects cover before anything nearer is painted
             seen = self.camera.view(placed)

@@ -54,10 +54,28 @@ def draw_scene(rng: np.random.Generator, seconds: float, mix: Mix) -> Street:
         tram = lazily(heavy.tram, rng)
         street.add(Actor(tram, road.rails, z, (1.4, 13.0), ("train",), 0.0, speed, heading, 100.0))
     if road.crossing is not None:
-        _add_cross_traffic(street, rng, road.crossing)
+        # On the crossing road, driving past while we wait, waiting or turning while we drive.
+        for direction in (1, -1):
+            z = road.crossing - direction * 2.0
+            if street.speed <= 2.0:
+                speed = direction * float(rng.uniform(4, 9))
+                reach = 26 + abs(speed) * street.duration
+                x = float(rng.uniform(-reach, -reach + 10))
+                while x < 26:
+                    if rng.random() < 0.6:
+                        _put_vehicle(street, rng, direction * x, z, speed, 0.0, direction * np.pi / 2)
+                    x += float(rng.uniform(8, 16))
+            elif rng.random() < 0.6:
+                edge = road.left - 4.5 if direction > 0 else road.right + 4.5
+                turned = float(rng.normal(0, 0.15))
+                _put_vehicle(street, rng, edge, z, 0.0, 0.0, direction * np.pi / 2 + turned)
+        if rng.random() < 0.4:
+            heading = float(rng.choice((-1, 1)) * rng.uniform(0.5, 1.3))
+            speed = float(rng.uniform(2, 5))
+            x = float(np.sign(heading) * rng.uniform(1.5, LANE * 1.5))
+            _put_vehicle(street, rng, x, road.crossing, speed * np.sin(heading), speed * np.cos(heading), heading)
     if road.scene != "highway":
-        _add_two_wheelers(street, rng, mix, fullness)
-        _add_pedestrians(street, rng, mix.pedestrians * float(rng.gamma(2.0, 0.5)))
+        _add_people(street, rng, mix, fullness)
 
     gap = mix.gap / max(0.35, fullness)
     for x, direction in road.lanes:  # vehicles one after the other at about one speed
@@ -119,31 +137,6 @@ def _reach(rng: np.random.Generator, low: float, high: float, far: float) -> flo
     return far if rng.random() < 0.06 else float(rng.uniform(low, high))
 
 
-def _add_cross_traffic(street: Street, rng: np.random.Generator, crossing: float) -> None:
-    """Vehicles on the crossing road: driving past while we wait, waiting or turning while we drive."""
-    road = street.road
-    waiting = street.speed <= 2.0
-    for direction in (1, -1):
-        z = crossing - direction * 2.0
-        if waiting:
-            speed = direction * float(rng.uniform(4, 9))
-            reach = 26 + abs(speed) * street.duration
-            x = float(rng.uniform(-reach, -reach + 10))
-            while x < 26:
-                if rng.random() < 0.6:
-                    _put_vehicle(street, rng, direction * x, z, speed, 0.0, direction * np.pi / 2)
-                x += float(rng.uniform(8, 16))
-        elif rng.random() < 0.6:
-            edge = road.left - 4.5 if direction > 0 else road.right + 4.5
-            turned = float(rng.normal(0, 0.15))
-            _put_vehicle(street, rng, edge, z, 0.0, 0.0, direction * np.pi / 2 + turned)
-    if rng.random() < 0.4:
-        heading = float(rng.choice((-1, 1)) * rng.uniform(0.5, 1.3))
-        speed = float(rng.uniform(2, 5))
-        x = float(np.sign(heading) * rng.uniform(1.5, LANE * 1.5))
-        _put_vehicle(street, rng, x, crossing, speed * np.sin(heading), speed * np.cos(heading), heading)
-
-
 def _starts(street: Street, rng: np.random.Generator, per_frame: float, far: float, vz: float) -> list[float]:
     """Places along the road such that about `per_frame` of them are within `far` metres at any time."""
     swept = (street.speed - vz) * street.duration
@@ -163,8 +156,8 @@ def _two_wheeler(
     return lazily(lambda own: make(people.draw_looks(own, wet=False), separate=separate), rng), ("motorcycle", "rider")
 
 
-def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullness: float) -> None:
-    """Scooters, motorcycles and bicycles beside and between the lanes, with and against us, and across."""
+def _add_people(street: Street, rng: np.random.Generator, mix: Mix, fullness: float) -> None:
+    """Riders beside and between the lanes, with and against us, and across; then people on foot."""
     road = street.road
     stopped = street.speed == 0.0
     busy = 0.5 + 0.5 * fullness
@@ -195,11 +188,8 @@ def _add_two_wheelers(street: Street, rng: np.random.Generator, mix: Mix, fullne
             heading = direction * np.pi / 2 + float(rng.normal(0, 0.3))
             street.add(Actor(build, x, z, (0.45, 1.0), kinds, speed, 0.0, heading, 15.0))
 
-
-def _add_pedestrians(street: Street, rng: np.random.Generator, per_frame: float) -> None:
-    """People on the pavements, waiting at the kerb and walking over."""
-    road = street.road
-    for z in _starts(street, rng, per_frame, 11.0, 0.0):
+    # On the pavements, waiting at the kerb and walking over.
+    for z in _starts(street, rng, mix.pedestrians * float(rng.gamma(2.0, 0.5)), 11.0, 0.0):
         right = rng.random() < 0.58
         edge, side = (road.right, 1) if right else (road.left, -1)
         walking = bool(rng.random() < 0.8)

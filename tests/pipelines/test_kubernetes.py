@@ -84,8 +84,8 @@ def test_training_runs_now_whatever_the_schedule(tmp_path: Path, monkeypatch: py
 
 
 def test_mounts_of_the_steps_are_found() -> None:
-    assert set(mounts(STACKS / "kubernetes.yaml")) == {Path("/dev/shm")}  # noqa: S108 the pod's
-    assert mounts(STACKS / "local.yaml") == []
+    assert set(mounts(load_settings(STACKS / "kubernetes.yaml")["settings"])) == {Path("/dev/shm")}  # noqa: S108 the pod's
+    assert list(mounts(load_settings(STACKS / "local.yaml"))) == []
 
 
 def test_nothing_that_a_run_writes_or_that_is_secret_goes_into_the_image() -> None:

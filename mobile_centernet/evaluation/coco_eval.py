@@ -154,7 +154,8 @@ def match_boxes(
     order = np.lexsort((*found_bbox.T[::-1], -score, found_frame, found_label))
     known = sorted(image["id"] for image in evaluated_images(ground_truth))
     images = [{"id": image, "width": 0, "height": 0} for image in known]
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    numbers = list(range(1, len(classes) + 1))
+    categories = [{"id": number, "name": name} for number, name in zip(numbers, classes, strict=True)]
     truth = COCO.from_arrays(
         images, categories, frame, label + 1, bbox, area=bbox[:, 2] * bbox[:, 3], iscrowd=crowd.astype(np.int64)
     )
@@ -164,7 +165,7 @@ def match_boxes(
     parameters = evaluation.params
     parameters.iou_thrs, parameters.max_dets = ious.tolist(), [MAX_DETECTIONS]
     parameters.area_rng, parameters.area_rng_lbl = [list(area_range)], ["all"]
-    parameters.img_ids, parameters.cat_ids = known, [category["id"] for category in categories]
+    parameters.img_ids, parameters.cat_ids = known, numbers
     evaluation.params = parameters
     evaluation.evaluate()
     return evaluation
@@ -204,7 +205,7 @@ def _columns(
     evaluated = [image["id"] for image in evaluated_images(ground_truth)]
     if len(evaluated) < len(ground_truth["images"]):
         kept = np.flatnonzero(np.isin(frame, evaluated))
-        frame, label, rows = frame[kept], label[kept], [rows[i] for i in kept]
+        frame, label, rows = frame[kept], label[kept], [rows[i] for i in kept.tolist()]
     bboxes = list(map(itemgetter("bbox"), rows))
     if set(map(len, bboxes)) - {4}:
         raise _bad_box(where, next(row for row in rows if len(row["bbox"]) != 4))

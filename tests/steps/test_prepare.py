@@ -9,7 +9,7 @@ from mobile_centernet.mlops.params import Split
 from steps.prepare import _split
 
 
-@pytest.mark.parametrize(("videos", "missing"), [(2, {"val", "test"}), (12, set())])
+@pytest.mark.parametrize(("videos", "missing"), [(1, {"val", "test"}), (12, set())])
 def test_a_share_for_which_there_are_too_few_videos_is_named(
     videos: int, missing: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -19,4 +19,4 @@ def test_a_share_for_which_there_are_too_few_videos_is_named(
     warnings = caplog.messages
     assert len(warnings) == len(missing)
     assert {line.split(":")[0].removeprefix("no video is set aside for ") for line in warnings} == missing
-    assert all("2 videos are too few for a share of 0." in line for line in warnings)
+    assert all(f"{videos} videos are too few for a share of 0." in line for line in warnings)

@@ -6,7 +6,7 @@ import torch
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.loader import unlabelled_frames
-from mobile_centernet.data.training.pseudo_labels import MODE, empty_document, pseudo_document
+from mobile_centernet.data.training.pseudo_labels import MODE, coco_document, pseudo_document
 from mobile_centernet.errors import ModelError
 from mobile_centernet.evaluation.detect import detect_frames
 from mobile_centernet.files import file_digest, write_json
@@ -33,7 +33,8 @@ def pseudo_label(params: Params) -> None:
         unlabelled = unlabelled_frames(prepared)
         logger.info("%s train: %d of %d frames are unlabelled, mode %s", name, len(unlabelled), len(prepared), mode)
         if mode != MODE:
-            write_json(path, empty_document(mode, prepared.classes))
+            description = f"No pseudo-labels: unlabelled frames are used in mode '{mode}'."
+            write_json(path, coco_document({"description": description, "mode": mode}, prepared.classes))
             continue
 
         teacher_file = paths.TEACHER / paths.PHASE_FILES[phase]  # of the phase that trains on this set

@@ -6,8 +6,9 @@ from collections import Counter
 from tqdm import tqdm
 
 from mobile_centernet.data.parallel import in_order
-from mobile_centernet.data.prepare.subsample import count_near_copies, distinct, subsample
+from mobile_centernet.data.prepare.subsample import distinct, subsample
 from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.similarity.duplicates import near_duplicates
 from mobile_centernet.data.similarity.perceptual import hash_image
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
@@ -27,7 +28,7 @@ def subsample_ivslab(params: Params) -> None:
     results = tqdm(in_order(hash_image, candidates), "compare", len(candidates), disable=None)
     hashes = {frame.name: own for frame, own in zip(candidates, results, strict=True)}
     kept = candidates if by_number else distinct(candidates, hashes, section.min_distance)
-    near_copies = count_near_copies(kept, hashes, section.min_distance)
+    near_copies = len(near_duplicates(kept, [hashes[frame.name] for frame in kept], section.min_distance))
     write_json(
         paths.SUBSAMPLE,
         {

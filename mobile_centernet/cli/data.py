@@ -163,8 +163,13 @@ def export(ctx: click.Context, root: Path, format_: str, out: Path) -> None:
     result = export_set(root, ExportFormat(format_), out)
     for split, counts in result.splits.items():
         click.echo(f"{split}: {counted(counts.frames, 'frame')}, {counted(counts.boxes, 'box', 'boxes')}")
-    for sentence in result.remarks():
-        click.echo(sentence)
+    if unlabelled := sum(counts.unlabelled for counts in result.splits.values()):
+        click.echo(f"left out: {unlabelled:,} unlabelled frames, which would train as background")
+    if result.format is ExportFormat.YOLO:
+        if regions := sum(counts.ignore_regions for counts in result.splits.values()):
+            click.echo(f"left out: {regions:,} ignore regions, which YOLO cannot express")
+        if not {"train", "val"} <= result.splits.keys():
+            click.echo("Ultralytics trains only with both a train and a val split in data.yaml")
     click.echo(f"→ {out}")
     for item in result.damaged:
         click.echo(f"left out, because its picture is damaged: {item}", err=True)

@@ -29,15 +29,11 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int
     # Not fork: OpenCV's and other threads do not survive it.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up_worker) as pool:
         for start in range(0, len(items), ITEMS_PER_TASK):
-            waiting.append(pool.submit(_each, work, items[start : start + ITEMS_PER_TASK]))
+            waiting.append(pool.submit(list, map(work, items[start : start + ITEMS_PER_TASK])))  # mapped over there
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
-
-
-def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [work(item) for item in items]
 
 
 def set_up_worker() -> None:

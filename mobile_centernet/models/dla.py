@@ -192,7 +192,13 @@ class IDAUp(nn.Module):
         out_channels = channels[0]
         for i, (coarse, factor) in enumerate(zip(channels[1:], factors, strict=True), start=1):
             self.add_module(f"proj_{i}", UpConv(coarse, out_channels, deformable))
-            self.add_module(f"up_{i}", bilinear_upsampling(out_channels, factor))
+            # A depth-wise deconvolution that starts as bilinear upsampling and learns from there; `factor` is even.
+            enlarge = nn.ConvTranspose2d(
+                out_channels, out_channels, 2 * factor, factor, factor // 2, groups=out_channels, bias=False
+            )
+            side = 1 - (torch.arange(2 * factor) + 0.5 - factor).abs() / factor  # a tent, highest in the middle
+            enlarge.weight = nn.Parameter(torch.outer(side, side).expand_as(enlarge.weight).clone())
+            self.add_module(f"up_{i}", enlarge)
             self.add_module(f"node_{i}", UpConv(out_channels, out_channels, deformable))
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
@@ -215,13 +221,3 @@ class UpConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.actf(self.conv(x))
         return out
-
-
-def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """A depth-wise deconvolution that starts as bilinear upsampling and learns from there; `factor` is even."""
-    deconv = nn.ConvTranspose2d(
-        channels, channels, 2 * factor, stride=factor, padding=factor // 2, groups=channels, bias=False
-    )
-    side = 1 - (torch.arange(2 * factor) + 0.5 - factor).abs() / factor  # a tent, highest in the middle
-    deconv.weight = nn.Parameter(torch.outer(side, side).expand_as(deconv.weight).clone())
-    return deconv

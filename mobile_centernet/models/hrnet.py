@@ -84,10 +84,24 @@ class HRModule(nn.Module):
     def __init__(self, channels: Sequence[int], blocks: int, out_branches: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
-        self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(_resample(channels, source, target) for source in range(len(channels)))
-            for target in range(out_branches)
-        )
+        self.fuse_layers = nn.ModuleList()
+        for target in range(out_branches):  # 0: the highest resolution
+            row = nn.ModuleList()
+            for source in range(len(channels)):
+                if source == target:
+                    row.append(nn.Identity())
+                elif source > target:
+                    row.append(nn.Sequential(
+                        conv1x1(channels[source], channels[target]),
+                        nn.BatchNorm2d(channels[target]),
+                        nn.Upsample(scale_factor=2.0 ** (source - target), mode="nearest"),
+                    ))  # fmt: skip
+                else:
+                    halvings = [
+                        conv3x3_bn_relu(channels[source], channels[source], 2) for _ in range(target - source - 1)
+                    ]
+                    row.append(nn.Sequential(*halvings, conv3x3_bn(channels[source], channels[target], 2)))
+            self.fuse_layers.append(row)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -97,20 +111,6 @@ class HRModule(nn.Module):
             resampled: list[Tensor] = [resample(x) for resample, x in zip(row.children(), branches, strict=True)]
             fused.append(self.relu(reduce(torch.add, resampled)))
         return fused
-
-
-def _resample(channels: Sequence[int], source: int, target: int) -> nn.Module:
-    """From branch `source` to the resolution and channels of branch `target` (0: the highest resolution)."""
-    if source == target:
-        return nn.Identity()
-    if source > target:
-        return nn.Sequential(
-            conv1x1(channels[source], channels[target]),
-            nn.BatchNorm2d(channels[target]),
-            nn.Upsample(scale_factor=2.0 ** (source - target), mode="nearest"),
-        )
-    halvings = [conv3x3_bn_relu(channels[source], channels[source], 2) for _ in range(target - source - 1)]
-    return nn.Sequential(*halvings, conv3x3_bn(channels[source], channels[target], 2))
 
 
 def _stage(channels: Sequence[int], modules: int, blocks: int, last: bool = False) -> nn.Sequential:

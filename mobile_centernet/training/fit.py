@@ -18,7 +18,7 @@ from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.data.training.balance import repeat_factors
-from mobile_centernet.data.training.loader import Sample, TrainingSamples, labelled_frames, training_loader
+from mobile_centernet.data.training.loader import EpochBatches, Sample, TrainingSamples, labelled_frames
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
@@ -193,13 +193,20 @@ def _batches(data: TrainingData, config: TrainConfig, *, has_teacher: bool) -> D
     factors = None
     if config.rare_classes:
         factors = repeat_factors(samples.labels(), len(data.train_set.classes), config.rare_classes)
-    return training_loader(
-        samples,
+    batches = EpochBatches(
+        samples.labelled,
+        len(samples) - samples.labelled,
         batch_size=config.batch_size,
         seed=config.seed,
-        workers=config.workers,
         unlabelled_epochs=config.distill_epochs,
         factors=factors,
+    )
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=config.workers,
+        persistent_workers=config.workers > 0,
+        pin_memory=torch.cuda.is_available(),
     )
 
 

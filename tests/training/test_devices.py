@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from mobile_centernet.data.store.prepared import PreparedSet
-from mobile_centernet.data.training import loader
 from mobile_centernet.data.training.loader import EpochBatches
 from mobile_centernet.errors import UserError
 from mobile_centernet.losses.criterion import Criterion
@@ -36,8 +35,10 @@ def test_processes_share_every_batch_and_nothing_twice(monkeypatch: pytest.Monke
     batches = EpochBatches(10, 4, batch_size=4, seed=0)
     alone = list(batches)
     shares = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     for rank in range(2):
-        monkeypatch.setattr(loader, "_rank", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
         shares.append(list(batches))
     assert len(shares[0]) == len(shares[1]) == len(alone)
     for batch, first, second in zip(alone, *shares, strict=True):

@@ -149,7 +149,19 @@ def check(
         problems += [_problem(finding, number) for finding in each.findings]
         notes += [_problem(note, number) for note in each.notes]
         sizes.update(each.sizes)
-    problems += _unknown_categories(frames, known)
+
+    similar: dict[str, str] = {}
+    for number, frame in enumerate(frames):
+        for n, box in enumerate(frame.boxes):
+            if box.ignore or box.category in known:
+                continue
+            if box.category not in similar:
+                close = get_close_matches(box.category, known, 1, 0.75)
+                similar[box.category] = f"{box.category} (did you mean {close[0]}?)" if close else box.category
+            item, found = f"{frame.name}#{n}", similar[box.category]
+            finding = Finding("unknown_category", Action.IGNORED, item, "a known category", found)
+            problems.append(Problem(finding, (number,), n))
+
     copies, near_copies = _repeated_views(frames, inspections, closer_than)
     problems += copies
     for name, several in duplicates.videos_in_two_splits(frames):
@@ -175,22 +187,6 @@ def _problem(finding: Finding, frame: int) -> Problem:
     return Problem(finding, (frame,), int(box) if finding.kind.endswith("_box") else None)
 
 
-def _unknown_categories(frames: Sequence[Frame], known: frozenset[str]) -> list[Problem]:
-    similar: dict[str, str] = {}
-    problems = []
-    for number, frame in enumerate(frames):
-        for n, box in enumerate(frame.boxes):
-            if box.ignore or box.category in known:
-                continue
-            if box.category not in similar:
-                close = get_close_matches(box.category, known, 1, 0.75)
-                similar[box.category] = f"{box.category} (did you mean {close[0]}?)" if close else box.category
-            item, found = f"{frame.name}#{n}", similar[box.category]
-            finding = Finding("unknown_category", Action.IGNORED, item, "a known category", found)
-            problems.append(Problem(finding, (number,), n))
-    return problems
-
-
 def _repeated_views(
     frames: Sequence[Frame], inspections: Sequence[FrameInspection], closer_than: int
 ) -> tuple[list[Problem], list[Problem]]:
@@ -200,10 +196,9 @@ def _repeated_views(
     groups = (group for (_, digest), group in same.items() if digest is not None)
     exact = [Duplicate(each, group[0], None) for group in groups for each in group[1:]]
     counted = {copy.frame for copy in exact}
-    near = duplicates.near_duplicates_of_other_videos(frames, hashes, closer_than)
+    near = duplicates.near_duplicates(frames, hashes, closer_than, of_other_videos=True)
     leaked = duplicates.leakage(frames, hashes, digests, closer_than)
-    videos = duplicates.by_key((frame.split, frame.video) for frame in frames).values()
-    of_own_video = duplicates.near_duplicates(videos, hashes, closer_than)
+    of_own_video = duplicates.near_duplicates(frames, hashes, closer_than)
     return [
         *(_copy("duplicate_image", "bytes of its own", copy, frames) for copy in exact),
         *(_copy("near_duplicate", "a view of its own", copy, frames) for copy in near if copy.frame not in counted),

@@ -90,8 +90,21 @@ def _unpack(archive: Path, root: Path, limits: UnpackLimits, progress: bool) -> 
             place.parent.mkdir(parents=True, exist_ok=True)
             if member.link:
                 links.append((place, _inside(member.link, member.name, archive)))
-            else:
-                unpacked = _write(member, place, archive, unpacked, allowed)
+                continue
+            source, is_new = member.open(), not place.exists()  # what is there already must have the same bytes
+            if source is None:
+                raise tarfile.ReadError(f"no content of {member.name}")
+            with source, place.open("xb" if is_new else "rb") as file:
+                while chunk := source.read(CHUNK):
+                    unpacked += len(chunk)  # counted as it comes, whatever the archive claims about sizes
+                    if unpacked > allowed:
+                        raise DataError(f"{archive}: expected at most {allowed} bytes in it, found more (a zip bomb?)")
+                    if is_new:
+                        file.write(chunk)
+                    elif file.read(len(chunk)) != chunk:
+                        raise DataError(f"{archive}: expected one file {member.name}, found two that differ")
+                if not is_new and file.read(1):
+                    raise DataError(f"{archive}: expected one file {member.name}, found two that differ")
     except DAMAGED as error:
         raise DataError(f"{archive}: expected a whole zip, tar or tar.gz, found: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -151,26 +164,3 @@ def _inside(path: str, member: str, archive: Path) -> PurePosixPath:
         what = f"the link {member} to {path}" if is_link else path
         raise DataError(f"{archive}: expected members inside its own folder, found {what}")
     return PurePosixPath(plain)
-
-
-def _write(member: Member, place: Path, archive: Path, unpacked: int, allowed: int) -> int:
-    """Write a new file, or see that the one that is there already has the same bytes.
-
-    Returns how many bytes have come out of the archive, `unpacked` of them before, and whatever it claims about sizes.
-    """
-    is_new = not place.exists()
-    source = member.open()
-    if source is None:
-        raise tarfile.ReadError(f"no content of {member.name}")
-    with source, place.open("xb" if is_new else "rb") as file:
-        while chunk := source.read(CHUNK):
-            unpacked += len(chunk)
-            if unpacked > allowed:
-                raise DataError(f"{archive}: expected at most {allowed} bytes in it, found more (a zip bomb?)")
-            if is_new:
-                file.write(chunk)
-            elif file.read(len(chunk)) != chunk:
-                raise DataError(f"{archive}: expected one file {member.name}, found two that differ")
-        if not is_new and file.read(1):
-            raise DataError(f"{archive}: expected one file {member.name}, found two that differ")
-    return unpacked

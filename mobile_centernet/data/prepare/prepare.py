@@ -32,7 +32,7 @@ from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.prepare.journal import Entry, Journal, PreparedFrame
 from mobile_centernet.data.readers.common import quarantined
 from mobile_centernet.data.similarity.decoder_warnings import decoder_warnings
-from mobile_centernet.data.similarity.duplicates import by_key, leakage, near_duplicates, videos_in_two_splits
+from mobile_centernet.data.similarity.duplicates import leakage, near_duplicates, videos_in_two_splits
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS, ImageHash, perceptual_hash
 from mobile_centernet.data.store.coco import CocoWriter, Document, annotations_name
 from mobile_centernet.data.store.prepared import REPORT
@@ -248,8 +248,7 @@ def _file_name(frame: Frame) -> str:
 def _near_duplicates(stored: Sequence[tuple[Frame, ImageHash]], splits: Sequence[str]) -> Document:
     """How many frames of each split are near-copies of another of their video, or leaked from another split."""
     frames, hashes = [frame for frame, _ in stored], [own for _, own in stored]
-    videos = by_key((frame.split, frame.video) for frame in frames).values()
-    copies = Counter(frames[copy.frame].split for copy in near_duplicates(videos, hashes, NEAR_BITS))
+    copies = Counter(frames[copy.frame].split for copy in near_duplicates(frames, hashes, NEAR_BITS))
     leaks = Counter(frames[copy.frame].split for copy in leakage(frames, hashes, [None] * len(frames), NEAR_BITS))
     return {
         "closer_than": NEAR_BITS,

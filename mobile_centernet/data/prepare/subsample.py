@@ -4,9 +4,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from mobile_centernet.data.annotations import Frame
-from mobile_centernet.data.similarity.duplicates import by_key, near_duplicates
 from mobile_centernet.data.similarity.perceptual import BITS, ImageHash, distance
 from mobile_centernet.errors import DataError
 
@@ -42,24 +42,14 @@ def distinct(frames: Iterable[Frame], hashes: Mapping[str, ImageHash | None], mi
     return kept
 
 
-def count_near_copies(frames: Iterable[Frame], hashes: Mapping[str, ImageHash | None], closer_than: int) -> int:
-    """How many frames are closer than `closer_than` bits to an earlier frame of their video, be it kept long before."""
-    ordered = [frame for video in _videos(frames) for frame in video]
-    videos = by_key((frame.split, frame.video) for frame in ordered).values()
-    return len(near_duplicates(videos, [hashes[frame.name] for frame in ordered], closer_than))
-
-
 def _videos(frames: Iterable[Frame]) -> list[list[Frame]]:
     """The frames of each video in the order of their numbers; videos as they first appear."""
-    videos: dict[tuple[str, str], list[Frame]] = {}
+    videos: dict[tuple[str, str], list[tuple[list[tuple[int, str]], Frame]]] = {}
     for frame in frames:
-        videos.setdefault((frame.split, frame.video), []).append(frame)
-    return [sorted(video, key=_frame_order) for video in videos.values()]
-
-
-def _frame_order(frame: Frame) -> list[tuple[int, str]]:
-    """Names in the order of the numbers in them, so that frame 10 comes after frame 9."""
-    return [(int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", frame.name)]
+        parts = re.split(r"(\d+)", frame.name)  # by the numbers in a name, frame 10 comes after frame 9
+        order = [(int(part), part) if part.isdigit() else (-1, part) for part in parts]
+        videos.setdefault((frame.split, frame.video), []).append((order, frame))
+    return [[frame for _, frame in sorted(video, key=itemgetter(0))] for video in videos.values()]
 
 
 def split_by_video(videos: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:

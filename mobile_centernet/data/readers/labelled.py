@@ -154,7 +154,18 @@ def _coco_set(
     path: Path, images: Path | None, classes: Sequence[str], mappings: Mappings, unmapped: Unmapped
 ) -> EvaluationSet:
     """Boxes stay as they are and crowds belong to their own category, so that pycocotools finds the same mAP."""
-    document = _read_coco(path)
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"broken JSON, {error}"
+        raise DataError(f"{path}: expected a COCO document, but it cannot be read ({reason})") from error
+    keys = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
+    for part, needed in keys.items():
+        rows = document.get(part) if isinstance(document, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(needed) for row in rows):
+            expected = f"a list of {part}" + (f" with {' and '.join(needed)}" if needed else "")
+            raise DataError(f"{path}: expected a COCO document with {expected}, found none")
+
     names = {category["id"]: normalise(str(category["name"])) for category in document["categories"]}
     table = _class_table(path, names.values(), None, classes, mappings, unmapped)
     found = Counter(names[row["category_id"]] for row in document["annotations"] if row.get("category_id") in names)
@@ -199,21 +210,6 @@ def _coco_set(
 
 def _without_class(found: Mapping[str, int], table: Mapping[str, str | None]) -> dict[str, int]:
     return {category: count for category, count in sorted(found.items()) if not table.get(category)}
-
-
-def _read_coco(path: Path) -> Document:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"broken JSON, {error}"
-        raise DataError(f"{path}: expected a COCO document, but it cannot be read ({reason})") from error
-    keys = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
-    for part, needed in keys.items():
-        rows = document.get(part) if isinstance(document, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(needed) for row in rows):
-            expected = f"a list of {part}" + (f" with {' and '.join(needed)}" if needed else "")
-            raise DataError(f"{path}: expected a COCO document with {expected}, found none")
-    return dict(document)
 
 
 def _class_table(

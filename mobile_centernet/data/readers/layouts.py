@@ -100,32 +100,11 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
                 f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)"
             )
         layout = Layout.BDD100K
-    if layout is Layout.PREPARED:
-        return _read_prepared(root)
-    raw = read_bdd100k(root) if layout is Layout.BDD100K else read_ivslab(root)
-    return LabelledSource(root, layout, tuple(map(SourceFrame, raw.frames)), raw.findings, VOCABULARIES[layout])
+    if layout is not Layout.PREPARED:
+        raw = read_bdd100k(root) if layout is Layout.BDD100K else read_ivslab(root)
+        return LabelledSource(root, layout, tuple(map(SourceFrame, raw.frames)), raw.findings, VOCABULARIES[layout])
 
-
-def _sets_below(root: Path, levels: int = 2) -> Iterator[tuple[Path, Layout]]:
-    """The folders so many levels down that show a layout at first sight, and none inside of those."""
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if layout := _layout(folder):
-            yield folder, layout
-        elif levels > 1:
-            yield from _sets_below(folder, levels - 1)
-
-
-def _layout(folder: Path) -> Layout | None:
-    """The layout of a folder that shows one at first sight."""
-    if (folder / REPORT).is_file() and any(folder.glob("annotations_*.json")):
-        return Layout.PREPARED
-    if any((each / FRAMES_FOLDER).is_dir() for each in (folder, *(folder / name for name in SPLITS))):
-        return Layout.IVSLAB
-    return Layout.BDD100K if (folder / "images").is_dir() else None
-
-
-def _read_prepared(root: Path) -> LabelledSource:
-    """All splits of a prepared set; a split whose annotations cannot be read is a finding."""
+    # All splits of a prepared set; one whose annotations cannot be read is a finding.
     entries: list[SourceFrame] = []
     findings: list[Finding] = []
     categories = {IGNORE_REGION}
@@ -162,6 +141,24 @@ def _read_prepared(root: Path) -> LabelledSource:
     if not entries:
         raise DataError(f"{root}: expected a prepared set (annotations_<split>.json and shards), found no frame")
     return LabelledSource(root, Layout.PREPARED, tuple(entries), tuple(findings), frozenset(categories))
+
+
+def _sets_below(root: Path, levels: int = 2) -> Iterator[tuple[Path, Layout]]:
+    """The folders so many levels down that show a layout at first sight, and none inside of those."""
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if layout := _layout(folder):
+            yield folder, layout
+        elif levels > 1:
+            yield from _sets_below(folder, levels - 1)
+
+
+def _layout(folder: Path) -> Layout | None:
+    """The layout of a folder that shows one at first sight."""
+    if (folder / REPORT).is_file() and any(folder.glob("annotations_*.json")):
+        return Layout.PREPARED
+    if any((each / FRAMES_FOLDER).is_dir() for each in (folder, *(folder / name for name in SPLITS))):
+        return Layout.IVSLAB
+    return Layout.BDD100K if (folder / "images").is_dir() else None
 
 
 def _xyxy(annotation: Document) -> tuple[float, float, float, float]:

@@ -58,32 +58,25 @@ def leakage(
 
 
 def near_duplicates(
-    groups: Iterable[Sequence[int]], hashes: Sequence[ImageHash | None], closer_than: int
+    frames: Sequence[Frame], hashes: Sequence[ImageHash | None], closer_than: int, *, of_other_videos: bool = False
 ) -> list[Duplicate]:
-    """Frames closer than `closer_than` bits to an earlier frame of their group, as a rule a video."""
-    copies: list[Duplicate] = []
-    for group in groups:
-        if len(group) > 1:
-            members, own = _hashed(group, hashes)
-            copies += _closer(members, members, *nearest(own, own, earlier), closer_than)
-    return copies
+    """Frames closer than `closer_than` bits to an earlier frame of their video.
 
-
-def near_duplicates_of_other_videos(
-    frames: Sequence[Frame], hashes: Sequence[ImageHash | None], closer_than: int
-) -> list[Duplicate]:
-    """Frames closer than `closer_than` bits to an earlier frame of another video of the same split."""
+    With `of_other_videos`: to an earlier frame of another video of their split.
+    """
     copies: list[Duplicate] = []
-    for group in by_key(frame.split for frame in frames).values():
+    for group in by_key((frame.split, "" if of_other_videos else frame.video) for frame in frames).values():
+        if len(group) == 1:
+            continue
         members, own = _hashed(group, hashes)
-        names = [frames[each].video for each in members]
-        _, videos = np.unique(names, return_inverse=True)
+        _, videos = np.unique([frames[each].video for each in members], return_inverse=True)
 
         def allowed(rows: slice, columns: slice, videos: NDArray[np.intp] = videos) -> NDArray[np.bool_]:
             others: NDArray[np.bool_] = videos[rows, None] != videos[None, columns]
             return earlier(rows, columns) & others
 
-        copies += _closer(members, members, *nearest(own, own, allowed), closer_than)
+        wanted = allowed if of_other_videos else earlier
+        copies += _closer(members, members, *nearest(own, own, wanted), closer_than)
     return copies
 
 

@@ -9,11 +9,9 @@ a frame's name become `__`. Ignore regions stay in COCO as `iscrowd`, once per c
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -51,19 +49,6 @@ class Exported:
     splits: dict[str, ExportedSplit] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
-    def remarks(self) -> list[str]:
-        """What a user should know, in sentences."""
-        unlabelled = sum(counts.unlabelled for counts in self.splits.values())
-        regions = sum(counts.ignore_regions for counts in self.splits.values())
-        sentences = []
-        if unlabelled:
-            sentences.append(f"left out: {unlabelled:,} unlabelled frames, which would train as background")
-        if regions and self.format is ExportFormat.YOLO:
-            sentences.append(f"left out: {regions:,} ignore regions, which YOLO cannot express")
-        if self.format is ExportFormat.YOLO and not {"train", "val"} <= self.splits.keys():
-            sentences.append("Ultralytics trains only with both a train and a val split in data.yaml")
-        return sentences
-
 
 def export_set(root: Path, format: ExportFormat, out: Path) -> Exported:
     """Write all splits of the prepared set `root` to the new or empty folder `out`; it appears only when complete.
@@ -80,68 +65,65 @@ def export_set(root: Path, format: ExportFormat, out: Path) -> Exported:
         for split in splits:
             document = read_document(root, split)
             names = tuple(category["name"] for category in document["categories"])
-            result.splits[split] = ExportedSplit()
-            kept = list(_export_images(root, split, document, folder, result))
-            annotations: dict[int, list[Document]] = {image["id"]: [] for image in kept}
+            counts = result.splits[split] = ExportedSplit()
+            pictures, shards = folder / "images" / split, ShardReader(root)
+            pictures.mkdir(parents=True)
+            kept: dict[str, Document] = {}  # by file name, in COCO's words
+            for image in document["images"]:
+                if image["state"] == FrameState.UNLABELLED:
+                    counts.unlabelled += 1
+                    continue
+                try:
+                    data = shards.read(ShardRef.of(image))
+                    decode_image(data, image["file_name"], 4)
+                except (OSError, DataError):
+                    result.damaged.append(f"{split}: {image['file_name']}")
+                    continue
+                name = image["file_name"].replace("/", "__")
+                if name in kept:
+                    raise DataError(f"{root}: expected frames of different names, found two that become {name}")
+                (pictures / name).write_bytes(data)
+                kept[name] = {"id": image["id"], "file_name": name, "width": image["width"], "height": image["height"]}
+            counts.frames = len(kept)
+
+            annotations: dict[int, list[Document]] = {image["id"]: [] for image in kept.values()}
             for annotation in document["annotations"]:
                 if annotation["image_id"] in annotations:
                     annotations[annotation["image_id"]].append(annotation)
             for each in annotations.values():
                 crowds = [annotation for annotation in each if annotation["iscrowd"]]
-                result.splits[split].boxes += len(each) - len(crowds)
-                result.splits[split].ignore_regions += len({annotation["region"] for annotation in crowds})
-            if format is ExportFormat.COCO:
-                _write_coco(folder / "annotations" / f"instances_{split}.json", document, kept, annotations)
-            else:
-                _write_yolo(folder / "labels" / split, kept, annotations)
+                counts.boxes += len(each) - len(crowds)
+                counts.ignore_regions += len({annotation["region"] for annotation in crowds})
+            _write_labels(format, folder, split, document, list(kept.values()), annotations)
         if format is ExportFormat.YOLO:
             content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(names))}
             (folder / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
     return result
 
 
-def _export_images(
-    root: Path, split: str, document: Document, folder: Path, result: Exported
-) -> Iterator[dict[str, Any]]:
-    """Write the images of labelled and verified empty frames, and yield these in COCO's words."""
-    pictures, shards = folder / "images" / split, ShardReader(root)
-    pictures.mkdir(parents=True)
-    used: set[str] = set()
-    for image in document["images"]:
-        if image["state"] == FrameState.UNLABELLED:
-            result.splits[split].unlabelled += 1
-            continue
-        try:
-            data = shards.read(ShardRef.of(image))
-            decode_image(data, image["file_name"], 4)
-        except (OSError, DataError):
-            result.damaged.append(f"{split}: {image['file_name']}")
-            continue
-        name = image["file_name"].replace("/", "__")
-        if name in used:
-            raise DataError(f"{root}: expected frames of different names, found two that become {name}")
-        used.add(name)
-        (pictures / name).write_bytes(data)
-        result.splits[split].frames += 1
-        yield {"id": image["id"], "file_name": name, "width": image["width"], "height": image["height"]}
-
-
-def _write_coco(path: Path, document: Document, images: list[Document], annotations: dict[int, list[Document]]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
-    rows = [
-        {name: annotation[name] for name in fields} | {"segmentation": []}
-        for each in annotations.values()
-        for annotation in each
-    ]
-    categories = [{**category, "supercategory": ""} for category in document["categories"]]
-    content = {"info": {}, "licenses": [], "categories": categories, "images": images, "annotations": rows}
-    write_atomically(path, json.dumps(content).encode())
-
-
-def _write_yolo(folder: Path, images: list[Document], annotations: dict[int, list[Document]]) -> None:
-    """One text file per picture; an empty one says that the picture is background."""
-    folder.mkdir(parents=True)
+def _write_labels(
+    format: ExportFormat,
+    folder: Path,
+    split: str,
+    document: Document,
+    images: list[Document],
+    annotations: dict[int, list[Document]],
+) -> None:
+    """One document of a split for COCO; one text file per image for YOLO, an empty one where it is background."""
+    if format is ExportFormat.COCO:
+        fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+        rows = [
+            {name: annotation[name] for name in fields} | {"segmentation": []}
+            for each in annotations.values()
+            for annotation in each
+        ]
+        categories = [{**category, "supercategory": ""} for category in document["categories"]]
+        content = {"info": {}, "licenses": [], "categories": categories, "images": images, "annotations": rows}
+        (folder / "annotations").mkdir(exist_ok=True)
+        write_atomically(folder / "annotations" / f"instances_{split}.json", json.dumps(content).encode())
+        return
+    labels = folder / "labels" / split
+    labels.mkdir(parents=True)
     for image in images:
         sides = np.array([image["width"], image["height"]] * 2, np.float64)
         lines = []
@@ -151,4 +133,4 @@ def _write_yolo(folder: Path, images: list[Document], annotations: dict[int, lis
             x, y, width, height = annotation["bbox"]
             shares = np.array([x + width / 2, y + height / 2, width, height]) / sides
             lines.append(f"{annotation['category_id'] - 1} " + " ".join(f"{share:.8f}" for share in shares))
-        (folder / image["file_name"]).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines))
+        (labels / image["file_name"]).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines))

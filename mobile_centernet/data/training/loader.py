@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from mobile_centernet import codec
 from mobile_centernet.data.annotations import FrameState
@@ -157,7 +157,9 @@ class EpochBatches(Sampler[list[int]]):
         return max(1, (self.labelled or self.unlabelled) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, processes = _rank()
+        rank, processes = 0, 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
         rng = np.random.default_rng([self.seed, self.epoch])
         if self.factors is None or not self.labelled:
             order = rng.permutation(self.labelled or self.unlabelled)
@@ -172,37 +174,3 @@ class EpochBatches(Sampler[list[int]]):
         start = self.epoch * (self.labelled + self.unlabelled)
         for batch, share in zip(batches, rng.permutation(len(self)).tolist(), strict=True):
             yield (start + np.concatenate([batch, shares[share]]))[rank::processes].tolist()
-
-
-def _rank() -> tuple[int, int]:
-    """Which of how many training processes this is."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
-def training_loader(
-    samples: TrainingSamples,
-    *,
-    batch_size: int,
-    seed: int,
-    workers: int,
-    unlabelled_epochs: int | None = None,
-    factors: NDArray[np.float64] | None = None,
-) -> DataLoader[Sample]:
-    """The batches of EpochBatches, read by `workers` processes (0: by this one)."""
-    batches = EpochBatches(
-        samples.labelled,
-        len(samples) - samples.labelled,
-        batch_size=batch_size,
-        seed=seed,
-        unlabelled_epochs=unlabelled_epochs,
-        factors=factors,
-    )
-    return DataLoader(
-        samples,
-        batch_sampler=batches,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )

@@ -34,10 +34,21 @@ class PseudoLabels:
     findings: tuple[Finding, ...]
 
 
-def empty_document(mode: str, classes: Sequence[str]) -> Document:
-    """The document of a pipeline that uses unlabelled frames in another way."""
-    description = f"No pseudo-labels: unlabelled frames are used in mode '{mode}'."
-    return _document({"description": description, "mode": mode}, classes, [], [])
+def coco_document(
+    info: Mapping[str, Any],
+    classes: Sequence[str],
+    images: Sequence[Document] = (),
+    annotations: Sequence[Document] = (),
+) -> Document:
+    """A COCO document in the classes of a model; without images that of a mode that makes no pseudo-labels."""
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
+    return {
+        "info": dict(info),
+        "licenses": [],
+        "categories": categories,
+        "images": list(images),
+        "annotations": list(annotations),
+    }
 
 
 def pseudo_document(
@@ -83,7 +94,7 @@ def pseudo_document(
         "frames_without_a_box": len(images) - labelled,
         "boxes_under_one_pixel_left_out": too_small,
     }
-    return _document(info, classes, images, annotations)
+    return coco_document(info, classes, images, annotations)
 
 
 def read_pseudo_labels(path: Path, prepared: PreparedSet) -> PseudoLabels:
@@ -93,7 +104,23 @@ def read_pseudo_labels(path: Path, prepared: PreparedSet) -> PseudoLabels:
     ignore. Bad boxes and frames are quarantined; the finding's item is the frame, or `<frame>#<n>` for its n-th box.
     Raises DataError where the file is missing, no COCO document, or of another mode.
     """
-    document = _read(path)
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: expected a COCO document of pseudo-labels ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: expected a COCO document, found broken JSON ({error})") from error
+    parts = ("images", "annotations", "categories")
+    if not isinstance(document, dict) or not all(
+        isinstance(document.get(part), list) and all(isinstance(entry, dict) for entry in document[part])
+        for part in parts
+    ):
+        raise DataError(f"{path}: expected a COCO document with lists of images, annotations and categories")
+    info = document.get("info")
+    mode = info.get("mode", MODE) if isinstance(info, dict) else MODE  # some editors drop what COCO doesn't know
+    if mode != MODE:
+        raise DataError(f"{path}: expected pseudo-labels, found a file of mode '{mode}'; run the stage pseudo_label")
+
     unlabelled = {}
     for frame in map(prepared.frame, range(len(prepared))):
         if frame.state is FrameState.UNLABELLED:
@@ -140,36 +167,3 @@ def read_pseudo_labels(path: Path, prepared: PreparedSet) -> PseudoLabels:
         if converted.state is FrameState.LABELLED:
             frames[frame.name] = converted
     return PseudoLabels(frames, tuple(findings))
-
-
-def _document(
-    info: Mapping[str, Any], classes: Sequence[str], images: list[Document], annotations: list[Document]
-) -> Document:
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
-    return {
-        "info": dict(info),
-        "licenses": [],
-        "categories": categories,
-        "images": images,
-        "annotations": annotations,
-    }
-
-
-def _read(path: Path) -> Document:
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: expected a COCO document of pseudo-labels ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: expected a COCO document, found broken JSON ({error})") from error
-    parts = ("images", "annotations", "categories")
-    if not isinstance(document, dict) or not all(
-        isinstance(document.get(part), list) and all(isinstance(entry, dict) for entry in document[part])
-        for part in parts
-    ):
-        raise DataError(f"{path}: expected a COCO document with lists of images, annotations and categories")
-    info = document.get("info")
-    mode = info.get("mode", MODE) if isinstance(info, dict) else MODE  # some editors drop what COCO doesn't know
-    if mode != MODE:
-        raise DataError(f"{path}: expected pseudo-labels, found a file of mode '{mode}'; run the stage pseudo_label")
-    return document

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobile_centernet.data.annotations import Frame, FrameState
-from mobile_centernet.data.prepare.subsample import count_near_copies, distinct, split_by_video, subsample
+from mobile_centernet.data.prepare.subsample import distinct, split_by_video, subsample
+from mobile_centernet.data.similarity.duplicates import near_duplicates
 from mobile_centernet.data.similarity.perceptual import BITS, hash_image
 from mobile_centernet.errors import DataError
 
@@ -92,8 +93,9 @@ def test_a_frame_that_cannot_be_read_is_kept_and_compared_with_none():
 def test_near_copies_are_counted_against_all_earlier_frames_of_their_video():
     frames, hashes = hashed("a.mp4", 0, 100, 5, 200, None, 101)
     others, more = hashed("b.mp4", 0, 100)
-    assert count_near_copies([*frames, *others], hashes | more, 40) == 2
-    assert count_near_copies([*frames, *others], hashes | more, 0) == 0
+    of_both = [*hashes.values(), *more.values()]
+    assert [copy.frame for copy in near_duplicates([*frames, *others], of_both, 40)] == [2, 5]
+    assert near_duplicates([*frames, *others], of_both, 0) == []
 
 
 @given(st.lists(st.integers(0, BITS), max_size=30), st.integers(0, BITS))
@@ -128,7 +130,8 @@ def test_of_a_clip_the_copies_go_and_the_turns_stay(drives, tmp_path):
     sizes = [len(distinct(frames, hashes, least)) for least in (0, 8, 40, 120)]
     assert sizes[0] == len(frames) == 40
     assert sizes == sorted(sizes, reverse=True) and sizes[1] <= 20 and sizes[3] < 5
-    assert count_near_copies(distinct(frames, hashes, 120), hashes, 40) == 0
+    kept = distinct(frames, hashes, 120)
+    assert near_duplicates(kept, [hashes[frame.name] for frame in kept], 40) == []
 
 
 VIDEOS = [f"{n}_40_00.mp4" for n in range(20)]

@@ -16,7 +16,7 @@ from mobile_centernet.data.store.coco import Document
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
 from mobile_centernet.data.training.loader import unlabelled_frames
 from mobile_centernet.data.training.pseudo_labels import (
-    empty_document,
+    coco_document,
     pseudo_document,
     read_pseudo_labels,
 )
@@ -165,7 +165,7 @@ def test_labelled_unknown_and_repeated_frames_are_findings(
         ("{", "expected a COCO document, found broken JSON"),
         ("[]", "expected a COCO document with lists of images, annotations and categories"),
         ('{"images": [], "annotations": [3], "categories": []}', "expected a COCO document with lists"),
-        (json.dumps(empty_document("skip", CLASSES)), "expected pseudo-labels, found a file of mode 'skip'"),
+        (json.dumps(coco_document({"mode": "skip"}, CLASSES)), "expected pseudo-labels, found a file of mode 'skip'"),
     ],
 )
 def test_a_file_that_is_none_is_named(prepared: PreparedSet, tmp_path: Path, text: str, message: str) -> None:

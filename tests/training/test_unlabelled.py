@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import CheckedBoxes, ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store.prepared import PreparedSet
-from mobile_centernet.data.training.loader import TrainingSamples, training_loader
+from mobile_centernet.data.training.loader import EpochBatches, TrainingSamples
 from mobile_centernet.data.training.pseudo_labels import pseudo_document, read_pseudo_labels
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError, UserError
@@ -201,7 +202,8 @@ def batch(partly: Path) -> dict[str, Tensor]:
     samples = TrainingSamples(
         PreparedSet(partly, "train"), input_size=INPUT, augmentation=None, seed=0, unlabelled=True
     )
-    return next(iter(training_loader(samples, batch_size=6, seed=0, workers=0)))
+    batches = EpochBatches(samples.labelled, len(samples) - samples.labelled, batch_size=6, seed=0)
+    return next(iter(DataLoader(samples, batch_sampler=batches)))
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log")
@@ -249,7 +251,7 @@ def with_region(three: list[Frame], tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_what_is_said_inside_an_ignored_region_does_not_change_the_loss(with_region: PreparedSet) -> None:
     samples = TrainingSamples(with_region, input_size=INPUT, augmentation=None, seed=0)
-    batch = next(iter(training_loader(samples, batch_size=3, seed=0, workers=0)))
+    batch = next(iter(DataLoader(samples, batch_sampler=EpochBatches(samples.labelled, batch_size=3, seed=0))))
     region = batch["ignore"].expand(-1, 2, -1, -1)
     assert region[0, 0].nonzero().tolist() == [[y, x] for y in range(3) for x in range(21, 24)]
 

@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from pycocotools.coco import COCO
 
+from mobile_centernet.cli.main import main
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.readers.ivslab import read_ivslab
@@ -108,7 +110,9 @@ def test_yolo_parses_back_to_the_same_boxes(root):
         compared += len(rows)
     assert compared == 2
     assert result.splits["train"].ignore_regions == 1
-    assert result.remarks() == [
+    assert result.splits["train"].unlabelled == 1
+    command = ["data", "export", str(root), "--format", "yolo", "--out", str(out.with_name("again"))]
+    assert CliRunner().invoke(main, command).stdout.splitlines()[2:-1] == [
         "left out: 1 unlabelled frames, which would train as background",
         "left out: 1 ignore regions, which YOLO cannot express",
         "Ultralytics trains only with both a train and a val split in data.yaml",

@@ -24,7 +24,6 @@ from mobile_centernet.data.training.loader import (
     Sample,
     TrainingSamples,
     labelled_frames,
-    training_loader,
     unlabelled_frames,
 )
 from mobile_centernet.images.opencv import decode_image
@@ -51,6 +50,11 @@ def prepared(tmp_path: Path, write_image: Callable[..., Path]) -> PreparedSet:
 
 def samples(prepared: PreparedSet, augmentation: Augmentation | None = None, seed: int = 3) -> TrainingSamples:
     return TrainingSamples(prepared, input_size=INPUT, augmentation=augmentation, seed=seed)
+
+
+def loader_of(found: TrainingSamples, workers: int, factors: np.ndarray | None = None) -> DataLoader[Sample]:
+    batches = EpochBatches(found.labelled, batch_size=2, seed=1, factors=factors)
+    return DataLoader(found, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0)
 
 
 def test_unlabelled_frames_never_train_as_background_and_empty_ones_do(prepared: PreparedSet) -> None:
@@ -105,7 +109,7 @@ def test_the_targets_decode_to_the_boxes(prepared: PreparedSet) -> None:
 def test_the_same_whatever_the_number_of_workers(prepared: PreparedSet) -> None:
     runs = []
     for workers in (0, 2):
-        loader = training_loader(samples(prepared, Augmentation()), batch_size=2, seed=1, workers=workers)
+        loader = loader_of(samples(prepared, Augmentation()), workers)
         loader.batch_sampler.set_epoch(4)  # type: ignore[union-attr]  # ours
         runs.append(list(loader))
     assert len(runs[0]) == 3
@@ -213,9 +217,7 @@ def test_many_workers_and_epochs_and_an_epoch_broken_off_give_the_same_batches(p
 
     found = {}
     for workers in (0, 1, 2):
-        loader = training_loader(
-            samples(prepared, Augmentation()), batch_size=2, seed=1, workers=workers, factors=factors
-        )
+        loader = loader_of(samples(prepared, Augmentation()), workers, factors)
         epoch_of(loader, 1, stop=1)
         found[workers] = epoch_of(loader, 1) + epoch_of(loader, 2)
     assert len(found[0]) == 6
@@ -237,7 +239,7 @@ def test_a_picture_is_decoded_once_small_and_never_again_from_the_original(
         return image
 
     monkeypatch.setattr(store, "decode_image", counting)
-    loader = training_loader(samples(prepared, Augmentation()), batch_size=2, seed=1, workers=0)
+    loader = loader_of(samples(prepared, Augmentation()), 0)
     assert len(list(loader)) == 3
     assert decoded == [(36, 64, 3)] * 6
 

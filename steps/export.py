@@ -17,7 +17,7 @@ from mobile_centernet.errors import DataError, ModelError
 from mobile_centernet.export.accuracy import SomeFrames, measure, running
 from mobile_centernet.export.calibration import Quantized, balanced_frames, quantize
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
-from mobile_centernet.export.parity import ParityLimits, Reference, compare_with
+from mobile_centernet.export.parity import ParityLimits, ParityReport, Reference, compare_found
 from mobile_centernet.export.precision import Layout, in_half_arithmetic, to_fp16
 from mobile_centernet.export.tensorrt import provide_engines
 from mobile_centernet.export.tensorrt_lint import lint
@@ -133,7 +133,12 @@ def _compare(
     path: Path, run: Runner, reference: Reference, rule: PrecisionLimits, failures: list[str]
 ) -> dict[str, Any]:
     """The record of one file or engine; when it is past its limits it is either a failure or withdrawn."""
-    comparison = compare_with(reference, run, ParityLimits(**rule.model_dump(exclude={"required"})))
+    comparison = ParityReport(
+        compare_found(reference.found, run, reference.inputs),
+        reference.accuracy,
+        measure(reference.frames, run, reference.input_size),
+        ParityLimits(**rule.model_dump(exclude={"required"})),
+    )
     size = path.stat().st_size
     status = "exported" if not comparison.violations else "failed" if rule.required else "withdrawn"
     scores = f"mAP@0.5 {comparison.accuracy.map50:.3f} ({-comparison.map50_drop:+.4f})"

@@ -1,6 +1,5 @@
 """What goes wrong, sorted by why: false positives and false negatives, and which of them are worth looking at."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -119,12 +118,6 @@ def false_negatives(outcomes: Sequence[BoxOutcome], results: Sequence[CocoResult
             mistake = Mistake(truth, "not seen")
         mistakes.append(mistake)
     return sorted(mistakes, key=lambda mistake: -float(mistake.box["bbox"][2] * mistake.box["bbox"][3]))
-
-
-def count_reasons(mistakes: Sequence[Mistake], meanings: Mapping[str, str]) -> dict[str, int]:
-    """How many there are of every kind, the most frequent first."""
-    counts = Counter(mistake.why for mistake in mistakes)
-    return {why: counts[why] for why in sorted(meanings, key=lambda why: -counts[why])}
 
 
 def spread(mistakes: Sequence[Mistake], count: int) -> list[Mistake]:

@@ -161,13 +161,6 @@ class ParityReport:
         }
 
 
-def compare_with(reference: Reference, detect: Runner, limits: ParityLimits) -> ParityReport:
-    """Measure `detect`, which takes one image at a time, on the reference's frames."""
-    parity = compare_found(reference.found, detect, reference.inputs)
-    accuracy = measure(reference.frames, detect, reference.input_size)
-    return ParityReport(parity, reference.accuracy, accuracy, limits)
-
-
 def compare_found(reference: Sequence[NumpyBatch], candidate: Runner, inputs: Sequence[NDArray[np.float32]]) -> Parity:
     """Match the candidate's detections with the reference's.
 

@@ -134,22 +134,11 @@ def to_int8(graph: ModelProto, ranges: TensorsData, keep_float: Collection[str],
             extra_options=_OPTIONS[layout],
         )
         quantized = onnx.load(Path(folder, "int8.onnx"))
-    return _fusable_sums(quantized) if layout == "tensorrt" else quantized
+    if layout == "cpu":
+        return quantized
 
-
-def _with_shapes(graph: ModelProto) -> ModelProto:
-    """A copy with the type of every tensor, and of tensors only: the converter takes initialisers in it for these."""
-    bare = ModelProto()
-    bare.CopyFrom(graph)
-    del bare.graph.value_info[:]
-    return onnx.shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True)
-
-
-def _fusable_sums(quantized: ModelProto) -> ModelProto:
-    """Sums take a convolution's output as it is; only the other input, the residual, stays quantized.
-
-    TensorRT's rule for Q/DQ around a residual sum; a pair after the convolution would keep them apart.
-    """
+    # TensorRT's rule for Q/DQ around a residual sum: it takes a convolution's output as it is, and only the other
+    # input, the residual, stays quantized. A pair after the convolution would keep the two apart.
     producers = {name: node for node in quantized.graph.node for name in node.output}
 
     def source(name: str, operator: str) -> NodeProto | None:
@@ -172,3 +161,11 @@ def _fusable_sums(quantized: ModelProto) -> ModelProto:
     del quantized.graph.initializer[:]
     quantized.graph.initializer.extend(constants)
     return quantized
+
+
+def _with_shapes(graph: ModelProto) -> ModelProto:
+    """A copy with the type of every tensor, and of tensors only: the converter takes initialisers in it for these."""
+    bare = ModelProto()
+    bare.CopyFrom(graph)
+    del bare.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True)

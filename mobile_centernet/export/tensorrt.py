@@ -89,39 +89,33 @@ def provide_engines(models: Sequence[Path], out: Path, mode: Mode, timing_cache:
     plans = []
     for model in models:
         precision = Detector(model, provider="cpu").metadata.precision
+        # The trtexec line of every TensorRT generation that takes a graph of this precision. 8.2 is the Jetson TX2's:
+        # it has no INT8, and gets float16 from the float32 graph by a flag.
+        options = f" --memPoolSize=workspace:{WORKSPACE_MIB} --timingCacheFile=timing.cache --skipInference"
+        common = f"trtexec --onnx={model.name} --saveEngine={model.stem}.engine"
+        exact = " --noTF32" if precision == "fp32" else ""
+        weak = "".join(f" --{flag.lower()}" for flag in WEAK_TYPING[precision])
+        tx2 = (
+            f"trtexec --onnx={model.name} --saveEngine={model.stem}.tx2-fp16.engine --fp16 --workspace={WORKSPACE_MIB} "
+            "--timingCacheFile=timing.cache --buildOnly"
+        )
+        commands = (
+            *((BuildCommand("8.2", "Jetson TX2, JetPack 4.6", tx2),) if precision == "fp32" else ()),
+            BuildCommand("8.6", "any GPU with TensorRT 8.6", f"{common}{weak}{exact}{options}"),
+            BuildCommand("10", "any GPU with TensorRT 10", f"{common} --stronglyTyped{exact}{options}"),
+            BuildCommand("11", "any GPU with TensorRT 11", f"{common}{exact}{options}"),
+        )
         plans.append(
             {
                 "onnx": model.name,
                 "onnx_sha256": file_digest(model),
                 "precision": precision,
                 "engine": report.engines[model].name if model in report.engines else None,
-                "commands": [asdict(command) for command in build_commands(model.name, precision)],
+                "commands": [asdict(command) for command in commands],
             }
         )
     write_json(out / PLAN, {"status": report.status, "models": plans})
     return report
-
-
-def build_commands(onnx_name: str, precision: str) -> tuple[BuildCommand, ...]:
-    """The trtexec line of every TensorRT generation that takes a graph of this precision.
-
-    8.2 is the Jetson TX2's: it has no INT8, and gets float16 from the float32 graph by a flag.
-    """
-    stem = Path(onnx_name).stem
-    options = f" --memPoolSize=workspace:{WORKSPACE_MIB} --timingCacheFile=timing.cache --skipInference"
-    common = f"trtexec --onnx={onnx_name} --saveEngine={stem}.engine"
-    exact = " --noTF32" if precision == "fp32" else ""
-    weak = "".join(f" --{flag.lower()}" for flag in WEAK_TYPING[precision])
-    tx2 = (
-        f"trtexec --onnx={onnx_name} --saveEngine={stem}.tx2-fp16.engine --fp16 --workspace={WORKSPACE_MIB} "
-        "--timingCacheFile=timing.cache --buildOnly"
-    )
-    return (
-        *((BuildCommand("8.2", "Jetson TX2, JetPack 4.6", tx2),) if precision == "fp32" else ()),
-        BuildCommand("8.6", "any GPU with TensorRT 8.6", f"{common}{weak}{exact}{options}"),
-        BuildCommand("10", "any GPU with TensorRT 10", f"{common} --stronglyTyped{exact}{options}"),
-        BuildCommand("11", "any GPU with TensorRT 11", f"{common}{exact}{options}"),
-    )
 
 
 def provide_engine(trt: ModuleType, gpu: str, onnx_path: Path, engine: Path, timing_cache: Path | None = None) -> str:
@@ -140,20 +134,13 @@ def provide_engine(trt: ModuleType, gpu: str, onnx_path: Path, engine: Path, tim
         What was done, in a sentence.
 
     Raises:
-        ModelError: the file is not ours or TensorRT refuses it.
+        ModelError: the file is not ours, or, in TensorRT's own words, it cannot be parsed or built.
     """
     origin = Origin.of(trt, gpu, onnx_path)
     refused = why_not(engine, origin)
     if refused is None:
         return f"{engine.name} fits TensorRT {origin.tensorrt} on {gpu}: not built again"
-    write_atomically(engine, build_engine(trt, onnx_path, origin.precision, timing_cache))
-    write_json(sidecar(engine), {**asdict(origin), "engine_sha256": file_digest(engine)})
-    reason = "" if refused == ABSENT else f" ({refused})"
-    return f"{engine.name} built by TensorRT {origin.tensorrt} on {gpu}{reason}"
 
-
-def build_engine(trt: ModuleType, onnx_path: Path, precision: str, timing_cache: Path | None = None) -> bytes:
-    """The serialised engine. Raises ModelError in TensorRT's own words where it cannot parse or build the graph."""
     is_8 = int(trt.__version__.split(".")[0]) < 10
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
@@ -166,9 +153,9 @@ def build_engine(trt: ModuleType, onnx_path: Path, precision: str, timing_cache:
 
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_MIB << 20)
-    if precision == "fp32":
+    if origin.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # 10 bits of mantissa: on by default since Ampere
-    for flag in WEAK_TYPING[precision] if is_8 else ():
+    for flag in WEAK_TYPING[origin.precision] if is_8 else ():
         config.set_flag(getattr(trt.BuilderFlag, flag))
     if timing_cache is not None:  # timings of another version or GPU are refused: then it starts with none
         old = timing_cache.read_bytes() if timing_cache.is_file() else b""
@@ -177,9 +164,12 @@ def build_engine(trt: ModuleType, onnx_path: Path, precision: str, timing_cache:
             if timings is not None and config.set_timing_cache(timings, False):
                 break
 
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
+    built = builder.build_serialized_network(network, config)
+    if built is None:
         raise ModelError(f"{onnx_path}: TensorRT {trt.__version__} built no engine; its log says why")
     if timing_cache is not None:
         write_atomically(timing_cache, bytes(config.get_timing_cache().serialize()))
-    return bytes(engine)
+    write_atomically(engine, bytes(built))
+    write_json(sidecar(engine), {**asdict(origin), "engine_sha256": file_digest(engine)})
+    reason = "" if refused == ABSENT else f" ({refused})"
+    return f"{engine.name} built by TensorRT {origin.tensorrt} on {gpu}{reason}"

@@ -4,14 +4,12 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 _TYPES: Mapping[int, str] = {
     TensorProto.FLOAT: "FP32",
@@ -47,42 +45,41 @@ def lint(model: ModelProto) -> list[str]:
         if rule is None:
             found.append(f"{node.name}: expected an operator of the table, found {node.op_type}")
             continue
-        found += [f"{node.name}: {node.op_type} {problem}" for problem in _problems(node, rule, types, constants)]
+
+        # Where the node breaks its operator's rule: by element types of tensors, attributes, inputs and shape.
+        problems = []
+        checked = [node.input[rule.get("typed_input", 0)]] if node.input else []
+        for name in (*checked, *(node.output if node.op_type in ("Cast", "Constant") else ())):
+            kind = types.get(name, TensorProto.UNDEFINED)
+            if _TYPES.get(kind) not in rule["types"]:
+                problems.append(
+                    f"expected {', '.join(rule['types'])}, found {TensorProto.DataType.Name(kind)} in {name}"
+                )
+
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        for name, allowed in rule.get("attributes", {}).items():
+            chosen = attributes.get(name, b"").decode()
+            if chosen and chosen not in allowed:
+                problems.append(f"expected {name} {', '.join(allowed)}, found {chosen}")
+
+        for i in rule.get("constant_inputs", ()):
+            if i < len(node.input) and node.input[i] not in constants:
+                problems.append(f"expected a constant as input {i}, found the computed {node.input[i]}")
+        for i in rule.get("computed_inputs", ()):
+            if node.input[i] in constants:
+                problems.append(f"expected a computed input {i}, found the constant {node.input[i]}")
+        for i in rule.get("zero_inputs", ()):
+            zero = constants.get(node.input[i]) if i < len(node.input) else np.zeros(1)
+            if zero is None or zero.any():
+                problems.append(f"expected a constant zero point of 0, found {node.input[i]}")
+
+        dims = len(attributes.get("kernel_shape", ()))
+        if "spatial_dims" in rule and dims not in rule["spatial_dims"]:
+            problems.append(f"expected a kernel of {rule['spatial_dims']} dimensions, found {dims}")
+        if "outputs" in rule and len(node.output) > rule["outputs"]:
+            problems.append(f"expected at most {rule['outputs']} output, found {len(node.output)}")
+        found += [f"{node.name}: {node.op_type} {problem}" for problem in problems]
         k = constants.get(node.input[1]) if node.op_type == "TopK" else None
         if k is not None and k.max() > table["top_k"]:
             found.append(f"{node.name}: TopK expected K of at most {table['top_k']}, found {k.max()}")
     return found
-
-
-def _problems(
-    node: NodeProto, rule: Mapping[str, Any], types: Mapping[str, int], constants: Mapping[str, NDArray[Any]]
-) -> Iterator[str]:
-    """Where a node breaks its operator's rule: by element types of tensors, attributes, inputs and shape."""
-    typed = [node.input[rule.get("typed_input", 0)]] if node.input else []
-    for name in (*typed, *(node.output if node.op_type in ("Cast", "Constant") else ())):
-        kind = types.get(name, TensorProto.UNDEFINED)
-        if _TYPES.get(kind) not in rule["types"]:
-            yield f"expected {', '.join(rule['types'])}, found {TensorProto.DataType.Name(kind)} in {name}"
-
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    for name, allowed in rule.get("attributes", {}).items():
-        value = attributes.get(name, b"").decode()
-        if value and value not in allowed:
-            yield f"expected {name} {', '.join(allowed)}, found {value}"
-
-    for i in rule.get("constant_inputs", ()):
-        if i < len(node.input) and node.input[i] not in constants:
-            yield f"expected a constant as input {i}, found the computed {node.input[i]}"
-    for i in rule.get("computed_inputs", ()):
-        if node.input[i] in constants:
-            yield f"expected a computed input {i}, found the constant {node.input[i]}"
-    for i in rule.get("zero_inputs", ()):
-        zero = constants.get(node.input[i]) if i < len(node.input) else np.zeros(1)
-        if zero is None or zero.any():
-            yield f"expected a constant zero point of 0, found {node.input[i]}"
-
-    dims = len(attributes.get("kernel_shape", ()))
-    if "spatial_dims" in rule and dims not in rule["spatial_dims"]:
-        yield f"expected a kernel of {rule['spatial_dims']} dimensions, found {dims}"
-    if "outputs" in rule and len(node.output) > rule["outputs"]:
-        yield f"expected at most {rule['outputs']} output, found {len(node.output)}"

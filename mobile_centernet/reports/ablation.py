@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mobile_centernet.reports.style import INK, MUTED, STUDENT, WIDTH, canvas, png
+from mobile_centernet.tables import markdown_table
 
 Run = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ def ablation_markdown(table: pd.DataFrame, measured_on: str) -> str:
         *(name.removeprefix("ap50.") for name in classes),
     ]
     head += ["parameters", "conv GMACs", "paper: parameters", "paper: GFLOPs"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    rows = []
     for row in table.to_dict("records"):
         cells = [row["row"], row["model"], _yes(row["balanced"]), _yes(row["teacher"] != ""), str(row["seeds"])]
         for name in ("map50", *classes):
@@ -56,12 +57,12 @@ def ablation_markdown(table: pd.DataFrame, measured_on: str) -> str:
             cells.append("-" if pd.isna(mean) else f"{mean:.3f}" if pd.isna(std) else f"{mean:.3f} ± {std:.3f}")
         cells += [f"{row['params'] / 1e6:.2f} M", f"{row['conv_gmacs']:.2f}"]
         cells += [_known(row["paper_params_m"], " M"), _known(row["paper_gflops"], "")]
-        lines.append(_line(cells))
+        rows.append(cells)
     note = (
         "Mean ± sample standard deviation over the seeds (none with one seed). The last two columns are the paper's "
         "Table 2 (10 classes, 576×320); all others were counted and measured here."
     )
-    return f"{measured_on}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+    return f"{measured_on}\n\n{markdown_table(head, rows)}\n\n{note}\n"
 
 
 def ablation_figure(table: pd.DataFrame, measured_on: str) -> bytes:
@@ -79,10 +80,6 @@ def ablation_figure(table: pd.DataFrame, measured_on: str) -> bytes:
         axes.set_xlabel(f"mAP@0.5, mean ± std over {table['seeds'].max()} seeds")
         axes.set_title(measured_on)
         return png(figure)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _yes(value: bool) -> str:

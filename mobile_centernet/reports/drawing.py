@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mobile_centernet.reports.style import INK, class_colour, text_colour
+from mobile_centernet.reports.style import INK, TEXT_COLOURS, class_colour
 
 RgbImage = NDArray[np.uint8]
 
@@ -64,7 +64,7 @@ def draw_boxes(
         long, high = round(font.getlength(name)) + 2 * padding, round(size * 1.4)
         if long <= x2 - x1 and high <= (y2 - y1) / 2:
             draw.rectangle((x1, y1, x1 + long, y1 + high), fill=colour)
-            draw.text((x1 + padding, y1 + high / 2), name, font=font, fill=text_colour(colour), anchor="lm")
+            draw.text((x1 + padding, y1 + high / 2), name, font=font, fill=TEXT_COLOURS[colour], anchor="lm")
     return np.asarray(canvas)
 
 

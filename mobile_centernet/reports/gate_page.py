@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.evaluation.gate import Bounds, Decision, Facts, Limits, Value
+from mobile_centernet.evaluation.gate import Decision, Facts, Limits, Value
 from mobile_centernet.reports.page import Picture, signed, write_page
 from mobile_centernet.reports.style import GRID, INK, MUTED, STUDENT, TEACHER, WIDTH, canvas, png
 
@@ -24,12 +24,30 @@ def write_gate_page(
     `samples`: the bootstrap's, None without a champion. `details`: what else to name, such as the test set's digest.
     """
     difference = None
-    if samples is not None and facts.difference is not None:
-        difference = Picture(
-            difference_figure(samples, facts.difference, limits.epsilon),
-            f"Challenger minus champion in mAP@0.5: {signed(facts.difference.value)}, "
-            f"from {signed(facts.difference.lower)} to {signed(facts.difference.upper)}",
-        )
+    if samples is not None and (found := facts.difference) is not None:
+        # Where the difference lies by the draws, its interval, and the two lines it must be right of.
+        with canvas(WIDTH, 2.9) as figure:
+            axes = figure.subplots()
+            edges = np.histogram_bin_edges(samples, bins=min(40, max(5, len(samples) // 20)))
+            heights, _, _ = axes.hist(samples, bins=[float(edge) for edge in edges], color=GRID, edgecolor="white")
+            top = float(np.max(heights))
+            axes.axvline(0, color=INK, linewidth=1.2)
+            axes.axvline(-limits.epsilon, color=TEACHER, linewidth=1.2, linestyle=(0, (4, 2)))
+            axes.plot([found.lower, found.upper], [top * 0.1] * 2, color=STUDENT, linewidth=4)
+            axes.plot(found.value, top * 0.1, "o", color=STUDENT, markersize=9, markeredgecolor="white")
+            axes.text(0, top * 1.06, " equal", fontsize=8.5, color=INK, ha="left")
+            axes.text(
+                -limits.epsilon, top * 1.06, f"−ε = −{limits.epsilon:g} ", fontsize=8.5, color=TEACHER, ha="right"
+            )
+            axes.set_title(f"{signed(found.value)}  ({signed(found.lower)} … {signed(found.upper)})", pad=18)
+            axes.set(xlabel="challenger − champion, mAP@0.5", ylabel="draws", ylim=(0, top * 1.04))
+            axes.tick_params(colors=MUTED)
+            axes.margins(x=0.08)
+            difference = Picture(
+                png(figure),
+                f"Challenger minus champion in mAP@0.5: {signed(found.value)}, "
+                f"from {signed(found.lower)} to {signed(found.upper)}",
+            )
     version = f"Version {facts.challenger.version}"
     if not decision.promote:
         headline = f"{version} is rejected: {len(decision.failed)} of {len(decision.checks)} checks failed."
@@ -48,26 +66,6 @@ def write_gate_page(
         headline=headline,
         cell=cell,
     )
-
-
-def difference_figure(samples: NDArray[np.float64], bounds: Bounds, epsilon: float) -> bytes:
-    """PNG: where the difference lies by the bootstrap's draws, its interval, and the two lines it must be right of."""
-    with canvas(WIDTH, 2.9) as figure:
-        axes = figure.subplots()
-        edges = np.histogram_bin_edges(samples, bins=min(40, max(5, len(samples) // 20)))
-        heights, _, _ = axes.hist(samples, bins=[float(edge) for edge in edges], color=GRID, edgecolor="white")
-        top = float(np.max(heights))
-        axes.axvline(0, color=INK, linewidth=1.2)
-        axes.axvline(-epsilon, color=TEACHER, linewidth=1.2, linestyle=(0, (4, 2)))
-        axes.plot([bounds.lower, bounds.upper], [top * 0.1] * 2, color=STUDENT, linewidth=4)
-        axes.plot(bounds.value, top * 0.1, "o", color=STUDENT, markersize=9, markeredgecolor="white")
-        axes.text(0, top * 1.06, " equal", fontsize=8.5, color=INK, ha="left")
-        axes.text(-epsilon, top * 1.06, f"−ε = −{epsilon:g} ", fontsize=8.5, color=TEACHER, ha="right")
-        axes.set_title(f"{signed(bounds.value)}  ({signed(bounds.lower)} … {signed(bounds.upper)})", pad=18)
-        axes.set(xlabel="challenger − champion, mAP@0.5", ylabel="draws", ylim=(0, top * 1.04))
-        axes.tick_params(colors=MUTED)
-        axes.margins(x=0.08)
-        return png(figure)
 
 
 def cell(value: Value) -> str:

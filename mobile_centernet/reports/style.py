@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 CLASS_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2", "#BBBBBB")
 """Classes in label order, from the first again after eight."""
 
+TEXT_COLOURS = {colour: "#FFFFFF" if colour == "#0072B2" else "#000000" for colour in CLASS_COLOURS}
+"""Of text on each of them, black or white: whichever reads better (relative luminance of WCAG 2)."""
+
 TEACHER, STUDENT = "#D55E00", "#0072B2"
 INK, MUTED, GRID = "#1F2933", "#5B6673", "#E3E7EB"
 
@@ -61,14 +64,6 @@ def model_colour(name: str, position: int) -> str:
 def class_colour(label: int) -> str:
     """The colour of a class, as #RRGGBB."""
     return CLASS_COLOURS[label % len(CLASS_COLOURS)]
-
-
-def text_colour(background: str) -> str:
-    """Black or white, whichever reads better on the background (relative luminance of WCAG 2)."""
-    channels = [int(background[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-    luminance = sum(part * value for part, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    return "#000000" if luminance > 0.179 else "#FFFFFF"
 
 
 @contextmanager

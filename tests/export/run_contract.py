@@ -6,6 +6,7 @@ python -m tests.export.run_contract ONNX FOLDER
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import tensorrt_bindings
 
 from mobile_centernet.errors import ModelError
-from mobile_centernet.export.tensorrt import build_engine
+from mobile_centernet.export.onnx import read_graph, write_graph
+from mobile_centernet.export.tensorrt import provide_engine
 from mobile_centernet.inference.tensorrt import EngineRunner
 from tests.export.checked_bindings import Answers, CheckedModule, MismatchError
 
@@ -24,9 +26,9 @@ KINDS = {"image": "FLOAT", "boxes": "FLOAT", "scores": "FLOAT", "labels": "INT32
 def main(onnx_path: Path, folder: Path) -> None:
     report = {
         "version": tensorrt_bindings.__version__,
-        "builds": {precision: build(onnx_path, precision) for precision in ("fp32", "fp16", "int8")},
+        "builds": {precision: build(onnx_path, folder, precision) for precision in ("fp32", "fp16", "int8")},
         "timings": timings(onnx_path, folder),
-        "refusals": refusals(onnx_path),
+        "refusals": refusals(onnx_path, folder),
         "detections": detections(folder),
         "mistakes": mistakes(),
     }
@@ -37,10 +39,13 @@ def bindings(answers: Answers) -> CheckedModule:
     return CheckedModule(tensorrt_bindings, answers)
 
 
-def build(onnx_path: Path, precision: str) -> dict[str, Any]:
-    """Flags by name, and all that was called."""
-    trt = bindings({})
-    assert build_engine(trt, onnx_path, precision) == b"built"
+def build(onnx_path: Path, folder: Path, precision: str) -> dict[str, Any]:
+    """Flags by name, and all that was called, for a file that says it is of this precision."""
+    trt, model, engine = bindings({}), folder / f"{precision}.onnx", folder / f"{precision}.engine"
+    graph, metadata = read_graph(onnx_path)
+    write_graph(model, graph, replace(metadata, precision=precision))
+    provide_engine(trt, "GPU", model, engine)
+    assert engine.read_bytes() == b"built"
     network = next(args[0] for name, args in trt.calls if name == "Builder.create_network")
     creation = tensorrt_bindings.NetworkDefinitionCreationFlag.__members__
     return {
@@ -48,7 +53,7 @@ def build(onnx_path: Path, precision: str) -> dict[str, Any]:
         "set": [args[0].name for name, args in trt.calls if name == "IBuilderConfig.set_flag"],
         "cleared": [args[0].name for name, args in trt.calls if name == "IBuilderConfig.clear_flag"],
         "calls": [name for name, _ in trt.calls],
-        "parsed": next(len(args[0]) for name, args in trt.calls if name == "OnnxParser.parse"),
+        "parsed": next(args[0] for name, args in trt.calls if name == "OnnxParser.parse") == model.read_bytes(),
     }
 
 
@@ -59,23 +64,22 @@ def timings(onnx_path: Path, folder: Path) -> dict[str, Any]:
     for accepts in (True, True, False):
         answers = iter([accepts, True])
         trt = bindings({"IBuilderConfig.set_timing_cache": lambda *_args, answers=answers: next(answers)})
-        build_engine(trt, onnx_path, "fp16", cache)
+        provide_engine(trt, "GPU", onnx_path, folder / f"timed{len(offered)}.engine", cache)
         offered.append([args[0].decode() for name, args in trt.calls if name == "IBuilderConfig.create_timing_cache"])
     return {"offered": offered, "kept": cache.read_bytes().decode()}
 
 
-def refusals(onnx_path: Path) -> list[str]:
+def refusals(onnx_path: Path, folder: Path) -> list[str]:
     """What a user reads when TensorRT cannot parse, or cannot build."""
     unparsed = {
         "OnnxParser.parse": lambda *_args: False,
         "OnnxParser.num_errors": lambda: 1,
         "OnnxParser.get_error": lambda index: f"error {index}",
     }
+    unbuilt = {"Builder.build_serialized_network": lambda *_args: None}
     return [
-        said(lambda: build_engine(bindings(unparsed), onnx_path, "fp32")),
-        said(
-            lambda: build_engine(bindings({"Builder.build_serialized_network": lambda *_args: None}), onnx_path, "fp32")
-        ),
+        said(lambda answers=answers: provide_engine(bindings(answers), "GPU", onnx_path, folder / "refused.engine"))
+        for answers in (unparsed, unbuilt)
     ]
 
 

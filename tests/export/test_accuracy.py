@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.export.accuracy import SomeFrames, measure
-from mobile_centernet.export.parity import ParityLimits, Reference, compare_with
+from mobile_centernet.export.parity import ParityLimits, ParityReport, Reference, compare_found
 from mobile_centernet.inference.detector import Runner
 from tests.export.small_set import CLASSES, PICTURE, small_set
 
@@ -66,8 +66,13 @@ def reference(prepared: Path) -> Reference:
     return Reference.of(finds_rectangles(), PreparedSet(prepared, "test"), 4, PICTURE)
 
 
+def compared_with(reference: Reference, detect: Runner, limits: ParityLimits) -> ParityReport:
+    parity = compare_found(reference.found, detect, reference.inputs)
+    return ParityReport(parity, reference.accuracy, measure(reference.frames, detect, PICTURE), limits)
+
+
 def test_a_comparison_with_itself_passes_any_limit(reference: Reference) -> None:
-    compared = compare_with(reference, finds_rectangles(), ParityLimits(map50_drop=0, scores=0, boxes=0))
+    compared = compared_with(reference, finds_rectangles(), ParityLimits(map50_drop=0, scores=0, boxes=0))
     assert compared.violations == [] and compared.map50_drop == 0 and compared.parity.images == 4
     record = compared.to_dict()
     assert record["passed"] and record["ap50"].keys() == set(CLASSES)
@@ -75,7 +80,7 @@ def test_a_comparison_with_itself_passes_any_limit(reference: Reference) -> None
 
 
 def test_an_export_that_loses_a_class_names_it(reference: Reference) -> None:
-    compared = compare_with(reference, finds_rectangles("car"), ParityLimits(map50_drop=0.01))
+    compared = compared_with(reference, finds_rectangles("car"), ParityLimits(map50_drop=0.01))
     (violation,) = compared.violations
     assert "class bus fell most, from AP" in violation and "to 0.000" in violation
     assert not compared.to_dict()["passed"]
@@ -86,5 +91,5 @@ def test_an_export_that_loses_a_class_names_it(reference: Reference) -> None:
 
 
 def test_an_export_that_moves_boxes_is_told_by_how_much(reference: Reference) -> None:
-    compared = compare_with(reference, finds_rectangles(shift=0.5), ParityLimits(map50_drop=1, boxes=0.05))
+    compared = compared_with(reference, finds_rectangles(shift=0.5), ParityLimits(map50_drop=1, boxes=0.05))
     assert compared.violations == ["boxes differ by up to 0.5 (limit 0.05)"]

@@ -1,5 +1,6 @@
 """Frames drawn for the report: what training sees, whole frames with detections, and mistakes from close by."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from mobile_centernet.boxes import xywh_to_xyxy
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import CocoResult
-from mobile_centernet.evaluation.error_analysis import Mistake, count_reasons, spread
+from mobile_centernet.evaluation.error_analysis import Mistake, spread
 from mobile_centernet.evaluation.outcomes import Box, by_image
 from mobile_centernet.images.opencv import encode_jpeg
 from mobile_centernet.reports.drawing import BoxedImage, contact_sheet, draw_boxes, draw_closely
@@ -70,8 +71,10 @@ def gallery(
         score = f" {mistake.box['score']:.0%}" if "score" in mistake.box else ""
         why = f"{mistake.why} ({mistake.detail})" if mistake.detail else mistake.why
         drawn.append(_jpeg(close, f"{name} on {frames.frame(i).name}: {why}", f"{name}{score}: {why}"))
-    counts = count_reasons(mistakes, meanings)
-    return Gallery(len(mistakes), tuple((why, meanings[why], count) for why, count in counts.items()), tuple(drawn))
+    counts = Counter(mistake.why for mistake in mistakes)
+    most_frequent_first = sorted(meanings, key=lambda why: -counts[why])
+    reasons = tuple((why, meanings[why], counts[why]) for why in most_frequent_first)
+    return Gallery(len(mistakes), reasons, tuple(drawn))
 
 
 def _corners(boxes: Sequence[Box]) -> NDArray[np.float32]:

@@ -1,6 +1,12 @@
-"""What the report says about settings: those of the recipe that differ, and no others."""
+"""What the report says about settings, those of the recipe that differ and no others, and about mistakes."""
 
+from pathlib import Path
+
+from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.evaluation.error_analysis import FALSE_NEGATIVES, FALSE_POSITIVES, Mistake
+from mobile_centernet.mlops.report.images import gallery
 from mobile_centernet.mlops.report.provenance import params_differences
+from tests.export.small_set import small_set
 
 
 def test_only_settings_of_the_recipe_that_differ_are_named() -> None:
@@ -26,3 +32,13 @@ def test_only_settings_of_the_recipe_that_differ_are_named() -> None:
         ("fetch_bdd100k.source", "sample", "folder"),
         ("train.theirs", "–", "x"),
     ]
+
+
+def test_mistakes_are_counted_by_why_the_most_frequent_first(tmp_path: Path) -> None:
+    frames = PreparedSet(small_set(tmp_path), "test")
+    box = {"image_id": frames.frame(0).id, "category_id": 1, "bbox": [4.0, 4.0, 10.0, 10.0], "score": 0.9}
+    found = gallery([Mistake(box, "double"), *[Mistake(box, "nothing there")] * 6], FALSE_POSITIVES, frames, [])
+    counts = [("nothing there", 6), ("double", 1), ("wrong class", 0), ("misplaced", 0)]
+    assert found.reasons == tuple((why, FALSE_POSITIVES[why], count) for why, count in counts)
+    assert found.total == 7
+    assert {why for why, _, _ in gallery([], FALSE_NEGATIVES, frames, []).reasons} == set(FALSE_NEGATIVES)

@@ -16,7 +16,7 @@ from mobile_centernet.agent.selftest_runner import SelfTest, SelfTestResult
 from mobile_centernet.agent.store import AgentState, AgentStore
 from mobile_centernet.bundle.errors import BundleError, StorageError
 from mobile_centernet.bundle.keys import TrustedKeys
-from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.bundle.manifest import DEFAULT_PROFILE, Manifest
 from mobile_centernet.bundle.unpack import extract, read_manifest, verify_folder
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Installer:
         except OSError as error:
             raise SelfTestInterruptedError(f"{self._store.engines}: cannot be changed ({error.strerror})") from error
 
-        budget = manifest.latency_budget(settings.profile)
+        budget = manifest.latency_ms.get(settings.profile, manifest.latency_ms[DEFAULT_PROFILE])
         if not result.latency_ms <= budget:
             raise SelfTestError(
                 f"latency: expected at most {budget:g} ms a picture on profile {settings.profile}, "

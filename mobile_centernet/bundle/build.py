@@ -13,6 +13,7 @@ from mobile_centernet.bundle.bundle import write_bundle
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.golden import to_json
 from mobile_centernet.bundle.manifest import Manifest, PinnedFile, Tolerance, Variant
+from mobile_centernet.bundle.tar import END, pack
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.tables import markdown_table
@@ -50,11 +51,21 @@ def build_bundle(
         ModelError, DataError: a file does not load.
         BundleError: things do not fit together.
     """
-    detectors = _load(models)
-    some = next(iter(detectors.values()))
+    detectors: dict[str, Detector] = {}
+    for path in models:
+        detector = Detector(path, threads=1, provider="cpu")
+        if detectors.setdefault(detector.metadata.precision, detector) is not detector:
+            raise BundleError(f"{path}: expected one model a precision, found a second {detector.metadata.precision}")
+        some = next(iter(detectors.values()))
+        if (detector.classes, detector.input_size) != (some.classes, some.input_size):
+            raise BundleError(
+                f"{path}: expected classes {some.classes} and input size {some.input_size} "
+                f"as in {some.path}, found {detector.classes} and {detector.input_size}"
+            )
+    if not detectors:
+        raise BundleError("expected at least one exported model, found none")
     if unknown := set(thresholds) - {"default", *some.classes}:
-        known = ", ".join(some.classes)
-        raise BundleError(f"thresholds: expected classes {known}, found {', '.join(sorted(unknown))}")
+        raise BundleError(f"thresholds: expected classes {', '.join(some.classes)}, found {', '.join(sorted(unknown))}")
     missing = [name for name in some.classes if name not in thresholds]
     if missing and "default" not in thresholds:
         raise BundleError(f"thresholds: expected one for each class or a default, found none for {', '.join(missing)}")
@@ -75,7 +86,6 @@ def build_bundle(
             if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
                 raise BundleError(f"{detector.path}: expected finite boxes and scores on {picture}, found others")
         files[variant.golden] = to_json(golden)
-
     parts = Manifest(
         name=name,
         version=version,
@@ -92,28 +102,8 @@ def build_bundle(
     )
     files[CARD] = (model_card(parts) if card is None else card).encode()
     manifest = replace(parts, files=_pinned(files))
-    write_bundle(out, manifest, files)
+    write_bundle(out, manifest, pack(sorted(files.items())) + END)
     return manifest
-
-
-def _load(models: Sequence[Path]) -> dict[str, Detector]:
-    if not models:
-        raise BundleError("expected at least one exported model, found none")
-    detectors: dict[str, Detector] = {}
-    for path in models:
-        detector = Detector(path, threads=1, provider="cpu")
-        precision = detector.metadata.precision
-        if precision in detectors:
-            raise BundleError(f"{path}: expected one model a precision, found a second {precision}")
-        detectors[precision] = detector
-    first = next(iter(detectors.values()))
-    for detector in detectors.values():
-        if (detector.classes, detector.input_size) != (first.classes, first.input_size):
-            raise BundleError(
-                f"{detector.path}: expected classes {first.classes} and input size {first.input_size} "
-                f"as in {first.path}, found {detector.classes} and {detector.input_size}"
-            )
-    return detectors
 
 
 def _pinned(files: Mapping[str, bytes]) -> dict[str, PinnedFile]:

@@ -9,7 +9,7 @@ of the file must be what the manifest, the signatures and the one possible tar f
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -29,7 +29,7 @@ from mobile_centernet.bundle.keys import (
     to_pem,
 )
 from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
-from mobile_centernet.bundle.tar import END, Reader, pack
+from mobile_centernet.bundle.tar import Reader, pack
 from mobile_centernet.files import write_atomically
 
 MAX_MANIFEST = 1 << 20
@@ -40,17 +40,16 @@ Keep = Callable[[str, Iterable[bytes]], None]
 
 def verify_bundle(path: Path, trusted: TrustedKeys) -> Manifest:
     """The manifest of a bundle that is whole and signed by a trusted, unrevoked key; BundleError for any other."""
-    with open_bundle(path) as file:
-        return walk(file, path, trusted, discard)[0]
+    return inspect_bundle(path, trusted)[0]
 
 
-def inspect_bundle(path: Path) -> tuple[Manifest, tuple[str, ...]]:
-    """The manifest, and the ids of the keys that signed it, trusted or not: to look at, not to run.
+def inspect_bundle(path: Path, trusted: TrustedKeys | None = None) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest, and the ids of the keys that signed it. Without `trusted`: to look at, not to run.
 
-    Raises BundleError for a damaged bundle.
+    Raises BundleError for a damaged bundle, and where none of the keys is among `trusted`.
     """
     with open_bundle(path) as file:
-        manifest, signatures = walk(file, path, None, discard)
+        manifest, signatures = walk(file, path, trusted, discard)
         return manifest, tuple(signatures)
 
 
@@ -67,20 +66,33 @@ def sign_bundle(path: Path, private_key: Ed25519PrivateKey) -> str:
         content = file.read()
     manifest, signatures = walk(BytesIO(content), path, None, discard)
     signed = manifest.to_json()
-    files = content[len(pack([(MANIFEST, signed), *signature_files(signatures)])) :]
+    rest = content[len(pack([(MANIFEST, signed), *signature_files(signatures)])) :]
     # Ed25519 has no chance in it: the same key gives the same signature again.
     public = private_key.public_key()
     identity = key_id(public)
     signatures[identity] = (to_pem(public), private_key.sign(signed))
     if len(signatures) > MAX_SIGNATURES:
         raise BundleError(f"{path}: expected room for one more signature, found {MAX_SIGNATURES}, as many as may be")
-    _write(path, pack([(MANIFEST, signed), *signature_files(signatures)]) + files)
+    write_bundle(path, manifest, rest, signatures)
     return identity
 
 
-def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    """Write an unsigned bundle, atomically. `files` are those that the manifest names: `build` sees to that."""
-    _write(path, pack([(MANIFEST, manifest.to_json()), *sorted(files.items())]) + END)
+def write_bundle(path: Path, manifest: Manifest, rest: bytes, signatures: Signatures | None = None) -> None:
+    """Write a bundle, atomically.
+
+    Args:
+        path: where to.
+        manifest: written first.
+        rest: the members that the manifest names, in order, and the end of the archive; the caller sees to that.
+        signatures: over the manifest; None for an unsigned bundle.
+
+    Raises:
+        BundleError: it cannot be written.
+    """
+    try:
+        write_atomically(path, pack([(MANIFEST, manifest.to_json()), *signature_files(signatures or {})]) + rest)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def open_bundle(path: Path) -> IO[bytes]:
@@ -144,10 +156,3 @@ def discard(_name: str, pieces: Iterable[bytes]) -> None:
     """Read to the end, so that the checks run, and keep nothing."""
     for _ in pieces:
         pass
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be written ({error.strerror})") from error

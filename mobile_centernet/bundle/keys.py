@@ -94,17 +94,6 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def read_public_key(path: Path) -> Ed25519PublicKey:
-    """Raises BundleError when it is missing or no Ed25519 public key in PEM form."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: expected a public key, but it cannot be read ({error.strerror})") from error
-    if b"PRIVATE KEY" in content:
-        raise BundleError(f"{path}: expected a public key, found a private one, which belongs on no device")
-    return parse_public_key(content, str(path))
-
-
 def parse_public_key(pem: bytes, name: str) -> Ed25519PublicKey:
     """Raises BundleError, calling the key `name`."""
     try:
@@ -133,7 +122,16 @@ class TrustedKeys:
         files = [file for path in paths for file in (sorted(path.glob("*.pub")) if path.is_dir() else [path])]
         if not files:
             raise BundleError("expected at least one trusted public key (*.pub), found none")
-        keys = {key_id(key): key for key in map(read_public_key, files)}
+        keys = {}
+        for file in files:
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise BundleError(f"{file}: expected a public key, but it cannot be read ({error.strerror})") from error
+            if b"PRIVATE KEY" in content:
+                raise BundleError(f"{file}: expected a public key, found a private one, which belongs on no device")
+            key = parse_public_key(content, str(file))
+            keys[key_id(key)] = key
         if revoked is None:
             return cls(keys)
         try:

@@ -77,10 +77,6 @@ class Manifest:
     lineage: Mapping[str, str]
     files: Mapping[str, PinnedFile]
 
-    def latency_budget(self, profile: str) -> float:
-        """Milliseconds that one picture may take on a device of that profile."""
-        return self.latency_ms.get(profile, self.latency_ms[DEFAULT_PROFILE])
-
     @property
     def sha256(self) -> str:
         """Of the one JSON text of this manifest: two bundles with it differ in their signatures only."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.bundle.bundle import sign_bundle, write_bundle
-from mobile_centernet.bundle.keys import key_id, read_private_key, read_public_key
+from mobile_centernet.bundle.keys import TrustedKeys, key_id, read_private_key
 from mobile_centernet.bundle.manifest import MANIFEST, Manifest, PinnedFile
 from mobile_centernet.bundle.tar import END, pack
 from tests.helpers.lab import Lab
@@ -41,7 +41,7 @@ def test_a_strangers_signature_until_the_stranger_is_trusted(
 
 
 def test_a_revoked_signature(device: Lab, releases: Releases, material: Path, tmp_path: Path) -> None:
-    (tmp_path / "revoked.txt").write_text(f"{key_id(read_public_key(material / 'first.pub'))}\n")
+    (tmp_path / "revoked.txt").write_text(*TrustedKeys.load([material / "first.pub"]).keys)
     agent = device.agent()
     agent.start()
     device.configure(paths={"revoked": str(tmp_path / "revoked.txt")})
@@ -56,7 +56,7 @@ def test_when_the_key_of_all_releases_is_revoked_nothing_runs(
     device: Lab, releases: Releases, material: Path, tmp_path: Path
 ) -> None:
     """What a thief may have signed does not run; a release signed by another key does."""
-    (tmp_path / "revoked.txt").write_text(f"{key_id(read_public_key(material / 'first.pub'))}\n")
+    (tmp_path / "revoked.txt").write_text(*TrustedKeys.load([material / "first.pub"]).keys)
     trusted = [str(material / "first.pub"), str(material / "second.pub")]
     device.configure(paths={"revoked": str(tmp_path / "revoked.txt"), "trusted": trusted})
     device.agent().start()
@@ -150,7 +150,7 @@ def test_golden_detections_that_another_model_made(
     files["golden/fp32.json"] = unpacked(releases[14])["golden/fp32.json"]
     inside = {name: files[name] for name in manifest.files}
     pinned = {name: PinnedFile(sha256(content).hexdigest(), len(content)) for name, content in inside.items()}
-    write_bundle(tmp_path / "odd.tar", replace(manifest, files=pinned), inside)
+    write_bundle(tmp_path / "odd.tar", replace(manifest, files=pinned), pack(sorted(inside.items())) + END)
     sign_bundle(tmp_path / "odd.tar", read_private_key(material / "first"))
     offered(device, tmp_path / "odd.tar")
     refused(device, releases, "fp32: golden/000.png: expected a detection of class")

@@ -10,7 +10,7 @@ import pytest
 
 from mobile_centernet.bundle.bundle import inspect_bundle, sign_bundle, verify_bundle, write_bundle
 from mobile_centernet.bundle.errors import BundleError
-from mobile_centernet.bundle.keys import MAX_SIGNATURES, TrustedKeys, key_id, read_private_key, read_public_key
+from mobile_centernet.bundle.keys import MAX_SIGNATURES, TrustedKeys, key_id, read_private_key
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.bundle.tar import BLOCK, END, pack
 
@@ -220,7 +220,7 @@ def test_whose_signature_counts(signed_once: Path, material: Path, tmp_path: Pat
 
     def trust(*names: str, revoked: str | None = None) -> TrustedKeys:
         loaded = TrustedKeys.load([material / f"{name}.pub" for name in names])
-        gone = {key_id(read_public_key(material / f"{revoked}.pub"))} if revoked else set()
+        gone = TrustedKeys.load([material / f"{revoked}.pub"]).keys if revoked else ()
         return TrustedKeys(loaded.keys, frozenset(gone))
 
     for good in (
@@ -301,6 +301,6 @@ def test_there_is_a_limit_of_signatures(signed: Path, trusted: TrustedKeys) -> N
 
 def test_a_bundle_that_cannot_be_written(signed: Path, material: Path, tmp_path: Path) -> None:
     manifest, _ = inspect_bundle(signed)
-    files = dict(members(signed)[5:])
+    files = members(signed)[5:]
     with pytest.raises(BundleError, match=r"out\.tar: cannot be written"):
-        write_bundle(tmp_path / "missing" / "out.tar", manifest, files)
+        write_bundle(tmp_path / "missing" / "out.tar", manifest, pack(files) + END)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mobile_centernet.bundle.errors import BundleError
-from mobile_centernet.bundle.keys import TrustedKeys, generate_keys, holds, key_id, read_private_key, read_public_key
+from mobile_centernet.bundle.keys import TrustedKeys, generate_keys, holds, read_private_key
 
 
 def private(path: Path, content: bytes, mode: int = 0o600) -> Path:
@@ -34,10 +34,11 @@ def test_generated_keys_are_a_pair_and_only_the_owner_reads_the_private_one(tmp_
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
-    private_key, public_key = read_private_key(tmp_path / "key"), read_public_key(tmp_path / "key.pub")
+    private_key = read_private_key(tmp_path / "key")
+    ((public_id, public_key),) = TrustedKeys.load([tmp_path / "key.pub"]).keys.items()
     assert holds(public_key, private_key.sign(b"release"), b"release")
     assert not holds(public_key, private_key.sign(b"release"), b"Release")
-    assert key_id(public_key) == identity and len(identity) == 64
+    assert public_id == identity and len(identity) == 64
 
 
 @pytest.mark.parametrize("existing", ["key", "key.pub"])
@@ -90,14 +91,14 @@ def test_what_is_no_private_key_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_public_key_is_refused(tmp_path: Path) -> None:
     generate_keys(tmp_path / "key")
     with pytest.raises(BundleError, match="found a private one, which belongs on no device"):
-        read_public_key(tmp_path / "key")
+        TrustedKeys.load([tmp_path / "key"])
     curve = ec.generate_private_key(ec.SECP256R1()).public_key()
     (tmp_path / "ec.pub").write_bytes(curve.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(BundleError, match="found one of another kind"):
-        read_public_key(tmp_path / "ec.pub")
+        TrustedKeys.load([tmp_path / "ec.pub"])
     (tmp_path / "notes.pub").write_text("remember the milk")
     with pytest.raises(BundleError, match=r"notes\.pub: expected an Ed25519 public key in PEM form"):
-        read_public_key(tmp_path / "notes.pub")
+        TrustedKeys.load([tmp_path / "notes.pub"])
 
 
 def test_a_folder_of_trusted_keys(tmp_path: Path) -> None:

@@ -38,11 +38,6 @@ def test_round_trip() -> None:
     assert Manifest.from_json(example().to_json()) == example()
 
 
-def test_latency_budget() -> None:
-    assert example().latency_budget("orin") == 12.5
-    assert example().latency_budget("nano") == 50.0
-
-
 @given(
     release=st.integers(1, 10**12),
     latency=st.floats(min_value=1e-3, max_value=1e9),

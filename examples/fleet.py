@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -139,7 +139,20 @@ def tell(folder: Path, stack: ExitStack) -> int:
     kiosk.stop()
     kiosk.changes = {"store": {"keep_free_mb": 1e9}}
     kiosk.start()
-    application = stack.enter_context(sample_application(corner, folder))
+
+    # device_application.py on a video of noise, played again and again.
+    video, noise = folder / "street.avi", np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (small.SIDE, small.SIDE))
+    for _ in range(30):
+        writer.write(noise.integers(0, 256, (small.SIDE, small.SIDE, 3), np.uint8))
+    writer.release()
+    command = [sys.executable, str(ROOT / "examples" / "device_application.py"), str(video), "--repeat", "--fps", "10"]
+    command += ["--root", str(corner.root), "--out", str(folder / "drawn.avi")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    application = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    stack.enter_context(application)
+    stack.callback(application.kill)
+
     release(2, "new", keys, small.GOOD)
     until(lambda: corner.release() == 2, "the canary runs release 2")
     promote()
@@ -232,7 +245,7 @@ class NetworkLink:
     def open(self) -> Iterator[None]:
         with socket.create_server(("127.0.0.1", self.port)) as listener:
             closed = threading.Event()
-            thread = threading.Thread(target=self._serve, args=(listener, closed))
+            thread = threading.Thread(target=self._carry, args=(listener, closed))
             thread.start()
             try:
                 yield
@@ -240,18 +253,25 @@ class NetworkLink:
                 closed.set()
                 thread.join()
 
-    def _serve(self, listener: socket.socket, closed: threading.Event) -> None:
-        while not closed.is_set():
-            if select.select([listener], [], [], 0.1)[0]:
-                threading.Thread(target=self._carry, args=(listener.accept()[0],), daemon=True).start()
-
-    def _carry(self, near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", self._to)) as far:
-            while True:
-                for ready in select.select([near, far], [], [], 60)[0]:
-                    if not (content := ready.recv(1 << 16)):
-                        return
-                    (far if ready is near else near).sendall(content)
+    def _carry(self, listener: socket.socket, closed: threading.Event) -> None:
+        """Until `closed`: accept connections, and hand on what either end of one sends."""
+        with ExitStack() as sockets:
+            other: dict[socket.socket, socket.socket] = {}
+            while not closed.is_set():
+                for ready in select.select([listener, *other], [], [], 0.1)[0]:
+                    if ready is listener:
+                        near = sockets.enter_context(listener.accept()[0])
+                        far = sockets.enter_context(socket.create_connection(("127.0.0.1", self._to)))
+                        other |= {near: far, far: near}
+                    elif ready in other:  # whose other end may just have hung up
+                        with suppress(OSError):
+                            if content := ready.recv(1 << 16):
+                                other[ready].sendall(content)
+                                continue
+                        far = other.pop(ready)
+                        del other[far]
+                        ready.close()
+                        far.close()
 
 
 @contextmanager
@@ -272,24 +292,6 @@ def beating(device: FleetDevice) -> Iterator[None]:
     finally:
         end.set()
         thread.join()
-
-
-@contextmanager
-def sample_application(device: FleetDevice, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """device_application.py on a video of noise, played again and again."""
-    video, rng = folder / "street.avi", np.random.default_rng(0)
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (small.SIDE, small.SIDE))
-    for _ in range(30):
-        writer.write(rng.integers(0, 256, (small.SIDE, small.SIDE, 3), np.uint8))
-    writer.release()
-    command = [sys.executable, str(ROOT / "examples" / "device_application.py"), str(video), "--repeat", "--fps", "10"]
-    command += ["--root", str(device.root), "--out", str(folder / "drawn.avi")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def problem(device: FleetDevice) -> str:

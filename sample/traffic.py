@@ -152,8 +152,12 @@ def _two_wheeler(
     if bicycle:
         looks = people.draw_looks(rng, wet=False)
         return lambda seconds: two_wheelers.bicycle(looks, seconds, separate=separate), ("bicycle", "rider")
-    make = two_wheelers.motorcycle if rng.random() < mix.motorcycle_share else two_wheelers.scooter
-    return lazily(lambda own: make(people.draw_looks(own, wet=False), separate=separate), rng), ("motorcycle", "rider")
+    scooter = bool(rng.random() >= mix.motorcycle_share)
+
+    def make(own: np.random.Generator) -> Model:
+        return two_wheelers.motorcycle(people.draw_looks(own, wet=False), scooter=scooter, separate=separate)
+
+    return lazily(make, rng), ("motorcycle", "rider")
 
 
 def _add_people(street: Street, rng: np.random.Generator, mix: Mix, fullness: float) -> None:

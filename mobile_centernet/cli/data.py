@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -10,7 +9,7 @@ import numpy as np
 
 from mobile_centernet.cli.outputs import SOME_FAILED, counted, save_image
 from mobile_centernet.data.annotations import FrameState
-from mobile_centernet.data.check.checks import BOX_SIZES, NOTES, PROBLEMS, CheckReport, Problem
+from mobile_centernet.data.check.checks import BOX_SIZES, NOTES, PROBLEMS, CheckReport
 from mobile_centernet.data.check.checks import check as check_source
 from mobile_centernet.data.readers.layouts import Layout, read_source
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
@@ -83,29 +82,23 @@ def _summary(report: CheckReport) -> list[str]:
         rows += [text_table([(title, *columns), *cells], "<>"), ""]
     rows[-1] = "small < 32² ≤ medium < 96² ≤ large, in the image's own pixels"
     for title, problems, meanings in (("problem", report.problems, PROBLEMS), ("note", report.notes, NOTES)):
-        if problems:
-            rows += ["", *_kinds(title, problems, meanings)]
+        if not problems:
+            continue
+        # Each kind with its number, what it means, and its first examples.
+        by_kind = defaultdict(list)
+        for problem in problems:
+            by_kind[problem.finding.kind].append(problem.finding)
+        ordered = sorted(by_kind.items(), key=lambda item: -len(item[1]))
+        table = [(title, "items", ""), *((kind, str(len(found)), meanings[kind]) for kind, found in ordered)]
+        head, *lines = text_table(table, "<><").splitlines()
+        rows += ["", head]
+        for line, (_, found) in zip(lines, ordered, strict=True):
+            examples = [f"    {each.item}: expected {each.expected}, found {each.found}" for each in found[:EXAMPLES]]
+            rows += [line, *examples]
+            if len(found) > EXAMPLES:
+                rows.append(f"    … {len(found) - EXAMPLES:,} more: --json or --html")
     if unknown := [name for name, row in report.categories().items() if not row["known"]]:
         rows += ["", f"If these categories are right, name all that are: --categories ...,{','.join(unknown[:5])}"]
-    return rows
-
-
-def _kinds(title: str, problems: Sequence[Problem], meanings: Mapping[str, str]) -> list[str]:
-    """Each kind with its number, what it means, and its first examples."""
-    by_kind = defaultdict(list)
-    for problem in problems:
-        by_kind[problem.finding.kind].append(problem.finding)
-    kinds = sorted(by_kind.items(), key=lambda item: -len(item[1]))
-    table = [(title, "items", ""), *((kind, str(len(findings)), meanings[kind]) for kind, findings in kinds)]
-    head, *lines = text_table(table, "<><").splitlines()
-    rows = [head]
-    for line, (_, findings) in zip(lines, kinds, strict=True):
-        rows += [
-            line,
-            *(f"    {each.item}: expected {each.expected}, found {each.found}" for each in findings[:EXAMPLES]),
-        ]
-        if len(findings) > EXAMPLES:
-            rows.append(f"    … {len(findings) - EXAMPLES:,} more: --json or --html")
     return rows
 
 

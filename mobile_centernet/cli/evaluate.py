@@ -16,7 +16,7 @@ from mobile_centernet.cli.outputs import SOME_FAILED
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.labelled import EvaluationSet, read_set
 from mobile_centernet.errors import DataError, UserError
-from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50
+from mobile_centernet.evaluation.coco_eval import CocoResult, evaluate_map50
 from mobile_centernet.evaluation.detect import coco_results
 from mobile_centernet.inference.detector import BaseDetector
 from mobile_centernet.inference.load import open_model
@@ -75,14 +75,28 @@ def evaluate(
                 f"{frames.name}: no frame could be read, of {len(errors)} tried; first {errors[0]['error']}"
             )
         measured = evaluate_map50(truth, results, opened.classes)
-        document = _document(opened, frames, measured, errors)
+        lost = [finding for finding in frames.findings if finding.kind in UNREADABLE]
+        dirty = [finding for finding in frames.findings if finding.kind not in UNREADABLE]
+        errors += [{"file_name": each.item, "error": f"expected {each.expected}, found {each.found}"} for each in lost]
+        document = {
+            "model": opened.name,
+            "runs_on": opened.runs_on,
+            "input_size": {"width": opened.input_size[1], "height": opened.input_size[0]},
+            "data": frames.name,
+            "frames": measured.images,
+            "map50": measured.map50,
+            "ap50": dict(measured.ap50),
+            "boxes": dict(measured.counts),
+            "no_class": dict(frames.no_class),
+            "errors": errors,
+            "findings": [asdict(each) for each in dirty],
+        }
     click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _table(document))
-    lost = [f"{row['file_name']}: {row['error']}" for row in document["errors"]]
-    for line in lost[:3] if not as_json else ():
-        click.echo(f"left out: {line}", err=True)
-    if len(lost) > 3 and not as_json:
-        click.echo(f"… {len(lost) - 3} more: --json", err=True)
-    ctx.exit(SOME_FAILED if lost else 0)
+    for row in errors[:3] if not as_json else ():
+        click.echo(f"left out: {row['file_name']}: {row['error']}", err=True)
+    if len(errors) > 3 and not as_json:
+        click.echo(f"… {len(errors) - 3} more: --json", err=True)
+    ctx.exit(SOME_FAILED if errors else 0)
 
 
 def detect_all(
@@ -106,27 +120,6 @@ def detect_all(
         truth["annotations"] += [annotation | {"image_id": number} for annotation in annotations]
         results += coco_results(number, model.detect(image))
     return truth, results, errors
-
-
-def _document(
-    model: BaseDetector, frames: EvaluationSet, measured: MapResult, errors: list[dict[str, str]]
-) -> dict[str, Any]:
-    lost = [finding for finding in frames.findings if finding.kind in UNREADABLE]
-    dirty = [finding for finding in frames.findings if finding.kind not in UNREADABLE]
-    unread = [{"file_name": each.item, "error": f"expected {each.expected}, found {each.found}"} for each in lost]
-    return {
-        "model": model.name,
-        "runs_on": model.runs_on,
-        "input_size": {"width": model.input_size[1], "height": model.input_size[0]},
-        "data": frames.name,
-        "frames": measured.images,
-        "map50": measured.map50,
-        "ap50": dict(measured.ap50),
-        "boxes": dict(measured.counts),
-        "no_class": dict(frames.no_class),
-        "errors": [*errors, *unread],
-        "findings": [asdict(each) for each in dirty],
-    }
 
 
 def _table(document: dict[str, Any]) -> str:

@@ -41,7 +41,23 @@ def info(model: str | None, all_models: bool, classes: int, size: tuple[int, int
     """Print parameters and cost of MODEL, such as hrnet_w16, or of all models, beside the paper's figures."""
     if (model is None) != all_models:
         raise click.UsageError("expected either a MODEL or --all")
-    costs = [_cost(name, classes, size) for name in ([model] if model else MODELS)]
+    costs = []
+    for name in [model] if model else MODELS:
+        with torch.device("meta"):  # shapes alone: nothing is allocated or initialised
+            network = build_model(name, classes)
+        complexity, published = count(network, size), MODELS[name].paper
+        costs.append(
+            ModelCost(
+                model=name,
+                params=complexity.params,
+                conv_gmacs=complexity.conv_macs / 1e9,
+                thop_2020_g=complexity.thop_2020 / 1e9,
+                paper_params_m=published.params_m if published else None,
+                paper_gflops=published.gflops if published else None,
+                classes=classes,
+                size=f"{size[1]}x{size[0]}",
+            )
+        )
     if as_json:
         # ResNet-50's 18.8745 would become 18.88 if it were rounded to three digits first and to two by the reader.
         rows = [
@@ -73,22 +89,3 @@ def info(model: str | None, all_models: bool, classes: int, size: tuple[int, int
         figures = ["-" if figure is None else f"{figure:g}" for figure in (cost.paper_params_m, cost.paper_gflops)]
         table.append((*counted, *figures))
     click.echo(f"{costs[0].classes} classes, {costs[0].size}\n\n{text_table(table, '<>')}\n\n{NOTE}")
-
-
-def _cost(model: str, classes: int, input_size: tuple[int, int]) -> ModelCost:
-    """Raises ModelError for an unknown name. `input_size`: (height, width)."""
-    with torch.device("meta"):  # shapes alone: nothing is allocated or initialised
-        network = build_model(model, classes)
-    complexity = count(network, input_size)
-    paper = MODELS[model].paper
-    height, width = input_size
-    return ModelCost(
-        model=model,
-        params=complexity.params,
-        conv_gmacs=complexity.conv_macs / 1e9,
-        thop_2020_g=complexity.thop_2020 / 1e9,
-        paper_params_m=paper.params_m if paper else None,
-        paper_gflops=paper.gflops if paper else None,
-        classes=classes,
-        size=f"{width}x{height}",
-    )

@@ -33,7 +33,7 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *COMMANDS, *entry_points(group=PLUG_INS).names})
+        return sorted({*self.commands, *COMMANDS, *entry_points(group=PLUG_INS).names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
         for plug_in in entry_points(group=PLUG_INS, name=cmd_name):
             loaded: click.Command = plug_in.load()
             return loaded
-        return super().get_command(ctx, cmd_name)
+        return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         lines = {name: line for name, (_, line) in COMMANDS.items()}

@@ -20,6 +20,7 @@ from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import UserError
 from mobile_centernet.files import write_atomically, write_json
+from mobile_centernet.inference.detector import BaseDetector
 
 SOME_FAILED = 3  # exit code: done, except for some bad items
 DOCUMENT, RESULTS, CSV = "detections.json", "results.json", "detections.csv"
@@ -66,49 +67,59 @@ class Document(TypedDict):
     errors: list[Failure]
 
 
-def new_document(model: str, classes: Sequence[str], thresholds: tuple[float, Mapping[str, float]]) -> Document:
-    """An empty one. `thresholds`: that of all classes, and those of some."""
-    default, own = thresholds
-    return Document(
-        model=model,
-        classes=list(classes),
-        threshold=default,
-        thresholds={name: own.get(name, default) for name in classes},
-        images=[],
-        detections=[],
-        errors=[],
+def save_detections(
+    out: Path,
+    model: BaseDetector,
+    thresholds: tuple[float, Mapping[str, float]],
+    found: Sequence[tuple[str, tuple[int, int], Detections]],
+    errors: list[Failure],
+) -> None:
+    """Write the three files into the folder `out`.
+
+    Args:
+        out: an existing folder.
+        model: what made the detections.
+        thresholds: the score of the classes that have none of their own, and that of each class.
+        found: of each image its name, its size (height, width) and what was found on it.
+        errors: the images that could not be read.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    images: list[Image] = []
+    rows: list[Detection] = []
+    for image_id, (name, (height, width), detections) in enumerate(found, start=1):
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        bboxes = xyxy_to_xywh(detections.boxes).tolist()
+        rows += [
+            {
+                "image_id": image_id,
+                "file_name": name,
+                "category_id": label + 1,
+                "category": model.classes[label],
+                "bbox": bbox,
+                "score": score,
+            }
+            for bbox, score, label in zip(bboxes, detections.scores.tolist(), detections.labels.tolist(), strict=True)
+        ]
+    document = Document(
+        model=model.name,
+        classes=list(model.classes),
+        threshold=thresholds[0],
+        thresholds=dict(thresholds[1]),
+        images=images,
+        detections=rows,
+        errors=errors,
     )
-
-
-def add_image(document: Document, name: str, size: tuple[int, int], detections: Detections) -> None:
-    """Append a picture of `size` (height, width) and what was found on it."""
-    image_id = len(document["images"]) + 1
-    document["images"].append({"id": image_id, "file_name": name, "width": size[1], "height": size[0]})
-    bboxes = xyxy_to_xywh(detections.boxes).tolist()
-    document["detections"] += [
-        {
-            "image_id": image_id,
-            "file_name": name,
-            "category_id": label + 1,
-            "category": document["classes"][label],
-            "bbox": bbox,
-            "score": score,
-        }
-        for bbox, score, label in zip(bboxes, detections.scores.tolist(), detections.labels.tolist(), strict=True)
-    ]
-
-
-def save_document(document: Document, out: Path) -> None:
-    """Write the three files into the folder `out`. Raises UserError where that fails."""
     keys = ("image_id", "category_id", "bbox", "score")
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for row in document["detections"]:
+    for row in rows:
         writer.writerow([row["file_name"], row["category_id"], *row["bbox"], row["score"]])
     try:
         write_atomically(out / CSV, table.getvalue().encode(errors="surrogateescape"))
-        write_json(out / RESULTS, [{key: dict(row)[key] for key in keys} for row in document["detections"]])
+        write_json(out / RESULTS, [{key: dict(row)[key] for key in keys} for row in rows])
         write_json(out / DOCUMENT, document)
     except OSError as error:
         raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error

@@ -18,10 +18,8 @@ from mobile_centernet.cli.outputs import (
     SOME_FAILED,
     Failure,
     VideoWriter,
-    add_image,
     counted,
-    new_document,
-    save_document,
+    save_detections,
     save_image,
 )
 from mobile_centernet.data.readers.common import DECODED_IMAGE_SUFFIXES, DECODED_VIDEO_SUFFIXES
@@ -70,7 +68,7 @@ def predict(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     media = _open_source(source, out, frames)
     with open_model(model) as detector:
-        document = new_document(detector.name, detector.classes, _thresholds(thresholds, detector.classes))
+        least = _thresholds(thresholds, detector.classes)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -82,15 +80,17 @@ def predict(
         if isinstance(media, Video) and not no_drawing:
             drawing = VideoWriter(out / f"{media.stem}.mp4", media.fps)
         with drawing as video:
-            found = media.detect(detector, document["errors"])
+            found: list[tuple[str, tuple[int, int], Detections]] = []
+            errors: list[Failure] = []
+            results = media.detect(detector, errors)
             try:
-                for name, image, detections in tqdm(found, "detecting", media.total, unit=media.unit, disable=None):
-                    kept = detections.above(document["thresholds"])
-                    add_image(document, name, (image.shape[0], image.shape[1]), kept)
+                for name, image, detections in tqdm(results, "detecting", media.total, unit=media.unit, disable=None):
+                    kept = detections.above(least[1])
+                    found.append((name, (image.shape[0], image.shape[1]), kept))
                     if no_drawing:
                         continue
                     width = max(image.shape[1], LEAST_WIDTH)
-                    drawn = draw_boxes(image, kept.boxes, kept.labels, document["classes"], kept.scores, width=width)
+                    drawn = draw_boxes(image, kept.boxes, kept.labels, detector.classes, kept.scores, width=width)
                     if video:
                         video.add(drawn)
                     else:
@@ -99,14 +99,13 @@ def predict(
                 if not media.is_camera:  # which has no end but this one: what was found until then is kept
                     raise
 
-    errors = document["errors"]
-    if not document["images"] and errors:
+    if not found and errors:
         raise UserError(f"no {media.unit} could be read, of {len(errors)} tried; first {errors[0]['error']}")
-    if not document["images"]:
+    if not found:
         raise UserError(f"{source}: expected at least one {media.unit}, found none")
-    save_document(document, out)
-    detected = f"{counted(len(document['detections']), 'detection')} in {counted(len(document['images']), media.unit)}"
-    click.echo(f"{detected} → {out}")
+    save_detections(out, detector, least, found, errors)
+    boxes = sum(len(detections.boxes) for _, _, detections in found)
+    click.echo(f"{counted(boxes, 'detection')} in {counted(len(found), media.unit)} → {out}")
     if errors:
         names = ", ".join(failure["file_name"] for failure in errors[:3])
         more = ", … (all in detections.json)" if len(errors) > 3 else ""
@@ -222,7 +221,7 @@ def _open_source(source: str, out: Path, limit: int | None) -> Images | Video:
 
 
 def _thresholds(texts: Sequence[str], classes: Sequence[str]) -> tuple[float, Mapping[str, float]]:
-    """That of all classes, and those of some."""
+    """That of the classes that have none of their own, and that of each class."""
     default, own = 0.3, {}
     for text in texts:
         name, _, score = text.rpartition("=")
@@ -238,4 +237,4 @@ def _thresholds(texts: Sequence[str], classes: Sequence[str]) -> tuple[float, Ma
             own[name] = value
         else:
             raise UserError(f"--threshold: expected one of the model's classes ({', '.join(classes)}), found {name!r}")
-    return default, own
+    return default, {name: own.get(name, default) for name in classes}

@@ -2,13 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import IO
-
-_warnings_file: Callable[[], IO[bytes]] = cache(tempfile.TemporaryFile)
-"""One file for all images of a process: making one takes longer than the rest of this."""
 
 
 @contextmanager
@@ -19,7 +16,7 @@ def decoder_warnings() -> Iterator[list[str]]:
     one decoding, everything that is written to file descriptor 2 is taken for theirs.
     """
     warnings: list[str] = []
-    caught = _warnings_file()
+    caught = _caught()
     stderr = os.dup(2)
     os.dup2(caught.fileno(), 2)
     try:
@@ -32,3 +29,9 @@ def decoder_warnings() -> Iterator[list[str]]:
             warnings += caught.read().decode(errors="replace").splitlines()
             caught.seek(0)
             caught.truncate()
+
+
+@cache
+def _caught() -> IO[bytes]:
+    """One file for all images of a process: making one takes longer than the rest of this."""
+    return tempfile.TemporaryFile()

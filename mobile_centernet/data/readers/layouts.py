@@ -87,8 +87,8 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
         layout = _layout(root)
         below = [] if layout else list(_sets_below(root))
         if len(below) > 1:
-            names = ", ".join(folder.relative_to(root).as_posix() for folder, _ in below)
-            raise DataError(f"{root}: expected one data set, found {len(below)} ({names}): name one of them")
+            several = ", ".join(folder.relative_to(root).as_posix() for folder, _ in below)
+            raise DataError(f"{root}: expected one data set, found {len(below)} ({several}): name one of them")
         if below:
             root, layout = below[0]
     if layout is None:

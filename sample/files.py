@@ -43,7 +43,7 @@ def work(
 
 
 def _shown(results: Iterable[Result], total: int, progress: bool, name: str) -> Iterable[Result]:
-    return tqdm(results, total=total, desc=name, disable=not progress)
+    return tqdm(results, total=total, desc=name, disable=None if progress else True)
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:

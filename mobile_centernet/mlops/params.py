@@ -217,7 +217,11 @@ class Phase(Section):
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="Adam's learning rate")
     milestones: tuple[Positive, ...] = Field(description="epochs after which the rate is divided by ten")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(description="steps over which the rate rises linearly")
-    ema_decay: Fraction = Field(description="of the weights' moving average, a step; 0: none")
+    ema_decay: Fraction = Field(description="of the weights' moving average, per step; 0: none")
+    gradient_clip: Annotated[float, Field(ge=0)] = Field(default=0.0, description="largest norm; 0: not limited")
+    accumulate: Positive = Field(default=1, description="batches whose gradients make one step")
+    validate_every: Positive = Field(default=1, description="epochs between two scores on val; the last is scored, too")
+    patience: Positive | None = Field(default=None, description="epochs without a better score that end the phase")
 
 
 class DistillPhase(Phase):

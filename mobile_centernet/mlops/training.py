@@ -83,14 +83,12 @@ def fit_phase(
         kl_direction=params.loss.kl_direction,
     )
     config = TrainConfig(
-        epochs=phase.epochs,
-        batch_size=phase.batch_size,
+        **phase.model_dump(exclude={"learning_rate", "milestones", "warmup_steps", "distill_epochs"}),
         schedule=Schedule(phase.learning_rate, phase.milestones, phase.warmup_steps),
         seed=seed,
         workers=params.hardware.workers,
         precision=params.hardware.precision,
         devices=params.hardware.devices,
-        ema_decay=phase.ema_decay,
         distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
         distill_unlabelled=distill_unlabelled,
         rare_classes=rare_classes,

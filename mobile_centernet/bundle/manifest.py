@@ -84,7 +84,48 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The one JSON text of this manifest. Raises BundleError when a value breaks the format's rules."""
-        _check(self)
+        for field in ("name", "version"):
+            value = getattr(self, field)
+            _require(_WORD.fullmatch(value), field, "1 to 100 letters, digits, '.', '_', '+' or '-'", value)
+        _require(self.release >= 1, "release", "a number from 1", self.release)
+        _require(min(self.input_size) >= 1, "input_size", "sides from 1", self.input_size)
+
+        classes = self.classes
+        is_list = len(set(classes)) == len(classes) > 0 and all(name and name.isprintable() for name in classes)
+        _require(is_list, "classes", "different, printable names", classes)
+        _require(set(self.thresholds) == set(classes), "thresholds", "one for each class", list(self.thresholds))
+        for name, threshold in self.thresholds.items():
+            _require(0 <= threshold <= 1, f"thresholds.{name}", "a score 0..1", threshold)
+
+        _require(DEFAULT_PROFILE in self.latency_ms, "latency_ms", f"a {DEFAULT_PROFILE}", dict(self.latency_ms))
+        for profile, limit in self.latency_ms.items():
+            _require(_WORD.fullmatch(profile), "latency_ms", "profiles of letters and digits", profile)
+            _require(math.isfinite(limit) and limit > 0, f"latency_ms.{profile}", "milliseconds above 0", limit)
+        _require(self.variants, "variants", "at least one", "none")
+        for precision, variant in self.variants.items():
+            _require(precision in PRECISIONS, "variants", ", ".join(PRECISIONS), precision)
+            for field, value in vars(variant.tolerance).items():
+                _require(
+                    math.isfinite(value) and value >= 0, f"{precision}: tolerance.{field}", "a number from 0", value
+                )
+        _require(self.pictures, "pictures", "at least one golden picture", "none")
+        for key, text in self.lineage.items():
+            _require(key.isprintable() and text.isprintable(), "lineage", "printable text", f"{key}={text}")
+
+        variants = self.variants.values()
+        named = [self.card, *self.pictures, *(v.model for v in variants), *(v.golden for v in variants)]
+        for name in (*self.files, *named):
+            _require(is_safe_name(name), "files", "plain relative names", name)
+            _require(name != MANIFEST and not name.startswith(SIGNATURES), "files", "names that are not taken", name)
+        folders = {name.split("/")[0] for name in named if "/" in name} | {SIGNATURES.rstrip("/")}
+        _require(folders.isdisjoint(named), "files", "no file named like a folder", sorted(folders & set(named)))
+        _require(len(set(named)) == len(named), "files", "each file in one role", named)
+        _require(set(named) == set(self.files), "files", sorted(named), sorted(self.files))
+        _require(len(named) <= MAX_FILES, "files", f"at most {MAX_FILES}", len(named))
+        for name, file in self.files.items():
+            _require(_SHA256.fullmatch(file.sha256), f"{name}: sha256", "64 hexadecimal digits", file.sha256)
+            _require(file.bytes >= 0, f"{name}: bytes", "a number from 0", file.bytes)
+
         height, width = self.input_size
         document = {
             "kind": KIND,
@@ -176,49 +217,6 @@ def _typed(value: object, name: str, kind: type[T]) -> T:
     if type(value) is not kind:
         raise BundleError(f"{name}: expected {kind.__name__}, found {type(value).__name__}")
     return value
-
-
-def _check(manifest: Manifest) -> None:
-    """Raises BundleError for the first rule of the format that a value breaks."""
-    for field in ("name", "version"):
-        value = getattr(manifest, field)
-        _require(_WORD.fullmatch(value), field, "1 to 100 letters, digits, '.', '_', '+' or '-'", value)
-    _require(manifest.release >= 1, "release", "a number from 1", manifest.release)
-    _require(min(manifest.input_size) >= 1, "input_size", "sides from 1", manifest.input_size)
-
-    classes = manifest.classes
-    is_list = len(set(classes)) == len(classes) > 0 and all(name and name.isprintable() for name in classes)
-    _require(is_list, "classes", "different, printable names", classes)
-    _require(set(manifest.thresholds) == set(classes), "thresholds", "one for each class", list(manifest.thresholds))
-    for name, threshold in manifest.thresholds.items():
-        _require(0 <= threshold <= 1, f"thresholds.{name}", "a score 0..1", threshold)
-
-    _require(DEFAULT_PROFILE in manifest.latency_ms, "latency_ms", f"a {DEFAULT_PROFILE}", dict(manifest.latency_ms))
-    for profile, limit in manifest.latency_ms.items():
-        _require(_WORD.fullmatch(profile), "latency_ms", "profiles of letters and digits", profile)
-        _require(math.isfinite(limit) and limit > 0, f"latency_ms.{profile}", "milliseconds above 0", limit)
-    _require(manifest.variants, "variants", "at least one", "none")
-    for precision, variant in manifest.variants.items():
-        _require(precision in PRECISIONS, "variants", ", ".join(PRECISIONS), precision)
-        for field, value in vars(variant.tolerance).items():
-            _require(math.isfinite(value) and value >= 0, f"{precision}: tolerance.{field}", "a number from 0", value)
-    _require(manifest.pictures, "pictures", "at least one golden picture", "none")
-    for key, text in manifest.lineage.items():
-        _require(key.isprintable() and text.isprintable(), "lineage", "printable text", f"{key}={text}")
-
-    variants = manifest.variants.values()
-    named = [manifest.card, *manifest.pictures, *(v.model for v in variants), *(v.golden for v in variants)]
-    for name in (*manifest.files, *named):
-        _require(is_safe_name(name), "files", "plain relative names", name)
-        _require(name != MANIFEST and not name.startswith(SIGNATURES), "files", "names that are not taken", name)
-    folders = {name.split("/")[0] for name in named if "/" in name} | {SIGNATURES.rstrip("/")}
-    _require(folders.isdisjoint(named), "files", "no file named like a folder", sorted(folders & set(named)))
-    _require(len(set(named)) == len(named), "files", "each file in one role", named)
-    _require(set(named) == set(manifest.files), "files", sorted(named), sorted(manifest.files))
-    _require(len(named) <= MAX_FILES, "files", f"at most {MAX_FILES}", len(named))
-    for name, file in manifest.files.items():
-        _require(_SHA256.fullmatch(file.sha256), f"{name}: sha256", "64 hexadecimal digits", file.sha256)
-        _require(file.bytes >= 0, f"{name}: bytes", "a number from 0", file.bytes)
 
 
 def _require(holds: object, field: str, expected: object, found: object) -> None:

@@ -78,20 +78,6 @@ class TimedModel:
         if decode is not None:
             self.parts["decode boxes"].append(1e3 * (decode + end - found))
 
-    def as_record(self, peak_memory_mib: float | None) -> dict[str, Any]:
-        """For JSON."""
-        model = self.model
-        return {
-            "model": model.name,
-            "kind": model.kind,
-            "runs_on": model.runs_on,
-            "input_size": {"width": model.input_size[1], "height": model.input_size[0]},
-            "latency_ms": _percentiles(self.end_to_end),
-            "throughput_per_s": 1e3 / float(np.mean(self.end_to_end)),
-            "parts_ms": {part: _percentiles(values) for part, values in self.parts.items() if values},
-            "peak_memory_mib": peak_memory_mib,
-        }
-
 
 def time_models(
     models: Sequence[str],
@@ -150,7 +136,19 @@ def time_models(
         "picture": str(picture) if picture else "made here, 1280x720",
         "runs": runs,
         "warm_up": warm_up,
-        "models": [each.as_record(peak) for each, peak in zip(timed, peaks, strict=True)],
+        "models": [
+            {
+                "model": each.model.name,
+                "kind": each.model.kind,
+                "runs_on": each.model.runs_on,
+                "input_size": {"width": each.model.input_size[1], "height": each.model.input_size[0]},
+                "latency_ms": _percentiles(each.end_to_end),
+                "throughput_per_s": 1e3 / float(np.mean(each.end_to_end)),
+                "parts_ms": {part: _percentiles(values) for part, values in each.parts.items() if values},
+                "peak_memory_mib": peak,
+            }
+            for each, peak in zip(timed, peaks, strict=True)
+        ],
     }
 
 

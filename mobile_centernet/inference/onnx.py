@@ -68,7 +68,12 @@ class Detector(BaseDetector):
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             precision = _metadata(_session(path, options, {PROVIDERS["cpu"]: {}}), path).precision
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-            wanted[PROVIDERS["tensorrt"]] = _tensorrt_options(precision, engine_cache)
+            # TensorRT before 11 must be allowed it besides.
+            allowed = {"trt_fp16_enable": precision != "fp32", "trt_int8_enable": precision == "int8"}
+            cache = (
+                {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(engine_cache)} if engine_cache else {}
+            )
+            wanted[PROVIDERS["tensorrt"]] = {**allowed, **cache}
         if threads is not None:
             options.intra_op_num_threads = threads
 
@@ -121,12 +126,6 @@ class Detector(BaseDetector):
                 f"found label {max(labels.max(), -labels.min())}: its class list is another graph's"
             )
         return DetectionBatch(boxes, scores, labels)
-
-
-def _tensorrt_options(precision: str, engine_cache: Path | None) -> dict[str, object]:
-    """The precision is the graph's own; TensorRT before 11 must be allowed it besides."""
-    cache = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(engine_cache)} if engine_cache else {}
-    return {"trt_fp16_enable": precision != "fp32", "trt_int8_enable": precision == "int8", **cache}
 
 
 def _session(

@@ -113,10 +113,24 @@ def test_a_provider_that_is_built_in_but_broken_is_told(
         Detector(model, provider=provider)
 
 
-def test_tensorrt_may_use_the_precision_of_the_graph(tmp_path: Path) -> None:
-    assert onnx._tensorrt_options("fp32", None) == {"trt_fp16_enable": False, "trt_int8_enable": False}
-    options = onnx._tensorrt_options("int8", tmp_path)
-    assert options == {
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA works here")
+@pytest.mark.filterwarnings("ignore:Specified provider", "ignore:.*expected to run on Tensorrt")
+def test_tensorrt_may_use_the_precision_of_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ONNX Runtime is asked for, whether it has TensorRT or not."""
+    asked = []
+
+    class Noted(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: str, options: object, providers: list[tuple[str, dict[str, object]]]) -> None:
+            asked.append(dict(providers))
+            super().__init__(path, options, providers=providers)
+
+    long = onnx.PROVIDERS["tensorrt"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [long, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Noted)
+    Detector(tiny_detector(tmp_path / "fp32.onnx"))
+    assert asked[-1][long] == {"trt_fp16_enable": False, "trt_int8_enable": False}
+    Detector(tiny_detector(tmp_path / "int8.onnx", "int8"), engine_cache=tmp_path)
+    assert asked[-1][long] == {
         "trt_fp16_enable": True,
         "trt_int8_enable": True,
         "trt_engine_cache_enable": True,

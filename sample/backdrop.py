@@ -91,13 +91,13 @@ def paint_ground(canvas: Canvas, camera: Camera, street: Street) -> None:
     stripes.append((road.left + 0.3, road.right - 0.3, 0.0, FAR, _ASPHALT))
     spans = [(0.0, FAR)]
     if road.crossing is not None:
-        ahead = road.crossing - camera.z
-        stripes.append((-90.0, 90.0, ahead - 5.5, ahead + 5.5, _ASPHALT))
-        for low in (ahead - 6.2, ahead + 4.0):  # zebra stripes on either side of the crossing road
+        cross = road.crossing - camera.z
+        stripes.append((-90.0, 90.0, cross - 5.5, cross + 5.5, _ASPHALT))
+        for low in (cross - 6.2, cross + 4.0):  # zebra stripes on either side of the crossing road
             zebra = np.arange(road.left + 0.5, road.right - 0.6, 1.1).tolist()
             stripes += [(x, x + 0.55, low, low + 2.2, _PAINT) for x in zebra]
-        stripes.append((-LANE / 2, road.right - 0.3, ahead - 7.6, ahead - 7.2, _PAINT))  # our stop line
-        spans = [(0.0, ahead - 7.2), (max(0.0, ahead + 7.0), FAR)]
+        stripes.append((-LANE / 2, road.right - 0.3, cross - 7.6, cross - 7.2, _PAINT))  # our stop line
+        spans = [(0.0, cross - 7.2), (max(0.0, cross + 7.0), FAR)]
     for (x, style), (low, high) in product(road.dividers, spans):
         if style == "dashed":
             first = float(np.floor((camera.z + low) / 10.0)) * 10.0 - camera.z
@@ -113,7 +113,7 @@ def paint_ground(canvas: Canvas, camera: Camera, street: Street) -> None:
             stripes.append((x - 0.04, x + 0.04, 0.0, FAR, (160, 162, 165)))
 
     near = camera.nearest_ground() * 0.9
-    stripes = [(*aside, max(low, near), high, colour) for *aside, low, high, colour in stripes if high > max(low, near)]
+    stripes = [(x1, x2, max(z1, near), z2, colour) for x1, x2, z1, z2, colour in stripes if z2 > max(z1, near)]
     left, right, low, high = np.array([stripe[:4] for stripe in stripes]).T[:, :, None]
     depth = low * (high / low) ** np.linspace(0, 1, _STEPS)
     edges = np.stack([np.broadcast_to(left, depth.shape), np.broadcast_to(right, depth.shape)[:, ::-1]], axis=1)

@@ -112,9 +112,9 @@ class Painter:
         lamps = _STREET_LIGHT if light.night and self.street.road.scene != "highway" else 0.0
         sunny = np.where(arrays.flat, np.maximum(0.0, normals @ np.array(light.sun_direction)), 0.45)
         sky = np.where(arrays.flat, 0.82 + 0.18 * normals[:, 1], 0.9)
-        towards = np.where(arrays.flat, np.maximum(0.15, -normals[:, 2]), 0.8)
+        frontal = np.where(arrays.flat, np.maximum(0.15, -normals[:, 2]), 0.8)
         beam = float(headlight(light, np.array([x - self.camera.x]), np.array([depth]))[0])
-        strength = light.ambient * sky + light.sun * sunny + lamps * sky + beam * towards
+        strength = light.ambient * sky + light.sun * sunny + lamps * sky + beam * frontal
         colours = arrays.colours * strength[:, None] * np.array(light.tint)
         colours[arrays.glow] = arrays.colours[arrays.glow] * (1.0 if light.dark else 0.95)
         veil = 1.0 - np.exp(-light.haze * depth)

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.helpers.call_counts import ROOT, functions, product_files
+from tests.helpers.call_counts import ROOT, functions, product_files, used_once
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 80
 SETTINGS = ROOT / "mobile_centernet/mlops/params.py"  # all settings in one file, however many
@@ -32,6 +32,12 @@ def test_no_file_is_too_long_to_read() -> None:
 
 def test_no_function_is_too_long_to_read() -> None:
     assert [str(each) for each in functions() if each.lines > LINES_OF_A_FUNCTION] == []
+
+
+def test_few_functions_are_used_from_one_place_alone() -> None:
+    """Reading is no hopping: `python -m tests.helpers.call_counts ROOM` lists them."""
+    once, total = used_once(), len(functions())
+    assert len(once) <= 0.15 * total, f"{len(once)} of {total}"
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+ENTRY_POINTS = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PRODUCT = ("mobile_centernet", "steps", "pipelines", "sample", "examples")
 
 
@@ -60,13 +61,14 @@ def _functions(file: Path, tree: ast.AST) -> Iterator[Function]:
 
 
 def _is_entry(file: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Called by Python, click, Lightning, ZenML or `python -m`, not by the product's own code."""
+    """Called by Python, click, ZenML, `python -m` or an entry point of pyproject.toml, not by the product's code."""
     decorators = {ast.unparse(decorator).split("(")[0].split(".")[-1] for decorator in node.decorator_list}
     return (
         (node.name.startswith("__") and node.name.endswith("__"))
         or node.name == "main"
         or bool(decorators & {"command", "group", "override", "field_validator", "model_validator", "step", "pipeline"})
         or (file.parent.name == "steps" and not node.name.startswith("_"))
+        or f'{".".join(file.relative_to(ROOT).with_suffix("").parts)}:{node.name}"' in ENTRY_POINTS
     )
 
 

@@ -116,13 +116,16 @@ class Registry:
         with _translated(f"attaching {folder} to version {version.number} of {self.name}"):
             self._client.log_artifacts(version.run_id, str(folder), place)
 
-    def download_attached(self, version: Version, place: str, folder: Path) -> Path:
-        """One file that was attached to the version, in `folder`, unchecked."""
-        with _translated(f"downloading {place or 'a file without a name'} of version {version.number} of {self.name}"):
-            return Path(self._client.download_artifacts(version.run_id, place, str(folder)))
+    def download(self, version: Version, folder: Path, attached: str | None = None) -> Path:
+        """The version's files in a new folder below `folder`, unchecked: `version_files` does that.
 
-    def download(self, version: Version, folder: Path) -> Path:
-        """The version's files in a new folder below `folder`, unchecked: `version_files` does that."""
+        Args:
+            attached: where `attach` kept a file of this version; then that one file comes, into `folder` itself.
+        """
+        if attached is not None:
+            what = attached or "a file without a name"
+            with _translated(f"downloading {what} of version {version.number} of {self.name}"):
+                return Path(self._client.download_artifacts(version.run_id, attached, str(folder)))
         place = folder / str(version.number)
         place.mkdir(parents=True)
         with _translated(f"downloading version {version.number} of {self.name}"):

@@ -110,7 +110,7 @@ def download(registry: Registry, version: Version, folder: Path) -> Path:
     """The version's bundle, unverified, in `folder`. RegistryError: there is none, or another than its tag says."""
     if not is_attached(version):
         raise RegistryError(f"{registry.name} version {version.number}: expected a signed bundle, found none attached")
-    path = registry.download_attached(version, version.tags.get(BUNDLE_PATH, ""), folder)
+    path = registry.download(version, folder, attached=version.tags.get(BUNDLE_PATH, ""))
     if (found := file_digest(path)) != version.tags[BUNDLE_SHA256]:
         raise RegistryError(
             f"{registry.name} version {version.number}: expected the bundle of SHA-256 {version.tags[BUNDLE_SHA256]}, "

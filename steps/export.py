@@ -61,10 +61,10 @@ def export(params: Params) -> None:
     reference = Reference.of(TorchRunner(student.model), frames, section.parity_frames, student.input_size)
     accuracy = reference.accuracy
     report: dict[str, Any] = {
-        "measured_on": {"set": f"ivslab {params.evaluate.split}", "frames": len(frames)},
+        "measured_on": {"set": f"ivslab {params.evaluate.split}", "frames": accuracy.frames},
         "torch": {"map50": accuracy.map50, "ap50": dict(accuracy.ap50)},
     }
-    logger.info("torch: mAP@0.5 %.3f on %d frames", accuracy.map50, len(frames))
+    logger.info("torch: mAP@0.5 %.3f on %d frames", accuracy.map50, accuracy.frames)
     failures: list[str] = []
     for precision, path in files.items():
         opened: AbstractContextManager[Detector] = Detector(path, provider="cpu")

@@ -21,8 +21,12 @@ from mobile_centernet.inference.onnx import Detector
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """mAP@0.5, AP@0.5 by class (None without ground truth), and all scores [N], frame by frame, best first."""
+    """mAP@0.5, AP@0.5 by class (None without ground truth), and all scores [N], frame by frame, best first.
 
+    `frames`: how many were scored: those about which something is known.
+    """
+
+    frames: int
     map50: float
     ap50: Mapping[str, float | None]
     scores: NDArray[np.float64]
@@ -80,7 +84,9 @@ def measure(frames: PreparedSet, detect: Runner, input_size: tuple[int, int]) ->
     """
     results = results_for(frames, detect, input_size, batch_size=1)
     measured = evaluate_map50(frames.coco, results, frames.classes)
-    return Accuracy(measured.map50, measured.ap50, np.array([row["score"] for row in results], np.float64))
+    return Accuracy(
+        measured.images, measured.map50, measured.ap50, np.array([row["score"] for row in results], np.float64)
+    )
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def test_limits_by_hand() -> None:
     """Scores 0.05 and boxes 3 px apart; bicycle loses 6 points, vehicle wins 2: 2 points in the mean of two."""
     parity = measured(says([[10, 10, 30, 33], *BOXES[1:]], [0.9, 0.5, 0.25], LABELS))
     before, after = (
-        Accuracy(map50, {"vehicle": vehicle, "bicycle": bicycle, "tram": None}, np.zeros(0))
+        Accuracy(6, map50, {"vehicle": vehicle, "bicycle": bicycle, "tram": None}, np.zeros(0))
         for map50, vehicle, bicycle in ((0.4, 0.5, 0.3), (0.38, 0.52, 0.24))
     )
     assert ParityReport(parity, before, after, ParityLimits(map50_drop=0.021)).violations == []

@@ -87,7 +87,7 @@ def test_a_file_for_every_precision_that_runs_without_this_package(done: Path) -
 
 def test_parity_tells_of_every_file(done: Path) -> None:
     report = parity(done)
-    assert report["measured_on"] == {"set": "ivslab test", "frames": 6}
+    assert report["measured_on"] == {"set": "ivslab test", "frames": 5}  # of 6, nobody knows what one shows
     assert report["torch"]["ap50"].keys() == set(CLASSES)
     for precision in ALL:
         row = report[precision]

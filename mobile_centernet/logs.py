@@ -21,11 +21,8 @@ def setup_logging(level: int = logging.INFO) -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-    root = logging.getLogger("mobile_centernet")
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    root.propagate = False
-    for name in ("steps", "pipelines"):
+    # A module that `python -m` runs is called __main__.
+    for name in ("mobile_centernet", "steps", "pipelines", "examples", "__main__"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(level)

@@ -61,7 +61,7 @@ def single_instance(stage: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("%s: another process runs this stage here; waiting until it ends", stage)
+        logger.warning("%s: another process runs this stage here; waiting until it ends", stage)
         lock.acquire()
     try:
         yield

@@ -98,13 +98,17 @@ def processes_in(project: Path) -> list[str]:
 def test_a_second_process_of_a_stage_waits_for_the_first(tmp_path: Path) -> None:
     """As when only the shell between was killed: both would write the same files."""
     hold = (
-        "import time; from steps.__main__ import single_instance\n"
-        "with single_instance('class_weights'): print('held', flush=True); time.sleep(2)"
+        "import sys; from steps.__main__ import single_instance\n"
+        "with single_instance('class_weights'): print('held', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen([sys.executable, "-c", hold], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout and first.stdout.readline() == "held\n"
-        begin = time.monotonic()
-        second = subprocess.run([sys.executable, "-c", hold], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert first.poll() == 0 and time.monotonic() - begin >= 2  # the first ended before the second began
-    assert second.stdout == "held\n"
-    assert "class_weights: another process runs this stage here; waiting until it ends" in second.stderr
+    command, pipe = [sys.executable, "-c", hold], subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, text=True) as first:
+        assert first.stdin and first.stdout and first.stdout.readline() == "held\n"
+        with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as second:
+            assert second.stdin and second.stdout and second.stderr
+            second.stdin.close()  # it ends as soon as it holds the lock
+            said = second.stderr.readline()
+            assert "class_weights: another process runs this stage here; waiting until it ends" in said
+            assert second.poll() is None
+            first.stdin.close()
+            assert second.stdout.read() == "held\n" and second.wait(timeout=60) == 0

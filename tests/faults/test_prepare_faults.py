@@ -17,7 +17,7 @@ FRAMES, PER_SHARD = 24, 6
 SCRIPT = f"""
 import resource, sys
 from pathlib import Path
-from mobile_centernet.data import shards
+from mobile_centernet.data.store import shards
 from tests.faults.test_prepare_faults import write
 shards.MAX_FRAMES = {PER_SHARD}
 limit = int(sys.argv[4])

@@ -1,6 +1,7 @@
 """Promotion and rollback on a real registry: what is scored, what moves, and being killed or disturbed at any point."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -379,9 +380,10 @@ def test_a_clock_that_was_set_back_changes_no_decision(monkeypatch: pytest.Monke
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "steps.promote", *arguments], capture_output=True, text=True, timeout=300, check=False
-    )
+    """As typed in a checkout's root, where `steps` lies; this project has none of its own."""
+    typed = [sys.executable, "-m", "steps.promote", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(small.ROOT)}
+    return subprocess.run(typed, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_the_command_promotes_rolls_back_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

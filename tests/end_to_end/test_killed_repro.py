@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mobile_centernet.mlops.lineage import folder_digest
-from tests.end_to_end.project import copy_project, run
+from tests.end_to_end.project import ROOT, copy_project, run
 
 MORE = {"train_teacher.model": "hrnet_w16_lite", "train_teacher.pretrain.epochs": 3}
 STAGES = [  # a stage, its output, and what is there when it has begun
@@ -101,10 +101,12 @@ def test_a_second_process_of_a_stage_waits_for_the_first(tmp_path: Path) -> None
         "import sys; from steps.__main__ import single_instance\n"
         "with single_instance('class_weights'): print('held', flush=True); sys.stdin.read()"
     )
-    command, pipe = [sys.executable, "-c", hold], subprocess.PIPE
-    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, text=True) as first:
+    command, pipe, env = [sys.executable, "-c", hold], subprocess.PIPE, {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdin=pipe, stdout=pipe, text=True) as first:
         assert first.stdin and first.stdout and first.stdout.readline() == "held\n"
-        with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as second:
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        ) as second:
             assert second.stdin and second.stdout and second.stderr
             second.stdin.close()  # it ends as soon as it holds the lock
             said = second.stderr.readline()

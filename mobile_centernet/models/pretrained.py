@@ -1,4 +1,4 @@
-"""Initial weights from a file: official HRNet checkpoints, or our own of other classes, key for key."""
+"""Initial weights from a file, key for key: official HRNet checkpoints, our own, and what other trainings save."""
 
 import re
 import struct
@@ -18,13 +18,16 @@ from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import PROJECT, parse_header, read_safetensors
 
 BACKBONE = "backbone."
-PTH_SUFFIXES = (".pth", ".pt")
+TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")  # .tar: HRNet's trainings write .pth.tar
 
-# What DataParallel, Lightning and detection toolkits put before the official names.
-WRAPPERS = ("module.", "model.", BACKBONE)
+# What DataParallel, torch.compile, Lightning, detection toolkits and our training put before the official names.
+# The moving average is what a training scores and keeps, so its tensors go before their namesakes.
+AVERAGE = "average.module."
+WRAPPERS = (AVERAGE, "module.", "model.", "student.", "net.", "_orig_mod.", BACKBONE)
 
-# Where a checkpoint keeps the weights, next to epoch, optimizer and the like.
-WEIGHT_KEYS = ("state_dict", "model")
+# Where a checkpoint keeps the weights, next to epoch, optimizer and the like; averages first, and each in each.
+WEIGHT_KEYS = ("state_dict_ema", "ema", "state_dict", "model_state_dict", "model", "net", "module")
+DEEPEST = 8  # a file may hold a mapping that holds itself
 
 # What torch.load was seen to raise for damaged files (cut at every length, bytes flipped, both of its formats).
 UNREADABLE = (
@@ -40,6 +43,18 @@ UNREADABLE = (
     struct.error,
     zipfile.BadZipFile,
 )
+
+
+class NumpyStandIn:
+    """What a checkpoint's numpy scalars become: nothing of numpy is called, and nobody reads their value."""
+
+    def __init__(self, *_arguments: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+# How numpy 2 and numpy 1 pickle a scalar such as the best score, which trainings like to keep beside the weights.
+NUMPY_NAMES = ("numpy.dtype", "numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
 
 
 class Skipped(NamedTuple):
@@ -77,13 +92,15 @@ class LoadReport:
         return f"{self.path} into {self.model}: {backbone} tensors of the backbone; {of_heads}"
 
     def __str__(self) -> str:
-        # Names of skipped tensors by their reason; those of another shape together, with the first as example.
+        # Names of skipped tensors by their reason; where each has its own, together, with the first as example.
         groups: dict[str, list[Skipped]] = {}
         for skipped in self.skipped:
-            groups.setdefault("shape" if skipped.reason.startswith("shape ") else skipped.reason, []).append(skipped)
+            own = next((kind for kind in ("shape", "a second tensor") if skipped.reason.startswith(kind)), None)
+            groups.setdefault(own or skipped.reason, []).append(skipped)
         lines = [self.summary]
         for reason, group in groups.items():
-            shown = f"another shape, as {group[0].name}: {group[0].reason}" if reason == "shape" else reason
+            each = "another shape" if reason == "shape" else reason
+            shown = reason if group[0].reason == reason else f"{each}, as {group[0].name}: {group[0].reason}"
             lines.append(f"  skipped {_count_by_module([skipped.name for skipped in group])}: {shown}")
         if self.new:
             lines.append(f"  new {_count_by_module(self.new)}")
@@ -104,16 +121,33 @@ class LoadReport:
 def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None = None) -> LoadReport:
     """Give `model`, in place, every tensor of the file that has a namesake of the same shape in it.
 
-    Takes .safetensors (ours or foreign) and .pth or .pt, a state dict or a checkpoint that holds one as
-    `state_dict` or `model`. Names count without the wrappers' prefixes, so `module.conv1.weight` and
-    `conv1.weight` are both the backbone's. Heads are taken from a file of ours only when it is for the same
-    classes: `classes`, or as many as the model has where `classes` is None.
+    Names count without the wrappers' prefixes, so `module.conv1.weight` and `conv1.weight` are both the backbone's.
+    Where a checkpoint has a moving average, that is taken.
+
+    Args:
+        model: any of ours; tensors of half precision are widened to its own.
+        path: .safetensors (ours or foreign), or what torch.save wrote (.pth, .pt, .ckpt, .bin, .pth.tar): a state
+            dict, or a checkpoint that holds one under any of WEIGHT_KEYS, however nested.
+        classes: heads of a .safetensors of ours are taken when it is for these, in this order; None: for as many as
+            the model has. Other files name no classes: their heads are taken where the shapes fit.
 
     Raises:
-        ModelError: the file is missing, damaged, holds anything but tensors and plain values (code in it is never
-            run), or has no convolution kernel of the model's backbone; `model` is as it was.
+        ModelError: the file is missing, damaged, holds anything but tensors, plain values and numpy scalars (code in
+            it is never run), a number that is not finite or a negative variance, or has no convolution kernel of the
+            model's backbone; `model` is as it was.
     """
     tensors, header = _read(path)
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_complex():
+            continue
+        wrong = "NaN or infinity" if not value.double().isfinite().all() else ""
+        if not wrong and name.endswith("running_var") and (value < 0).any():
+            wrong = f"the variance {float(value.min()):.3g}"
+        if wrong:
+            raise ModelError(
+                f"{path}: expected finite numbers, and variances from 0, found {wrong} in {name}: "
+                "the training that wrote it diverged, or half precision overflowed; take an earlier checkpoint"
+            )
     expected = model.state_dict()
     foreign_heads = None  # why the heads of this file are of no use, if it says itself that they are for other classes
     if header.get("project") == PROJECT:
@@ -122,7 +156,7 @@ def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None 
             foreign_heads = f"a head for other classes ({', '.join(found)})"
     taken: dict[str, Tensor] = {}
     skipped: list[Skipped] = []
-    for name, value in tensors.items():
+    for name, value in sorted(tensors.items(), key=lambda item: AVERAGE not in item[0]):
         target = _target(name, expected)
         if target is None:
             skipped.append(Skipped(name, f"no such tensor in {model.name}"))
@@ -137,8 +171,6 @@ def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None 
             skipped.append(Skipped(name, f"shape {tuple(value.shape)} where {wanted} is expected"))
         elif value.layout != torch.strided or value.is_quantized or value.is_complex():
             skipped.append(Skipped(name, "not a dense tensor of real numbers"))
-        elif not value.double().isfinite().all():
-            skipped.append(Skipped(name, "holds NaN or infinity"))
         else:
             taken[target] = value
     # Batch norm's vectors and counters may fit by accident: a backbone without a single kernel is none.
@@ -148,7 +180,8 @@ def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None 
         first = f", the first, {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         raise ModelError(
             f"{path}: expected convolution kernels of {model.name}'s backbone, such as {kernel}; "
-            f"found {len(tensors)} entries and none that fits{first}"
+            f"found {len(tensors)} entries and none that fits{first}; "
+            "`model` must be the network that the file is of (mobile-centernet info --all lists them)"
         )
     model.load_state_dict(taken, strict=False)
     new = tuple(name for name in expected if name not in taken)
@@ -162,25 +195,40 @@ def _read(path: Path) -> tuple[Mapping[str, object], Mapping[str, str]]:
     if path.suffix == ".safetensors":
         header, tensors = read_safetensors(path)
         return tensors, header
-    if path.suffix not in PTH_SUFFIXES:
-        raise ModelError(f"{path}: expected a .safetensors, .pth or .pt file, found '{path.suffix}'")
+    if path.suffix not in TORCH_SUFFIXES:
+        raise ModelError(
+            f"{path}: expected a file of weights (.safetensors, {', '.join(TORCH_SUFFIXES)}), found '{path.suffix}'; "
+            "rename it after what it is"
+        )
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # torch.load never looks at the checksums of records
                 if damaged := archive.testzip():
                     raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([NumpyStandIn, *((NumpyStandIn, name) for name in NUMPY_NAMES)]):
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"{refused[1]!r}, which could run code" if refused else "a damaged file or another kind of pickle"
+        found = "a damaged file or another kind of pickle"
+        if refused:
+            found = (
+                f"{refused[1]!r}, which could run code; if you trust the file, save its weights alone: import torch; "
+                f"content = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
+                "weights = content.get('state_dict', content); "
+                "torch.save({name: value for name, value in weights.items() if torch.is_tensor(value)}, 'weights.pth')"
+            )
         raise ModelError(f"{path}: expected a torch checkpoint of tensors and plain values, found {found}") from error
     except UNREADABLE as error:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(f"{path}: expected a complete torch checkpoint, found a damaged one: {first_line}") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"{path}: expected tensors by name, found a {type(content).__name__}")
-    inner = next((content[key] for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), content)
-    return {str(name): value for name, value in inner.items()}, {}
+    for _ in range(DEEPEST):
+        inside = [content[key] for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)]
+        # An average's settings, or nothing at all, may be under a key of weights, too.
+        weights = [each for each in inside if any(isinstance(value, Tensor | Mapping) for value in each.values())]
+        content = weights[0] if weights else content
+    return {str(name): value for name, value in content.items()}, {}
 
 
 def _target(name: str, expected: Mapping[str, Tensor]) -> str | None:

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from mobile_centernet.data.annotations import Box, Frame, FrameState, RawSet
@@ -18,12 +21,15 @@ from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.errors import ModelError
 from mobile_centernet.files import file_digest
+from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.hrnet import HRNet, HRNetSpec
-from mobile_centernet.models.pretrained import BACKBONE, load_pretrained
+from mobile_centernet.models.pretrained import BACKBONE, TORCH_SUFFIXES, WEIGHT_KEYS, WRAPPERS, load_pretrained
 from mobile_centernet.models.variants import MODELS, build_model
+from mobile_centernet.training.callbacks import AtomicCheckpoints
+from mobile_centernet.training.module import DetectorTraining, Schedule
 from steps.train import train_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +113,94 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
     assert_body(model, {name: tensor.half().to(tensor.dtype) for name, tensor in source.items()})
 
 
+SCORES = {
+    "float64": np.float64(0.76),
+    "float32": np.float32(0.76),
+    "int64": np.int64(210),
+    "bool": np.bool_(True),
+    "in a list": [np.float64(0.1), {"best": np.float16(0.2)}],
+}
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_numpy_scalars_beside_the_weights_do_no_harm(score: object, zipped: bool, tmp_path: Path) -> None:
+    """As HRNet's own training saves its best score."""
+    source, model = body_of(tiny(1)), tiny(2)
+    content = {"epoch": 210, "perf": score, "state_dict": data_parallel(source)}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert load_pretrained(model, tmp_path / "a.pth").skipped == ()
+    assert_body(model, source)
+
+
+def test_numpy_1_scalars_do_no_harm(tmp_path: Path) -> None:
+    """numpy 1 called the module numpy.core; pickle gives a name a length of its own, so the file is the older kind."""
+    source, model = body_of(tiny(1)), tiny(2)
+    file = tmp_path / "a.pth"
+    torch.save({"perf": np.float64(0.7), "model": source}, file, _use_new_zipfile_serialization=False)
+    content = file.read_bytes()
+    assert content.count(b"cnumpy._core.multiarray\nscalar\n") == 1
+    file.write_bytes(content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    assert load_pretrained(model, file).skipped == ()
+    assert_body(model, source)
+
+
+def test_no_attribute_of_numpy_is_allowed_but_scalars(tmp_path: Path) -> None:
+    torch.save({"perf": np.ones(3), "model": body_of(tiny(1))}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"found 'numpy.*_reconstruct'.*weights_only=False.*torch\.save\(") as raised:
+        load_pretrained(tiny(2), tmp_path / "a.pth")
+    lines = str(raised.value).partition("weights alone: ")[2].replace("'weights.pth'", repr(str(tmp_path / "b.pth")))
+    exec(lines.replace("content.get('state_dict'", "content.get('model'"), {})  # noqa: S102 the sentence's own lines
+    source, model = body_of(tiny(1)), tiny(2)
+    assert load_pretrained(model, tmp_path / "b.pth").skipped == ()
+    assert_body(model, source)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    wrappers=st.lists(st.sampled_from(WEIGHT_KEYS), max_size=3),
+    prefixes=st.lists(st.sampled_from(WRAPPERS), max_size=3),
+    suffix=st.sampled_from(TORCH_SUFFIXES),
+    half=st.booleans(),
+)
+def test_wrappers_and_prefixes_however_nested(
+    wrappers: list[str], prefixes: list[str], suffix: str, half: bool, tmp_path: Path
+) -> None:
+    source, model = {name: each.half() if half else each for name, each in body_of(tiny(1)).items()}, tiny(2)
+    content: dict[str, object] = {"".join(prefixes) + name: tensor for name, tensor in source.items()}
+    for wrapper in wrappers:
+        content = {"epoch": 3, "optimizer": {"state": {0: torch.ones(1)}}, "ema": None, wrapper: content}
+    torch.save(content, tmp_path / f"a{suffix}")
+    report = load_pretrained(model, tmp_path / f"a{suffix}")
+    assert_body(model, {name: tensor.to(torch.float32) if half else tensor for name, tensor in source.items()})
+    assert (len(report.matched), report.skipped) == (len(source), ())
+
+
+def test_a_mapping_that_holds_itself_comes_to_an_end(tmp_path: Path) -> None:
+    content: dict[str, object] = {"epoch": 1}
+    content["model"] = content
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="none that fits"):
+        load_pretrained(tiny(2), tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("average", [{"state_dict_ema": 1}, {"ema": {"decay": 0.9, "module": 1}}, {"ema": 1}])
+def test_an_average_goes_before_the_weights_of_the_last_step(average: dict[str, Any], tmp_path: Path) -> None:
+    mean, last, model = body_of(tiny(1)), body_of(tiny(3)), tiny(2)
+    (key, place), *_ = average.items()
+    saved = {key: {**place, "module": mean} if isinstance(place, dict) else mean}
+    torch.save({"state_dict": last, **saved}, tmp_path / "a.pth")
+    load_pretrained(model, tmp_path / "a.pth")
+    assert_body(model, mean)
+
+
+def test_the_settings_of_an_average_are_not_its_weights(tmp_path: Path) -> None:
+    source, model = body_of(tiny(1)), tiny(2)
+    torch.save({"ema": {"decay": 0.999, "updates": 7}, "model": source}, tmp_path / "a.pth")
+    load_pretrained(model, tmp_path / "a.pth")
+    assert_body(model, source)
+
+
 # --- Files of ours ---------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +239,23 @@ def test_other_classes_bring_their_body_and_the_heads_are_new(
     assert "the heads are new" in report.summary
 
 
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_checkpoint_of_an_unfinished_training_of_ours(ema_decay: float, tmp_path: Path) -> None:
+    """As it lies in .work: Lightning's, with the student, its moving average, and the states of all else."""
+    source, model = tiny(1), tiny(2)
+    module = DetectorTraining(source, Criterion(), Schedule(1e-3), fingerprint="f", ema_decay=ema_decay)
+    if module.average is not None:
+        module.average.update_parameters(tiny(3))
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", plugins=[AtomicCheckpoints()])
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    report = load_pretrained(model, tmp_path / "last.ckpt", CLASSES)
+    assert_untouched(model, tiny(3 if ema_decay else 1).state_dict())
+    assert f"{HEADS} of {HEADS} tensors of the heads" in report.summary
+    assert len(report.new) == 0
+    assert len(str(report).splitlines()) <= 3, str(report)
+
+
 # --- What is skipped, and why ----------------------------------------------------------------------------------------
 
 
@@ -153,7 +264,7 @@ def test_every_skipped_entry_has_its_reason(tmp_path: Path) -> None:
     before = body_of(model)
     wrong: dict[str, tuple[object, str]] = {
         "conv1.weight": (torch.zeros(64, 1, 3, 3), "shape (64, 1, 3, 3) where (64, 3, 3, 3) is expected"),
-        "bn1.weight": (torch.full((64,), torch.nan), "holds NaN or infinity"),
+        "bn1.weight": (torch.zeros(64, dtype=torch.complex64), "not a dense tensor of real numbers"),
         "bn2.bias": (torch.ones(64).to_sparse(), "not a dense tensor of real numbers"),
         "bn2.weight": ([1.0] * 64, "a list, not a tensor"),
         "module.conv2.weight": (source["conv2.weight"] + 1, "a second tensor for backbone.conv2.weight"),
@@ -187,6 +298,28 @@ def test_the_report_reads_well_and_is_json(tmp_path: Path) -> None:
     document = json.loads(json.dumps(report.to_dict()))
     assert {"name": "final_layer.bias", "reason": "no such tensor in tiny"} in document["skipped"]
     assert document["matched"] == list(report.matched)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("bn1.weight", torch.nan, "NaN or infinity"),
+        ("conv2.weight", torch.inf, "NaN or infinity"),
+        ("layer1.0.bn1.running_mean", -torch.inf, "NaN or infinity"),
+        ("bn2.running_var", -0.25, "the variance -0.25"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_of_a_training_that_diverged_are_refused(
+    name: str, value: float, found: str, suffix: str, tmp_path: Path
+) -> None:
+    model, content, path = tiny(2), body_of(tiny(1)), tmp_path / f"a{suffix}"
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    content[name].flatten()[-1:] = value
+    safetensors.torch.save_file(content, path) if suffix == ".safetensors" else torch.save({"model": content}, path)
+    with pytest.raises(ModelError, match=rf"{path.name}: expected finite .* found {found} in {name}: .* earlier"):
+        load_pretrained(model, path)
+    assert_untouched(model, before)
 
 
 # --- Files that are refused ------------------------------------------------------------------------------------------
@@ -257,8 +390,8 @@ def test_one_flipped_bit_of_a_weight_is_found_by_the_checksum(tmp_path: Path) ->
     ("name", "content", "complaint"),
     [
         ("a.pth", [torch.ones(1)], "expected tensors by name, found a list"),
-        ("a.pth", {}, r"found 0 entries and none that fits$"),
-        ("a.ckpt", {}, r"expected a \.safetensors, \.pth or \.pt file, found '\.ckpt'"),
+        ("a.pth", {}, r"found 0 entries and none that fits; `model` must be the network that the file is of"),
+        ("a.onnx", {}, r"expected a file of weights \(\.safetensors, \.pth, .*\.bin, \.tar\), found '\.onnx'"),
         (
             "a.pth",
             {"encoder.weight": torch.ones(5, 5), "bn1.weight": torch.ones(64)},  # fits, but is nothing without kernels

@@ -28,6 +28,7 @@ def write_gate_page(
         # Where the difference lies by the draws, its interval, and the two lines it must be right of.
         with canvas(WIDTH, 2.9) as figure:
             axes = figure.subplots()
+            samples = samples.round(9)  # draws that differ by rounding alone leave no room between two edges
             edges = np.histogram_bin_edges(samples, bins=min(40, max(5, len(samples) // 20)))
             heights, _, _ = axes.hist(samples, bins=[float(edge) for edge in edges], color=GRID, edgecolor="white")
             top = float(np.max(heights))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError, ModelError
-from mobile_centernet.evaluation.bootstrap import paired_bootstrap
+from mobile_centernet.evaluation.bootstrap import MatchedFrames, paired_bootstrap
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50, evaluated_images
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, TestSet
@@ -88,11 +88,10 @@ def compare_versions(
     ]
     difference = None
     if champion:
+        challenging, defending = (MatchedFrames.of(document, each.results, prepared.classes) for each in scored)
         difference = paired_bootstrap(
-            document,
-            scored[1].results,
-            scored[0].results,
-            prepared.classes,
+            [defending],
+            [challenging],
             resamples=params.promotion.resamples,
             confidence=params.promotion.confidence,
             seed=params.seed,

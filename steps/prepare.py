@@ -74,8 +74,8 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
 
 
 def _split(frames: Iterable[Frame], split: Split, seed: int) -> list[Frame]:
-    """The source's own val and test splits stay; of all other videos, shares are set aside."""
-    frames = list(frames)
+    """The source's own val (or as `own_val` says) and test splits stay; of all other videos, shares are set aside."""
+    frames = [replace(frame, split=split.own_val) if frame.split == "val" else frame for frame in frames]
     own = [frame for frame in frames if frame.split in ("val", "test")]
     rest = [frame for frame in frames if frame.split not in ("val", "test")]
     shares = {name: share for name, share in (("val", split.val), ("test", split.test)) if share > 0}

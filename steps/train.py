@@ -108,7 +108,7 @@ def _train(
             )
             # Without seconds, so that the same training has the same output; MLflow has them.
             records += [
-                {"phase": name, **{key: value for key, value in record.items() if key != "seconds"}}
+                {"phase": name, **{key: value for key, value in record.items() if "seconds" not in key}}
                 for record in fitted.history
             ]
             best = {"best_map50": fitted.best_map50, "best_epoch": fitted.best_epoch}

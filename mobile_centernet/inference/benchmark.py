@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from mobile_centernet.inference.detector import BaseDetector, to_detections
 from mobile_centernet.inference.graph import INPUT, OUTPUTS
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.inference.onnx import PROVIDERS, Detector
+from mobile_centernet.processes import processor_name
 
 PERCENTILES = (50, 95, 99)
 PARTS = ("decode image", "resize", "network", "decode boxes")
@@ -109,9 +109,6 @@ def time_models(
         raise UserError(f"--size: expected a {CHECKPOINT}, whose input can have any size, found {', '.join(models)}")
     jpeg = _jpeg(picture)
     load = os.getloadavg()[0]
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     with ExitStack() as stack:
         timed = []
         for source in models:
@@ -127,7 +124,7 @@ def time_models(
                 peaks.append(pool.submit(peak_memory, *arguments).result())
     return {
         "machine": {
-            "processor": names[0] if names else platform.processor() or platform.machine(),
+            "processor": processor_name(),
             "cores": os.cpu_count(),
             "threads": threads,
             "load": load,

@@ -136,6 +136,17 @@ class Split(Section):
 
     val: Fraction = Field(description="share of videos that chooses the best epoch")
     test: Fraction = Field(description="share of videos that training never sees")
+    own_val: Literal["val", "test"] = Field(
+        default="val",
+        description="what frames of the source's own validation split become; test: a share of the training videos "
+        "has to choose the best epoch, so that these are scored once",
+    )
+
+    @model_validator(mode="after")
+    def _leaves_a_val_split(self) -> Self:
+        if self.own_val == "test" and not self.val:
+            raise ValueError("own_val: test needs a share of training videos for val, found val: 0")
+        return self
 
 
 class Prepare(Section):
@@ -294,37 +305,72 @@ class Export(Section):
     tensorrt: Literal["auto", "required", "off"] = Field(description="auto: build where a CUDA device is")
 
 
+class RowTraining(Section):
+    """What one row changes in the ablation's `training`; milestones and distill_epochs scale along with the epochs."""
+
+    epochs: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    milestones: tuple[Positive, ...] | None = None
+    ema_decay: Fraction | None = None
+    distill_epochs: Annotated[int, Field(ge=0)] | None = None
+
+
+class RowLoss(Section):
+    """What one row changes in the section `loss`."""
+
+    lambda_pixelwise: float | None = None
+    lambda_pairwise: float | None = None
+    kl_direction: Literal["student_teacher", "teacher_student"] | None = None
+
+
 class AblationRow(Section):
     """One line of the ablation's table."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = Field(description="the line's name and its folder's")
     model: str = Field(description="a row of mobile_centernet.models.variants")
     balanced: bool = Field(description="whether the focal loss is weighted by class (eq. 4)")
+    baseline: str | None = Field(default=None, description="the row that its gain is measured against")
+    init: Path | None = Field(default=None, description="file of initial weights; null: random ones")
+    training: RowTraining = RowTraining()
 
 
 class DistilledRow(AblationRow):
     teacher: str = Field(description="the name of one of `teachers`; that of the same seed teaches")
+    loss: RowLoss = RowLoss()
 
 
 class Ablation(Section):
     """The paper's Table 2 as an experiment of one's own: every row with every seed on one prepared set."""
 
     data_set: Literal["bdd100k", "ivslab"] = Field(description="prepared set; trained on train, best epoch by val")
-    split: Literal["val", "test"] = Field(description="split that is scored")
+    split: Literal["val", "test"] = Field(description="split that is scored, once per finished row")
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    pretrain: DistillPhase | None = Field(
+        default=None, description="every row trains on the prepared set bdd100k first; null: it does not"
+    )
     training: DistillPhase
     teachers: tuple[AblationRow, ...] = Field(description="rows that teach; trained from labels alone")
     students: tuple[AblationRow, ...] = Field(description="rows trained from labels alone")
     distilled: tuple[DistilledRow, ...] = Field(description="rows that are taught, too")
 
+    @property
+    def rows(self) -> tuple[AblationRow | DistilledRow, ...]:
+        """All of them, in the table's order."""
+        return (*self.teachers, *self.students, *self.distilled)
+
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
-        names = [row.name for row in (*self.teachers, *self.students, *self.distilled)]
+        names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise ValueError(f"expected every row's name once, found {', '.join(names)}")
         for row in self.distilled:
             if row.teacher not in {teacher.name for teacher in self.teachers}:
                 raise ValueError(f"row {row.name}: expected a teacher among `teachers`, found {row.teacher}")
+        for each in self.rows:
+            if each.baseline is not None and each.baseline not in set(names) - {each.name}:
+                raise ValueError(f"row {each.name}: expected another row as its baseline, found {each.baseline}")
+        if self.pretrain and self.data_set == "bdd100k":
+            raise ValueError("pretrain is on bdd100k: expected data_set ivslab beside it, found bdd100k")
         return self
 
 

@@ -21,11 +21,16 @@ from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.images import resize
 from mobile_centernet.inference.torch import TorchRunner
+from mobile_centernet.processes import cpu_seconds
 from mobile_centernet.training.module import DetectorTraining
 
 logger = logging.getLogger(__name__)
 Record = dict[str, float]
-"""One epoch: epoch (from 0), seconds, learning_rate, loss, loss/<term> and, where it was scored, map50."""
+"""One epoch: epoch (from 0), seconds, cpu_seconds, learning_rate, loss, loss/<term> and, where it was scored, map50.
+
+`seconds` is wall time; `cpu_seconds` the processor time of the process and its loader's workers (of several training
+processes: of the first).
+"""
 CHOICE = "choice"
 """What the best epoch is chosen by: map50, or -1 in an epoch that is not scored."""
 
@@ -80,7 +85,7 @@ class History(pl.Callback):
         self.on_epoch = on_epoch
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.records: list[Record] = [json.loads(line) for line in lines]
-        self._started = 0.0
+        self._started = self._cpu_started = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if multiprocessing.parent_process() is not None:  # a spawned process starts without the program's logging
@@ -96,7 +101,7 @@ class History(pl.Callback):
         self.path.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.monotonic()
+        self._started, self._cpu_started = time.monotonic(), cpu_seconds()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DetectorTraining)  # noqa: S101 Lightning's hook types know the base class alone
@@ -108,6 +113,7 @@ class History(pl.Callback):
         record: Record = {
             "epoch": trainer.current_epoch,
             "seconds": time.monotonic() - self._started,
+            "cpu_seconds": cpu_seconds() - self._cpu_started,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             **means,
         }

@@ -1,8 +1,9 @@
-"""What prepare says when a split that was asked for has no videos."""
+"""What prepare makes of splits: its own, those set aside, and what it says when one has no videos."""
 
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from mobile_centernet.data.annotations import Frame, FrameState
 from mobile_centernet.mlops.params import Split
@@ -20,3 +21,24 @@ def test_a_share_for_which_there_are_too_few_videos_is_named(
     assert len(warnings) == len(missing)
     assert {line.split(":")[0].removeprefix("no video is set aside for ") for line in warnings} == missing
     assert all(f"{videos} videos are too few for a share of 0." in line for line in warnings)
+
+
+def test_the_source_s_own_val_may_be_the_test_split_while_training_videos_choose_the_epoch() -> None:
+    """By each name's hash: which ones are set aside does not depend on the others."""
+    frames = [
+        Frame(Path(f"{split}{n}.jpg"), f"{split}{n}", f"{split}{n}", split, FrameState.LABELLED)
+        for split, count in (("train", 400), ("val", 50))
+        for n in range(count)
+    ]
+    parts: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
+    for frame in _split(frames, Split(val=0.1, test=0.0, own_val="test"), seed=1):
+        parts[frame.split].add(frame.name)
+    assert parts["test"] == {f"val{n}" for n in range(50)}
+    assert 25 <= len(parts["val"]) <= 55 and parts["val"] | parts["train"] == {f"train{n}" for n in range(400)}
+    fewer = _split(frames[:200], Split(val=0.1, test=0.0, own_val="test"), seed=1)
+    assert {frame.name for frame in fewer if frame.split == "val"} <= parts["val"]
+
+
+def test_without_a_share_for_val_the_own_one_stays() -> None:
+    with pytest.raises(ValidationError, match="own_val: test needs a share of training videos for val, found val: 0"):
+        Split(val=0.0, test=0.1, own_val="test")

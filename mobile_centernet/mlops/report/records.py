@@ -18,7 +18,7 @@ from mobile_centernet.reports.run_page import (
 )
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8_cpu")
-NO_CURVES = ("phase", "seconds", "learning_rate")
+NO_CURVES = ("phase", "seconds", "cpu_seconds", "learning_rate")
 
 
 def read_json(path: Path) -> Any:

@@ -76,7 +76,7 @@ def fetch_ivslab(params: Params) -> None:
                 inner = list(root.iterdir())
                 if len(inner) != 1 or not inner[0].is_dir():
                     raise DataError(
-                        f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or mp4 files), "
+                        f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or videos), "
                         "found " + ", ".join(sorted(path.name for path in inner)[:5])
                     )
                 root = inner[0]
@@ -106,7 +106,7 @@ def _take_stock(root: Path, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]
         raise DataError(f"{root}: expected a folder of footage (params.yaml, path), found none")
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name.lower().endswith(suffixes))
     if not files:
-        found = "an empty folder" if suffixes == ("",) else f"no {' or '.join(suffixes)} file"
+        found = "an empty folder" if suffixes == ("",) else f"none of {', '.join(suffixes)}"
         raise DataError(f"{root}: expected footage, found {found}")
     return {
         path.relative_to(root).as_posix(): file_digest(path)

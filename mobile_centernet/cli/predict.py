@@ -22,7 +22,8 @@ from mobile_centernet.cli.outputs import (
     save_detections,
     save_image,
 )
-from mobile_centernet.data.readers.common import DECODED_IMAGE_SUFFIXES, DECODED_VIDEO_SUFFIXES
+from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_files
+from mobile_centernet.data.readers.video import shown_frames
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.images import read_image
@@ -148,7 +149,7 @@ class Video:
 
     Attributes:
         source: the file, or the camera's number.
-        announced: how many frames the file says it has; 0 where it does not say, or for a camera.
+        announced: how many frames a player shows; 0 for a camera.
         fps: frames per second of the drawn video.
         limit: stop after so many frames.
     """
@@ -200,23 +201,22 @@ def _open_source(source: str, out: Path, limit: int | None) -> Images | Video:
     if out.resolve() == root.resolve():
         raise UserError(f"{out}: expected another folder than that of the source, which would be overwritten")
 
-    if path.is_file() and path.suffix.lower() in DECODED_VIDEO_SUFFIXES:
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         capture = cv2.VideoCapture(str(path))
         try:
             if not capture.isOpened():
                 raise DataError(f"{path}: expected a video, found {path.stat().st_size} bytes that do not open as one")
-            announced, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
+            fps = capture.get(cv2.CAP_PROP_FPS)
         finally:
             capture.release()
-        return Video(path, max(announced, 0), fps if fps > 0 else CAMERA_FPS, limit)
+        return Video(path, shown_frames(path).expected, fps if fps > 0 else CAMERA_FPS, limit)
 
     if path.is_file():
         return Images(root, [path])
     # What an earlier run left in `out` is not taken.
-    inside = (each for each in sorted(path.rglob("*")) if each.suffix.lower() in DECODED_IMAGE_SUFFIXES)
-    images = [each for each in inside if out.resolve() not in each.resolve().parents]
+    images = [each for each in find_files(path, IMAGE_SUFFIXES) if out.resolve() not in each.resolve().parents]
     if not images:
-        raise UserError(f"{source}: expected pictures ({', '.join(sorted(DECODED_IMAGE_SUFFIXES))}), found none")
+        raise UserError(f"{source}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found none")
     return Images(root, images)
 
 

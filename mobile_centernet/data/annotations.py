@@ -138,8 +138,8 @@ FINDING_KINDS: Mapping[str, str] = {
     "outside_box": "the box reaches outside the picture",
     "tiny_box": "less than one pixel is left of the box",
     "unreadable_video": "the video cannot be opened",
-    "truncated_video": "the video ends before its own header says",
-    "duplicate_video": "two videos have one name",
+    "truncated_video": "the video ends before its own index or header says",
+    "duplicate_video": "two videos have one name; one is named after its path",
 }
 
 

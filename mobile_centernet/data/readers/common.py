@@ -7,12 +7,21 @@ from pathlib import Path
 from mobile_centernet.data.annotations import Action, Finding
 from mobile_centernet.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-VIDEO_SUFFIXES = (".mp4",)
-"""What data sets hold, in lower case."""
-DECODED_IMAGE_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".webp")
-DECODED_VIDEO_SUFFIXES = (*VIDEO_SUFFIXES, ".avi", ".m4v", ".mkv", ".mov", ".mpeg", ".mpg", ".webm")
-"""What OpenCV opens, in lower case."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""What every command reads as an image, in lower case."""
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".mod",
+    ".ts", ".mts", ".m2t", ".m2ts", ".tod", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".dv",
+    ".mjpg", ".mjpeg", ".h264", ".264", ".h265", ".265", ".hevc", ".av1", ".ivf", ".y4m", ".rm", ".rmvb", ".dav",
+)  # fmt: skip
+"""What every command reads as a video (OpenCV opens all of them), in lower case."""
+LITTER = frozenset({"__macosx", ".ds_store", "thumbs.db", "desktop.ini", ".spotlight-v100", ".trashes", ".fseventsd"})
+"""Files and folders that desktops leave, in lower case."""
+
+
+def is_litter(name: str) -> bool:
+    """Whether a desktop leaves files or folders of this name, such as the `._x.jpg` that macOS puts beside x.jpg."""
+    return name.startswith("._") or name.lower() in LITTER
 
 
 def number(value: object) -> float:
@@ -43,9 +52,9 @@ def require_folder(root: Path, expected: str) -> None:
 
 
 def find_files(root: Path, suffixes: Collection[str], skipped: Collection[str] = ()) -> Iterator[Path]:
-    """All files below `root` with one of the suffixes (lower case), sorted; folders named in `skipped` are left out."""
+    """All files below `root` with one of the suffixes (lower case), sorted; no litter, no folder named in `skipped`."""
     for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if name not in skipped)
+        subfolders[:] = sorted(name for name in subfolders if name not in skipped and not is_litter(name))
         for name in sorted(files):
-            if name.lower().endswith(tuple(suffixes)):
+            if name.lower().endswith(tuple(suffixes)) and not is_litter(name):
                 yield Path(folder, name)

@@ -1,18 +1,29 @@
-"""Cuts videos into frames, laid out and named as ivslab's: `JPEGImages/All/X.mp4/X.mp4_00007.jpg`."""
+"""Cuts videos into frames, laid out and named as ivslab's: `JPEGImages/All/X.mp4/X.mp4_00007.jpg`.
 
+OpenCV decodes. How many frames a player would show, only FFmpeg's packets tell (by PyAV): the number in a file's header
+counts the ones before and behind a trimmed recording's edit list, or is guessed from a duration and a mean rate.
+"""
+
+import hashlib
 import math
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from operator import sub
+from pathlib import Path, PurePosixPath
 
+import av
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mobile_centernet.data.annotations import Finding
+from mobile_centernet.data.annotations import Action, Finding
 from mobile_centernet.data.readers.common import VIDEO_SUFFIXES, find_files, quarantined, require_folder
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import new_folder
 from mobile_centernet.images.opencv import encode_jpeg
+
+DURATION_IN_HEADER = frozenset({"asf", "avi", "flv", "matroska,webm", "mxf"})
+"""Containers whose header has a duration; that of others is found in the packets that are there."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +34,62 @@ class FrameStep:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class ShownFrames:
+    """How many frames of a video a player shows.
+
+    Attributes:
+        expected: by its index, its packets, or the duration in its header.
+        packets: those of shown frames that are there.
+        ends_half: the last packet is cut off, so that FFmpeg makes up the rest of its frame.
+    """
+
+    expected: int
+    packets: int
+    ends_half: bool
+
+
+def shown_frames(path: Path) -> ShownFrames:
+    """Count the frames of a video file without decoding them. Raises DataError where FFmpeg does not open it."""
+    try:
+        # No playlist may lead to other files or to the network.
+        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: expected a video, found none in it")
+            stream = container.streams.video[0]
+            packets, is_corrupt, times, ends = 0, False, [0.0], [0.0]
+            try:
+                for packet in container.demux():
+                    at = packet.dts if packet.pts is None else packet.pts
+                    if at is not None and packet.size:
+                        ends.append(float((at + (packet.duration or 0)) * packet.time_base))
+                    if packet.size and packet.stream is stream and not packet.is_discard:
+                        packets, is_corrupt = packets + 1, packet.is_corrupt
+                        times += [] if at is None else [float(at * packet.time_base)]
+            except av.FFmpegError:
+                is_corrupt = True  # it was whole up to there
+            expected = max(packets, sum(not entry.is_discard for entry in stream.index_entries))
+            if container.format.name in DURATION_IN_HEADER and packets:
+                times.sort()
+                gap, end = max(map(sub, times[1:], times), default=0.0), max(max(ends), times[-1] * (1 + 1 / packets))
+                duration = (container.duration or 0) / av.time_base
+                if end + 0.9 * gap < duration:  # what is missing is a frame at least
+                    expected = max(expected, round(packets * duration / end) if end else 0)
+                if is_corrupt:
+                    expected = max(expected, stream.frames)  # says the header; of AVI it may count ticks instead
+            return ShownFrames(expected, packets, is_corrupt)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: expected a video, found one that FFmpeg does not open ({error.strerror})") from error
+
+
 def cut_videos(
     videos: Path, out: Path, step: FrameStep, *, quality: int = 95, progress: bool = True
 ) -> tuple[int, list[Finding]]:
-    """Cut every mp4 below `videos` into unlabelled frames in the new folder `out` (an `ivslab_train`), as JPEG.
+    """Cut every video below `videos` into unlabelled frames in the new folder `out` (an `ivslab_train`), as JPEG.
 
     The number in a frame's name is its place in the video, from 0. A video in a subfolder is named after both
-    (`a/x.mp4` → `a_x.mp4`). What could be decoded of a damaged video whole stays.
+    (`a/x.mp4` → `a_x.mp4`; where another has that name, `a_x-3f2a91c0.mp4`, by the digest of its path, so that new
+    videos rename none). What could be decoded of a damaged video stays.
 
     Args:
         videos: the folder with the videos.
@@ -45,34 +105,40 @@ def cut_videos(
     Raises:
         DataError: there is no video, or no frame in any, or the disk is full; nothing is left.
     """
-    require_folder(videos, "mp4 files")
-    found = list(find_files(videos, VIDEO_SUFFIXES))
-    if not found:
-        raise DataError(f"{videos}: expected mp4 files, found none")
-    frames, findings, used = 0, [], set()
+    require_folder(videos, "videos")
+    paths = {path.relative_to(videos).as_posix(): path for path in find_files(videos, VIDEO_SUFFIXES)}
+    if not paths:
+        raise DataError(f"{videos}: expected videos ({', '.join(VIDEO_SUFFIXES)}), found none")
+    flat = {item: item.replace("/", "_") for item in paths}
+    taken = Counter(flat.values())
+    frames, findings = 0, []
     with new_folder(out, "videos cannot be cut into frames there", DataError) as folder:
-        for path in tqdm(found, "cut", unit="video", disable=None if progress else True):
-            item = path.relative_to(videos).as_posix()
-            name = item[: -len(path.suffix)].replace("/", "_") + ".mp4"
-            if name in used:
-                findings.append(quarantined("duplicate_video", item, "a name of its own", f"a second {name}"))
-                continue
-            used.add(name)
+        for item, path in tqdm(paths.items(), "cut", unit="video", disable=None if progress else True):
+            name = flat[item]
+            if taken[name] > 1 and name != item:
+                digest, plain = hashlib.sha256(item.encode(errors="surrogateescape")).hexdigest(), PurePosixPath(name)
+                name = f"{plain.stem}-{digest[:8]}{plain.suffix}"
+                found = f"a second {flat[item]}: its frames are called {name}"
+                findings.append(Finding("duplicate_video", Action.REPAIRED, item, "a name of its own", found))
             count, finding = _cut(path, item, folder / "JPEGImages" / "All" / name, step, quality)
             frames += count
             findings += [finding] if finding else []
         if not frames:
-            raise DataError(f"{videos}: expected videos that decode, found none in {len(found)} mp4 files")
+            raise DataError(f"{videos}: expected videos that decode, found none in {len(paths)} files")
     return frames, findings
 
 
 def _cut(path: Path, item: str, folder: Path, step: FrameStep, quality: int) -> tuple[int, Finding | None]:
     """Write one video's kept frames; how many, and what is wrong with it."""
+    try:
+        shown = shown_frames(path)
+    except DataError as error:
+        found = str(error).partition("found ")[2]
+        return 0, quarantined("unreadable_video", item, "a video", found)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             return 0, quarantined("unreadable_video", item, "a video", "one that FFmpeg does not open")
-        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         written: list[Path] = []
         grabbed, unreadable, interval = 0, 0, -1
         while capture.grab():  # decodes; only `retrieve` converts to pixels
@@ -96,10 +162,13 @@ def _cut(path: Path, item: str, folder: Path, step: FrameStep, quality: int) -> 
             written[-1].write_bytes(encode_jpeg(rgb, quality))
     finally:
         capture.release()
-    if grabbed - unreadable >= announced:
+    decoded = grabbed - unreadable
+    if not decoded:
+        return 0, quarantined("unreadable_video", item, "a video", "none of its frames decodes")
+    if decoded >= shown.expected and not shown.ends_half:
         return len(written), None
-    found = f"{grabbed - unreadable} that decode"
-    if written and written[-1].stem.endswith(f"_{grabbed - 1:05d}"):
-        written.pop().unlink()  # FFmpeg may have made up the rest of the frame in which the file ends
+    found = f"{decoded} that decode"
+    if shown.ends_half and written and written[-1].stem.endswith(f"_{shown.packets - 1:05d}"):
+        written.pop().unlink()
         found += ", of which the last may be half and is left out"
-    return len(written), quarantined("truncated_video", item, f"{announced} frames", found)
+    return len(written), quarantined("truncated_video", item, f"{shown.expected} frames", found)

@@ -13,7 +13,7 @@ from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.files import write_atomically, write_json
-from mobile_centernet.inference.torch import TorchRunner
+from mobile_centernet.inference.torch import TorchRunner, best_device
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import load_params
@@ -68,7 +68,9 @@ def train(name: str, model: str, balanced: bool, teacher: str | None, seed: int)
             on_epoch=lambda record: tracker.log(record, step=int(record["epoch"])),
         )
         scored = PreparedSet(folder, section.split)
-        measured = evaluate_map50(scored.coco, results_for(scored, TorchRunner(student), params.input_size.hw), classes)
+        runner = TorchRunner(student.to(best_device()))
+        measured = evaluate_map50(scored.coco, results_for(scored, runner, params.input_size.hw), classes)
+        student.cpu()
         out.mkdir(parents=True, exist_ok=True)
         save_model(student, out / paths.MODEL_FILE, classes=classes, input_size=params.input_size.hw)
         complexity, paper = count(student, params.input_size.hw), MODELS[model].paper

@@ -9,7 +9,7 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.evaluation.coco_eval import evaluate_map50
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.files import file_digest, write_atomically, write_json
-from mobile_centernet.inference.torch import TorchRunner
+from mobile_centernet.inference.torch import TorchRunner, best_device
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.sources import describe_source
@@ -30,7 +30,7 @@ def evaluate(params: Params) -> None:
     with tracking.run("evaluate", params, ("evaluate",)) as tracker:
         for role in paths.ROLES:
             loaded = load_model(paths.MODELS / role / paths.MODEL_FILE)
-            detect = TorchRunner(loaded.model)
+            detect = TorchRunner(loaded.model.to(best_device()))
             results = results_for(prepared, detect, loaded.input_size, progress=True)
             measured = evaluate_map50(ground_truth, results, prepared.classes)
             write_json(paths.EVALUATION / f"{role}.json", results)

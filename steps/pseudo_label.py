@@ -2,15 +2,13 @@
 
 import logging
 
-import torch
-
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.loader import unlabelled_frames
 from mobile_centernet.data.training.pseudo_labels import MODE, coco_document, pseudo_document
 from mobile_centernet.errors import ModelError
 from mobile_centernet.evaluation.detect import detect_frames
 from mobile_centernet.files import file_digest, write_json
-from mobile_centernet.inference.torch import TorchRunner
+from mobile_centernet.inference.torch import TorchRunner, best_device
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.models.checkpoint import load_model
@@ -26,7 +24,6 @@ def pseudo_label(params: Params) -> None:
     """
     paths.PSEUDO_LABELS.mkdir(parents=True, exist_ok=True)
     mode, score_threshold = params.unlabelled.mode, params.unlabelled.score_threshold
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     for phase, name in paths.PHASES.items():
         prepared = PreparedSet(paths.PREPARED / name, "train")
         path = paths.PSEUDO_LABELS / f"{name}.json"
@@ -41,7 +38,7 @@ def pseudo_label(params: Params) -> None:
         teacher = load_model(teacher_file)
         if teacher.classes != prepared.classes:
             raise ModelError(f"{teacher_file}: expected the classes {prepared.classes}, found {teacher.classes}")
-        runner = TorchRunner(teacher.model.to(device))
+        runner = TorchRunner(teacher.model.to(best_device()))
         found = detect_frames(prepared, runner, teacher.input_size, unlabelled, progress=True)
         facts = {"teacher": teacher_file.as_posix(), "teacher_sha256": file_digest(teacher_file)}
         document = pseudo_document(found, prepared.classes, score_threshold=score_threshold, teacher=facts)

@@ -1,5 +1,6 @@
 """Reaching MLflow: where it is, how long to wait for it, and what it raises when something is wrong."""
 
+import importlib.util
 import logging
 import os
 import re
@@ -44,7 +45,9 @@ def connect() -> Any:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What MLflow's calls raise when a server, a database or the network fails."""
+    """What MLflow's calls raise when a server, a database or the network fails, or when it is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        return (ImportError,)
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError

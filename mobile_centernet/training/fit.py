@@ -18,7 +18,13 @@ from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.data.training.balance import repeat_factors
-from mobile_centernet.data.training.loader import EpochBatches, Sample, TrainingSamples, labelled_frames
+from mobile_centernet.data.training.loader import (
+    EpochBatches,
+    Sample,
+    TrainingSamples,
+    labelled_frames,
+    single_threaded,
+)
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
@@ -127,6 +133,7 @@ def fit(
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     student.train()  # Lightning leaves a module in the mode it finds it in, and a fitted student is in eval mode
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; bf16 convolutions do not use it
     pl.seed_everything(config.seed, workers=True, verbose=False)
     batches = _batches(data, config, has_teacher=teacher is not None)
     module = DetectorTraining(
@@ -205,6 +212,7 @@ def _batches(data: TrainingData, config: TrainConfig, *, has_teacher: bool) -> D
         samples,
         batch_sampler=batches,
         num_workers=config.workers,
+        worker_init_fn=single_threaded,
         persistent_workers=config.workers > 0,
         pin_memory=torch.cuda.is_available(),
     )

@@ -1,13 +1,13 @@
 """The LightningModule: one student, an optional frozen teacher, the criterion, Adam and its schedule."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mobile_centernet.data.training.loader import Sample
 from mobile_centernet.errors import UserError
@@ -15,6 +15,8 @@ from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
 
 LOOK_EVERY = 20
+DIVERGED = 1e9
+"""No training comes back from such a loss; at a learning rate of 1e4 it stays between 1e11 and 1e16, finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +53,27 @@ class DetectorTraining(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.student = student
-        self.average: AveragedModel | None = None
-        if ema_decay:  # of weights and batch-norm statistics; its first update copies the student
-            average = AveragedModel(student, multi_avg_fn=_Decay(ema_decay), use_buffers=True)
-            self.average = average.eval().requires_grad_(False)
+        self.ema_decay = ema_decay
+        self.average = copy.deepcopy(student).eval().requires_grad_(False) if ema_decay else None
         self.criterion = criterion
         self.schedule = schedule
         self.fingerprint = fingerprint
         self.distill_epochs = distill_epochs
         self.measured: frozenset[str] = frozenset()  # names of the losses of the step that ran last
-        self._averaged = -1  # the step after which the average was updated last
+        self._averaged = 0  # the step after which the average was updated last
         self._teacher = (teacher.eval().requires_grad_(False),) if teacher else ()
 
     @property
     def scored(self) -> CenterNet:
         """The weights to score and to keep: the moving average where there is one, else the student's own."""
-        return cast(CenterNet, self.average.module) if self.average else self.student
+        return self.average or self.student
 
     def on_fit_start(self) -> None:
         for teacher in self._teacher:
             nn.utils.convert_conv2d_weight_memory_format(teacher.to(self.device), torch.channels_last)
+
+    def on_train_start(self) -> None:
+        self._averaged = self.global_step  # of a resumed training
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         output = self.student(batch["image"])
@@ -81,10 +84,10 @@ class DetectorTraining(pl.LightningModule):
         terms = self.criterion(output, batch, teacher_output)
         total: Tensor = self.criterion.total(terms)
         # On a GPU looking at a number waits for it, so only some steps are looked at there.
-        if (self.device.type == "cpu" or batch_index % LOOK_EVERY == 0) and not torch.isfinite(total):
+        if (self.device.type == "cpu" or batch_index % LOOK_EVERY == 0) and not total < DIVERGED:  # nan, too
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise UserError(
-                f"the loss is {float(total.detach())} in step {self.global_step} (epoch {self.current_epoch}) at "
+                f"the loss is {float(total.detach()):g} in step {self.global_step} (epoch {self.current_epoch}) at "
                 f"learning rate {rate:g}: try a lower learning_rate, more warmup_steps, or a gradient_clip such as 10"
             )
         measured = {f"loss/{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()}
@@ -97,8 +100,21 @@ class DetectorTraining(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Sample, batch_idx: int) -> None:
         if self.average and self.global_step != self._averaged:  # several batches may make one step
-            self.average.update_parameters(self.student)
             self._averaged = self.global_step
+            pairs = [
+                (average, value.detach())
+                for averages, values in (
+                    (self.average.parameters(), self.student.parameters()),
+                    (self.average.buffers(), self.student.buffers()),
+                )
+                for average, value in zip(averages, values, strict=True)
+            ]
+            floats = [pair for pair in pairs if pair[0].is_floating_point()]
+            counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+            weight = 1.0 if self.global_step == 1 else 1.0 - self.ema_decay  # the first update copies the student
+            # A handful of kernels for all tensors, none of which the processor waits for.
+            torch._foreach_lerp_(*map(list, zip(*floats, strict=True)), weight)
+            torch._foreach_copy_(*map(list, zip(*counts, strict=True)))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate, fused=True)
@@ -117,13 +133,3 @@ class DetectorTraining(pl.LightningModule):
                 f"this checkpoint belongs to another training: expected fingerprint {self.fingerprint} "
                 f"(of the present params and data), found {checkpoint.get('fingerprint')}"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Decay:
-    """torch's exponential moving average, as something that training processes can be handed."""
-
-    decay: float
-
-    def __call__(self, averages: Any, values: Any, count: Any) -> None:
-        get_ema_multi_avg_fn(self.decay)(averages, values, count)  # type: ignore[no-untyped-call]  # torch leaves it so

@@ -144,10 +144,13 @@ def test_precision_words() -> None:
     assert resolve_precision("auto") in ("32-true", "bf16-mixed")
 
 
-def test_a_loss_that_is_no_number_stops_at_once_and_says_what_to_try(prepared: Path, tmp_path: Path) -> None:
-    sentence = r"the loss is (nan|inf) in step [12] \(epoch 0\) at learning rate 1e\+30: try a lower learning_rate"
+@pytest.mark.parametrize(("rate", "loss", "shown"), [(1e30, "nan|inf", r"1e\+30"), (1e4, r"\d\S*e\+\d\d", "10000")])
+def test_a_loss_that_diverges_stops_at_once_and_says_what_to_try(
+    prepared: Path, tmp_path: Path, rate: float, loss: str, shown: str
+) -> None:
+    sentence = rf"the loss is ({loss}) in step [12] \(epoch 0\) at learning rate {shown}: try a lower learning_rate"
     with pytest.raises(UserError, match=sentence):
-        train(prepared, tmp_path, learning_rate=1e30, batch_size=2)
+        train(prepared, tmp_path, learning_rate=rate, batch_size=2)
 
 
 def test_only_every_second_epoch_and_the_last_are_scored(prepared: Path, tmp_path: Path) -> None:

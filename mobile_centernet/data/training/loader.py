@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -110,6 +111,11 @@ class TrainingSamples(Dataset[Sample]):
 def labelled_frames(prepared: PreparedSet) -> list[int]:
     """Positions of the frames whose objects are known, verified empty ones included."""
     return [i for i in range(len(prepared)) if prepared.frame(i).state is not FrameState.UNLABELLED]
+
+
+def single_threaded(worker: int) -> None:
+    """For DataLoader's `worker_init_fn`: OpenCV's own threads in every worker would take each other's cores."""
+    cv2.setNumThreads(1)
 
 
 def unlabelled_frames(prepared: PreparedSet) -> list[int]:

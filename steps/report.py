@@ -45,7 +45,9 @@ def report(params: Params) -> None:
         if quantity != "epoch"
     )
     with tracking.run("report", params, ("evaluate", "report")) as tracker:
-        write_page(paths.REPORT, "report.html.j2", content=content, verdict=verdict(content.scores))
+        write_page(
+            paths.REPORT, "report.html.j2", content=content, verdict=verdict(content.scores, content.distillation)
+        )
         write_atomically(paths.CONFUSION, confusion.to_csv(index=False).encode())
         write_atomically(paths.TRAINING_CURVES, curves.to_csv(index=False).encode())
         with TemporaryDirectory() as folder:

@@ -159,10 +159,10 @@ def _ap50(
     """
     start = np.flatnonzero(first)
     run = np.cumsum(first) - 1
-    length = np.diff(start, append=len(frame))
+    length: NDArray[np.int64] = np.diff(start, append=len(frame))
     found = np.cumsum(hit)
-    before = found[start] - hit[start]  # hits before each run
-    hits = np.diff(before, append=found[-1])  # hits in each run
+    before: NDArray[np.int64] = found[start] - hit[start]  # hits before each run
+    hits: NDArray[np.int64] = np.diff(before, append=found[-1])  # hits in each run
 
     # One place per hit, or per hit and copy, in the order in which they come; copy -1 is the last one.
     at, copy = np.flatnonzero(hit), np.full(int(hit.sum()), -1)

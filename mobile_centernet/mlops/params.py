@@ -358,6 +358,16 @@ class Ablation(Section):
         """All of them, in the table's order."""
         return (*self.teachers, *self.students, *self.distilled)
 
+    def recipe(self, row: AblationRow) -> DistillPhase:
+        """The row's own `training`: milestones and distill_epochs stay where they are in it as its length changes."""
+        changes = row.training.model_dump(exclude_none=True)
+        longer = changes.get("epochs", self.training.epochs) / self.training.epochs
+        changes.setdefault("milestones", [max(1, round(longer * epoch)) for epoch in self.training.milestones])
+        changes.setdefault("distill_epochs", round(longer * self.training.distill_epochs))
+        if not isinstance(row, DistilledRow):
+            changes["distill_epochs"] = 0
+        return DistillPhase.model_validate(self.training.model_dump() | changes)
+
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
         names = [row.name for row in self.rows]

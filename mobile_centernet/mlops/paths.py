@@ -45,7 +45,12 @@ PROMOTION = REPORTS / "promotion"
 """What the gate decided, and the audit trail; no stage's output, so DVC leaves it alone."""
 
 ABLATION_RUNS = Path("ablation/runs")
-"""Inside the ablation's own DVC project, which caches them."""
+"""Inside the ablation's own DVC project, which caches them: ROW/SEED."""
+RUN_FILE = "run.json"
+MATCHES_FILE = "matches.npz"
+"""What is in a row's folder beside weights and curves: its figures, and the boxes it found, for the bootstrap."""
+KEPT_RESULTS = Path("docs/results")
+"""Finished runs that git keeps, without weights: NAME/ROW/SEED."""
 
 WORK = Path(".work")
 """Unfinished work, outside DVC's outputs, which DVC clears before a stage runs."""

@@ -6,9 +6,10 @@ from itertools import groupby
 from operator import itemgetter
 
 from mobile_centernet.data.annotations import FINDING_KINDS
+from mobile_centernet.evaluation.bootstrap import MapDifference
 from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
 from mobile_centernet.evaluation.slices import Slice
-from mobile_centernet.reports.page import Picture, score
+from mobile_centernet.reports.page import Picture, score, signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,23 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows of the ablation on the frames that this run is scored on, as `reports.ablation` writes them.
+
+    row, baseline: the distilled row of this run's student and teacher, and the row that it is compared with
+    gain:          what it gains over that, measured with so many `seeds`
+    tables:        headings and cells by title
+    """
+
+    row: str
+    baseline: str
+    gain: MapDifference
+    seeds: int
+    tables: Mapping[str, tuple[list[str], list[list[str]]]]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContent:
     """Everything the page shows. A part left None (or empty) is reported as not measured."""
 
@@ -207,6 +225,7 @@ class ReportContent:
     pr_curves: Picture | None = None
     agreement: tuple[AgreementRow, ...] = ()
     slices: tuple[SliceGroup, ...] = ()
+    distillation: Comparison | None = None
     training_curves: tuple[Picture, ...] = ()
     confusion: Picture | None = None
     false_alarms: Gallery | None = None
@@ -248,21 +267,22 @@ def group_findings(findings: Iterable[Mapping[str, str]], examples: int = 3) -> 
     return tuple(sorted(rows, key=lambda row: -row.count))
 
 
-def verdict(scores: Iterable[Score]) -> str:
-    """The run in one sentence, with what it was measured on."""
+def verdict(scores: Iterable[Score], distillation: Comparison | None = None) -> str:
+    """The run in one sentence: what was reached, on what, and what distillation brought where that was measured."""
     by_role = {score.role: score for score in scores}
     student, teacher = by_role.get("student"), by_role.get("teacher")
     if student is None:
         return "The student has not been measured."
+    reached = f"The student reaches {score(student.map50)} mAP@0.5"
+    if teacher is not None and (teacher.dataset, teacher.frames) == (student.dataset, student.frames):
+        reached += f", its teacher {score(teacher.map50)},"
     kind = "synthetic" if student.synthetic else "real"
-    sentence = f"The student reaches {score(student.map50)} mAP@0.5 on {student.frames:,} {kind} frames"
-    if teacher is None or (teacher.dataset, teacher.frames) != (student.dataset, student.frames):
-        return f"{sentence} of {student.dataset}."
-    difference = student.map50 - teacher.map50
-    if abs(difference) < 0.0005:
-        return f"{sentence} of {student.dataset}; its teacher reaches the same."
-    direction = "above" if difference > 0 else "below"
-    return f"{sentence} of {student.dataset}, {abs(difference):.3f} {direction} its teacher."
+    sentence = f"{reached} on {student.frames:,} {kind} frames of {student.dataset}"
+    if distillation is None:
+        return f"{sentence}; what distillation brought is not measured in this run: make ablation does that."
+    gain = distillation.gain
+    certainty = f"95 %: {signed(gain.lower)} to {signed(gain.upper)}, {distillation.seeds} seeds"
+    return f"{sentence}; in the ablation on these frames distillation brought {signed(gain.value)} ({certainty})."
 
 
 def weak_spots(

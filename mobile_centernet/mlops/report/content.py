@@ -16,6 +16,7 @@ from mobile_centernet.evaluation.error_analysis import (
 from mobile_centernet.evaluation.outcomes import BoxOutcome, confusion_matrix
 from mobile_centernet.evaluation.slices import SIZES, measure_slice, slice_by_attribute
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.ablation import kept_comparison
 from mobile_centernet.mlops.report import images, provenance, records
 from mobile_centernet.mlops.report.records import read_json
 from mobile_centernet.mlops.sources import read_dataset_source
@@ -97,6 +98,7 @@ def report_content(
         )
         scores.append(score)
 
+    by_role = {each.role: each for each in scores}
     # By size on the test frames; by time of day and weather where frames have these attributes, as BDD100K's do.
     sizes = (measure_slice(name, truth, student.results, classes, area) for name, area in SIZES.items())
     slices = [SliceGroup("Object size", tuple(sizes))]
@@ -127,6 +129,9 @@ def report_content(
         pr_curves=figures["precision_recall"],
         agreement=tuple(agreement(truth, models["teacher"].outcomes, student.outcomes, classes)),
         slices=tuple(slices),
+        distillation=kept_comparison(
+            frames.root / f"annotations_{frames.split}.json", *(by_role[role].model for role in ("student", "teacher"))
+        ),
         training_curves=tuple(picture for name, picture in figures.items() if name.startswith("training_")),
         confusion=figures["confusion"],
         false_alarms=images.gallery(wrong, FALSE_POSITIVES, frames, truth["annotations"]),

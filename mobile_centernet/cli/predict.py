@@ -62,6 +62,7 @@ def predict(
     """Draw detections on SOURCE: an image, all below a folder, a video file, or a camera's number (until Ctrl-C).
 
     OUT/detections.json lists all, results.json is for pycocotools, detections.csv is as the competition wants it.
+    Images are turned upright as their EXIF orientation says.
     Exit code 3: some images or frames could not be read; they are listed under "errors".
     """
     # What OpenCV and FFmpeg print about broken files, our own error says in one sentence.
@@ -136,7 +137,7 @@ class Images:
         for path in self.paths:
             name = path.relative_to(self.root).as_posix()
             try:
-                image = read_image(path)
+                image = read_image(path, upright=True)
             except DataError as error:
                 errors.append({"file_name": name, "error": str(error)})
                 continue

@@ -75,7 +75,7 @@ class CheckedBoxes:
     dropped: Counter[str]  # boxes per category that has no class
 
 
-def convert(frame: Frame, class_map: ClassMap, size: Size) -> CheckedBoxes:
+def convert(frame: Frame, class_map: ClassMap, size: Size, orientation: int = 1) -> CheckedBoxes:
     """Check and map the boxes of one frame.
 
     - NaN or infinite: `nan_box`, quarantined. Inverted: `inverted_box`, repaired by swapping.
@@ -93,6 +93,7 @@ def convert(frame: Frame, class_map: ClassMap, size: Size) -> CheckedBoxes:
         frame: the frame, its boxes in pixels of the size that its label file claims.
         class_map: what each category is.
         size: the (height, width) of its image, in pixels.
+        orientation: EXIF's, 1 to 8; a claim of the sides that it swaps says that the labels are of the turned image.
 
     Returns:
         The boxes, in pixels of the image. Findings name `<frame>#<n>`, the n-th box (from 0) in the label file.
@@ -107,6 +108,10 @@ def convert(frame: Frame, class_map: ClassMap, size: Size) -> CheckedBoxes:
             is_usable = abs(scale[0] / scale[1] - 1) <= SAME_ASPECT
             action = Action.REPAIRED if is_usable else Action.QUARANTINED
         found = f"{declared_width}x{declared_height}"
+        if orientation >= 5 and (declared_width > declared_height) != (width > height):
+            found += (
+                f": the labels are of the image as EXIF orientation {orientation} turns it, boxes here of stored pixels"
+            )
         findings.append(Finding("size_mismatch", action, frame.name, f"{width}x{height}", found))
 
     boxes: list[Xyxy] = []

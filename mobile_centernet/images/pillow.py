@@ -5,14 +5,14 @@ fixed point), rounding included; the tests hold it to OpenCV's answers bit by bi
 """
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mobile_centernet.errors import DataError
+from mobile_centernet.images.headers import HEADER_ERRORS, check_header, orientation, turned
 
 _FIXED = np.float32(2048)  # INTER_RESIZE_COEF_SCALE
 
@@ -20,21 +20,19 @@ Taps = tuple[NDArray[np.intp], NDArray[np.float32]]
 """Along one axis: indices [T, size] of the source pixels that make a pixel, and their weights [T, size]."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """As `images.opencv.read_image`: RGB [H, W, 3] in stored pixels; DataError where it does not decode completely."""
+def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
+    """As `images.opencv.read_image`: RGB [H, W, 3]; DataError where it does not decode completely."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: expected a picture, but it cannot be read ({error.strerror})") from error
+    check_header(data, str(path))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
-                return np.array(picture.convert("RGB"), np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        with Image.open(io.BytesIO(data)) as picture:
+            image = np.array(picture.convert("RGB"), np.uint8)
+    except HEADER_ERRORS as error:
         raise DataError(f"{path}: expected a whole picture, but it does not decode ({error})") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: expected a picture of usual size ({error})") from error
+    return turned(image, orientation(data)) if upright else image
 
 
 def resize(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -60,17 +60,18 @@ class BaseDetector(ABC):
         """Detect on one image.
 
         Args:
-            image: a path, an RGB uint8 array [H, W, 3] or a PIL image, of any size. EXIF rotation is not applied.
+            image: a path, an RGB uint8 array [H, W, 3] or a PIL image, of any size. A file is turned
+                upright as its EXIF orientation says; what is decoded already is taken as it is.
 
         Returns:
-            What was found, in absolute pixels of the image and clipped to it, best score first. Nothing is dropped:
-            `Detections.above` does that.
+            What was found, in absolute pixels of the image (a file's: upright) and clipped to it, best score first.
+            Nothing is dropped: `Detections.above` does that.
 
         Raises:
             DataError: the file is missing, does not decode, or the array is no RGB image.
         """
         if isinstance(image, str | PathLike):
-            return self.detect(read_image(Path(image)))
+            return self.detect(read_image(Path(image), upright=True))
         pixels = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise DataError(f"expected an RGB image, uint8 [H, W, 3], found {pixels.dtype} {list(pixels.shape)}")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from pycocotools.coco import COCO
 
 from mobile_centernet.cli.main import main
@@ -63,6 +64,42 @@ def refused(result: Result) -> str:
 
 def rows(out: Path) -> list[dict]:
     return json.loads((out / "detections.json").read_text())["detections"]
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_photos_are_looked_at_as_viewers_show_them(model: Path, pictures: Path, tmp_path: Path, turn: int) -> None:
+    """The same view, stored turned as phones store it: the same detections, drawn upright."""
+    (pictures / "b.png").unlink()
+    upright = Image.open(pictures / "a.png")
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[turn]  # Image.Transpose that `turn` undoes
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    (tmp_path / "phone").mkdir()
+    upright.transpose(Image.Transpose(back)).save(tmp_path / "phone/a.png", exif=exif)
+    for source, out in ((pictures, "out"), (tmp_path / "phone", "turned")):
+        assert predict(source, model, tmp_path / out, "--threshold", 0).exit_code == 0
+    assert rows(tmp_path / "out") == rows(tmp_path / "turned") != []
+    np.testing.assert_array_equal(read_image(tmp_path / "out/a.png"), read_image(tmp_path / "turned/a.png"))
+    found = Detector(model)(tmp_path / "phone/a.png")
+    for left, right in zip(arrays(found), arrays(Detector(model)(pictures / "a.png")), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_pictures_of_all_kinds_in_any_case_are_read_and_litter_is_not(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    with Image.open(pictures / "a.png") as view:
+        for name in ("c.bmp", "d.TIF", "e.tiff", "f.WebP", "g.jpg", "h.JPEG"):
+            view.save(pictures / name)
+    (pictures / "._a.png").write_bytes(b"\0\5\x16\7" + bytes(99))
+    (pictures / "__MACOSX").mkdir()
+    (pictures / "__MACOSX/a.png").write_bytes(b"")
+    result = predict(pictures, model, tmp_path / "out", "--threshold", 0)
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "out/detections.json").read_text())
+    names = ["a.png", "b.png", "c.bmp", "d.TIF", "e.tiff", "f.WebP", "g.jpg", "h.JPEG"]
+    assert [image["file_name"] for image in document["images"]] == names
+    assert all((tmp_path / "out" / name).is_file() for name in names)
 
 
 def test_pycocotools_reads_the_results(model: Path, pictures: Path, tmp_path: Path) -> None:

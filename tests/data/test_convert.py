@@ -181,6 +181,16 @@ def test_labels_of_another_picture_are_quarantined():
     assert converted.boxes.shape == (0, 4)
 
 
+@pytest.mark.parametrize(
+    ("orientation", "says_so"), [(1, False), (3, False), (5, True), (6, True), (7, True), (8, True)]
+)
+def test_labels_of_a_picture_turned_by_exif_say_so(orientation, says_so):
+    turned = frame(Box("car", (10, 10, 50, 50)), declared_size=(1280, 720))
+    (finding,) = convert(turned, PAPER, SIZE, orientation).findings
+    assert (finding.expected, finding.found[:8]) == ("1280x720", "720x1280")
+    assert (f"EXIF orientation {orientation} turns it" in finding.found) is (orientation >= 5)
+
+
 def test_a_claim_of_no_size_is_ignored():
     converted = convert(frame(Box("car", (10, 10, 50, 50)), declared_size=(0, 0)), PAPER, SIZE)
     assert kinds(converted) == [("size_mismatch", "ignored")]

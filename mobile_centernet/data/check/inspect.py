@@ -1,12 +1,11 @@
 """One frame inspected: its image really decoded and hashed, its boxes checked."""
 
 import hashlib
-import struct
 from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from mobile_centernet.boxes import box_area
 from mobile_centernet.data.annotations import Action, Finding, Frame
@@ -16,13 +15,9 @@ from mobile_centernet.data.readers.layouts import SourceFrame
 from mobile_centernet.data.similarity.decoder_warnings import decoder_warnings
 from mobile_centernet.data.similarity.perceptual import ImageHash, decode_reduced, perceptual_hash
 from mobile_centernet.errors import DataError
+from mobile_centernet.images.headers import HEADER_ERRORS, orientation
 
 SMALL, MEDIUM = 32**2, 96**2  # upper limits of a box's area, pixels² of the picture as it is: COCO's
-HEADER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""What Pillow raises on headers that are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,8 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
         found = str(error).removeprefix(f"{frame.name}: ")
         return _unusable(frame, "unreadable_image", "a picture that decodes completely", found, digest)
 
-    converted = convert(frame, class_map, size)
+    turned = orientation(data)
+    converted = convert(frame, class_map, size, turned)
     findings = list(converted.findings)
     if warnings:
         expected = "a picture that decodes without errors"
@@ -80,12 +76,12 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
     notes = []
     try:
         with Image.open(BytesIO(data)) as header:
-            mode, orientation = header.mode, header.getexif().get(ExifTags.Base.Orientation, 1)
+            mode = header.mode
     except HEADER_ERRORS:
-        mode, orientation = "RGB", 1  # it decoded, so that there is nothing to say
-    if orientation not in (0, 1):
+        mode = "RGB"  # it decoded, so that there is nothing to say
+    if turned != 1:
         expected = "EXIF orientation 1: boxes are taken in stored pixels, while viewers turn the picture"
-        notes.append(Finding("rotated_image", Action.IGNORED, frame.name, expected, f"orientation {orientation}"))
+        notes.append(Finding("rotated_image", Action.IGNORED, frame.name, expected, f"orientation {turned}"))
     if mode != "RGB":
         notes.append(Finding("converted_image", Action.REPAIRED, frame.name, "8-bit RGB", f"Pillow's mode {mode}"))
     return FrameInspection(digest, perceptual_hash(image), sizes, tuple(findings), tuple(notes))

@@ -40,7 +40,8 @@ from mobile_centernet.data.store.shards import ShardWriter
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import write_json
 from mobile_centernet.images import resize
-from mobile_centernet.images.opencv import decode_image, encode_jpeg, jpeg_size
+from mobile_centernet.images.headers import jpeg_size, orientation
+from mobile_centernet.images.opencv import decode_image, encode_jpeg
 
 TRAIN = "train"
 Size = tuple[int, int]
@@ -168,7 +169,7 @@ def fit(size: Size, max_size: Size) -> Size:
 def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
     """sha256 of everything that the bytes of the shards and their journal depend on."""
     digest = hashlib.sha256(repr((class_map, max_size, quality, cv2.__version__, np.__version__)).encode())
-    for code in (prepare, decode_image, decoder_warnings, perceptual_hash, convert, ShardWriter, Journal):
+    for code in (prepare, decode_image, jpeg_size, decoder_warnings, perceptual_hash, convert, ShardWriter, Journal):
         digest.update(Path(inspect.getfile(code)).read_bytes())
     for frame in frames:
         try:
@@ -226,7 +227,8 @@ def _store(
     small = fit((height, width), max_size)
     size = small if frame.split == TRAIN else (height, width)
     scale = np.array([size[1] / width, size[0] / height] * 2)
-    checked = convert(frame, class_map, (height, width))
+    turned = orientation(data) if frame.declared_size not in (None, (height, width)) else 1
+    checked = convert(frame, class_map, (height, width), turned)
     expected = "a picture that decodes without errors"
     damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in warnings[:1]]
     scaled = replace(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mobile_centernet.data.annotations import Frame
 from mobile_centernet.errors import DataError
-from mobile_centernet.images.opencv import decode_image, jpeg_size
+from mobile_centernet.images.headers import jpeg_size
+from mobile_centernet.images.opencv import decode_image
 
 FREQUENCIES = 16
 BITS = FREQUENCIES**2

@@ -196,9 +196,22 @@ def test_pictures_of_other_kinds_are_read_and_noted(ivslab: Path, write_xml: Cal
     assert [found for _, found in items(report, "converted_image")] == [
         "Pillow's mode L", "Pillow's mode CMYK", "Pillow's mode I;16"
     ]  # fmt: skip
-    # A label tool that turned the picture writes the turned size: then nobody knows where the boxes are.
+    # A label tool that turned the picture writes the turned size: its boxes are of other pixels, and both say why.
     write_xml(label(ivslab, "a.mp4_00000"), GOOD, size=(64, 36))
-    assert counts(run(ivslab)) == {"size_mismatch": 1}
+    report = run(ivslab)
+    assert counts(report) == {"size_mismatch": 1}
+    ((_, found),) = items(report, "size_mismatch")
+    assert "as EXIF orientation 6 turns it" in found
+    raw = read_ivslab(ivslab)
+    prepared = prepare(
+        raw,
+        raw.frames,
+        ClassMap(("vehicle",), {"vehicle": "vehicle"}),
+        ivslab.parent / "out",
+        workers=1,
+        progress=False,
+    )
+    assert [finding["found"] for finding in prepared["findings"]] == [found]
 
 
 def test_pictures_of_other_kinds_are_prepared_with_their_boxes(ivslab: Path) -> None:

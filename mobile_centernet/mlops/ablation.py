@@ -65,8 +65,12 @@ def measure_gains(runs: Sequence[dict[str, Any]]) -> dict[str, MapDifference]:
     for row, seeds in by_row.items():
         baseline = by_row.get(next(iter(seeds.values()))["baseline"], {})
         if shared := sorted(seeds.keys() & baseline.keys()):
-            before, after = ([_matches(side[seed]["folder"]) for seed in shared] for side in (baseline, seeds))
-            gains[row] = paired_bootstrap(before, after, resamples=RESAMPLES, confidence=CONFIDENCE)
+            sides: tuple[list[MatchedFrames], list[MatchedFrames]] = ([], [])
+            for side, of_row in zip(sides, (baseline, seeds), strict=True):
+                for seed in shared:
+                    with np.load(of_row[seed]["folder"] / paths.MATCHES_FILE, allow_pickle=False) as columns:
+                        side.append(MatchedFrames(**columns))
+            gains[row] = paired_bootstrap(*sides, resamples=RESAMPLES, confidence=CONFIDENCE)
     return gains
 
 
@@ -89,8 +93,3 @@ def kept_comparison(annotations: Path, student: str, teacher: str) -> Comparison
                 of = [{other["seed"] for other in runs if other["row"] == run[key]} for key in ("row", "baseline")]
                 return Comparison(run["row"], run["baseline"], gains[run["row"]], len(of[0] & of[1]), tables, NOTE)
     return None
-
-
-def _matches(folder: Path) -> MatchedFrames:
-    with np.load(folder / paths.MATCHES_FILE, allow_pickle=False) as columns:
-        return MatchedFrames(**columns)

@@ -377,6 +377,7 @@ class Ablation(Section):
             if row.teacher not in {teacher.name for teacher in self.teachers}:
                 raise ValueError(f"row {row.name}: expected a teacher among `teachers`, found {row.teacher}")
         for each in self.rows:
+            self.recipe(each)  # what it changes must make a recipe
             if each.baseline is not None and each.baseline not in set(names) - {each.name}:
                 raise ValueError(f"row {each.name}: expected another row as its baseline, found {each.baseline}")
         if self.pretrain and self.data_set == "bdd100k":

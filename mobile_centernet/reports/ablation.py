@@ -62,8 +62,8 @@ def describe_runs(runs: Sequence[Run]) -> str:
     return f"{on['frames']} frames of {on['data_set']} {on['split']} ({on['source']})"
 
 
-def _rows(table: pd.DataFrame) -> Cells:
-    """The table as people read it: headings, and one list of cells for each row."""
+def ablation_tables(table: pd.DataFrame, runs: Sequence[Run]) -> dict[str, Cells]:
+    """All tables, by title; NOTE belongs to the first."""
     classes = [name for name in table.columns if name.startswith("ap50.") and not name.endswith("_std")]
     scores = {"map50": "mAP@0.5", "map50_95": "AP@[.5:.95]"} | {name: name.removeprefix("ap50.") for name in classes}
     head = ["row", "model", "balanced", "distilled", "seeds", *scores.values(), "gain", "over", "time", "trained on"]
@@ -82,11 +82,7 @@ def _rows(table: pd.DataFrame) -> Cells:
         threads = "" if on_gpu else f", threads: {row['threads']}"
         cells.append(f"{row['device']}, {row['precision']}{threads}")
         rows.append(cells)
-    return head, rows
 
-
-def ablation_tables(table: pd.DataFrame, runs: Sequence[Run]) -> dict[str, Cells]:
-    """All tables, by title; NOTE belongs to the first."""
     counted = {row["model"]: row for row in table.to_dict("records")}
     paper = []
     for name, spec in MODELS.items():
@@ -94,15 +90,15 @@ def ablation_tables(table: pd.DataFrame, runs: Sequence[Run]) -> dict[str, Cells
             ours = counted.get(name)
             here = [f"{ours['params'] / 1e6:.2f} M", f"{ours['conv_gmacs']:.2f}"] if ours else ["-", "-"]
             paper.append([name, f"{spec.paper.params_m:g} M", f"{spec.paper.gflops:g}", *here])
-    classes = list(runs[0]["ap50"])
+    labels = list(runs[0]["ap50"])
     seeds = [
         [run["row"], str(run["seed"]), score(run["map50"]), score(run["map50_95"])]
-        + [score(run["ap50"][name]) for name in classes]
+        + [score(run["ap50"][name]) for name in labels]
         for run in runs
     ]
     return {
-        f"Rows, on {describe_runs(runs)}": _rows(table),
-        "Every seed, AP@0.5 by class": (["row", "seed", "mAP@0.5", "AP@[.5:.95]", *classes], seeds),
+        f"Rows, on {describe_runs(runs)}": (head, rows),
+        "Every seed, AP@0.5 by class": (["row", "seed", "mAP@0.5", "AP@[.5:.95]", *labels], seeds),
         "The paper's Table 2 (10 classes, 576×320, on BDD100K and ivslab), not ours": (
             ["model", "paper: parameters", "paper: GFLOPs", "parameters here", "conv GMACs here"],
             paper,

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from mobile_centernet.errors import UserError
-from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.params import Ablation, load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,3 +98,37 @@ def test_initial_weights_are_a_path_or_null_and_null_where_left_out(tmp_path: Pa
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found no such file"):
         load_params(tmp_path / "params.yaml")
+
+
+def shipped_ablation(**changes: object) -> Ablation:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())["ablation"]
+    return Ablation.model_validate(tree | {"training": dict(TRAINING), "pretrain": None} | changes)
+
+
+TRAINING = {
+    "epochs": 20,
+    "batch_size": 2,
+    "learning_rate": 1e-3,
+    "milestones": [15, 18],
+    "warmup_steps": 0,
+    "ema_decay": 0.0,
+    "distill_epochs": 20,
+}
+PLAIN = {"name": "plain", "model": "hrnet_w16", "balanced": True}
+
+
+def test_a_row_of_the_ablation_that_trains_longer_keeps_the_shape_of_the_recipe() -> None:
+    longer = PLAIN | {"name": "longer", "training": {"epochs": 30, "learning_rate": 2e-3}}
+    taught = longer | {"name": "taught", "teacher": "teacher", "loss": {"lambda_pixelwise": 2.0}}
+    ablation = shipped_ablation(students=[PLAIN, longer], distilled=[taught])
+    rows = {row.name: ablation.recipe(row) for row in ablation.rows}
+    assert (rows["plain"].epochs, rows["plain"].milestones, rows["plain"].distill_epochs) == (20, (15, 18), 0)
+    assert (rows["longer"].epochs, rows["longer"].milestones, rows["longer"].learning_rate) == (30, (22, 27), 2e-3)
+    assert (rows["longer"].distill_epochs, rows["taught"].distill_epochs) == (0, 30)
+    assert ablation.rows[-1].loss.model_dump(exclude_none=True) == {"lambda_pixelwise": 2.0}
+
+
+@pytest.mark.parametrize("baseline", ["plain", "nobody"])
+def test_a_baseline_is_another_row(baseline: str) -> None:
+    with pytest.raises(ValidationError, match=f"row plain: expected another row as its baseline, found {baseline}"):
+        shipped_ablation(students=[PLAIN | {"baseline": baseline}], distilled=[])

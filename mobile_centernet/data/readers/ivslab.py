@@ -9,6 +9,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import ElementTree
 
 from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet, normalise
+from mobile_centernet.data.encodings import decode_text, decode_xml
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, find_files, number, quarantined, reason, require_folder
 from mobile_centernet.errors import DataError
 
@@ -55,7 +56,7 @@ def read_ivslab(root: Path) -> RawSet:
         labels = dict(_by_key(folder / "Annotations", (".xml",)))
         listed: dict[str, None] = {}  # an ordered set
         if (folder / "ImageSets/All.txt").is_file():
-            text = (folder / "ImageSets/All.txt").read_text(encoding="utf-8-sig", errors="replace")
+            text = decode_text((folder / "ImageSets/All.txt").read_bytes(), {key for key, _ in images})
             listed = dict.fromkeys(line.strip().removesuffix(".jpg") for line in text.splitlines() if line.strip())
         base, present = folder.relative_to(root), {key for key, _ in images}
         for key in dict.fromkeys([*listed, *labels]):
@@ -95,11 +96,10 @@ def _by_key(folder: Path, suffixes: Collection[str]) -> list[tuple[str, Path]]:
 def _read_xml(path: Path, root: Path, findings: list[Finding]) -> VocLabels:
     """What one XML file says; where it cannot be read, that is a finding, and the frame is unlabelled."""
     try:
-        annotation = ElementTree.parse(path).getroot()
+        annotation = ElementTree.fromstring(decode_xml(path.read_bytes()))
         if annotation is None or annotation.tag != "annotation":
             raise ValueError(f"<{annotation.tag if annotation is not None else ''}>")
-    except (OSError, ParseError, ValueError, LookupError) as error:
-        # defusedxml's refusals are ValueErrors; an encoding that does not exist is a LookupError
+    except (OSError, ParseError, ValueError) as error:  # defusedxml's refusals are ValueErrors
         item, expected = path.relative_to(root).as_posix(), "a Pascal VOC <annotation>"
         findings.append(quarantined("unreadable_label", item, expected, reason(path, error)))
         return UNLABELLED

@@ -13,7 +13,7 @@ from mobile_centernet.evaluation.bootstrap import MapDifference, MatchedFrames, 
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
 from mobile_centernet.reports.ablation import NOTE, ablation_table, ablation_tables
-from mobile_centernet.reports.run_page import Comparison
+from mobile_centernet.reports.run_page import DistillationGain
 
 RESAMPLES, CONFIDENCE = 1000, 0.975
 """Draws, and how sure either end of the interval is: 95 % lie between both."""
@@ -74,7 +74,7 @@ def measure_gains(runs: Sequence[dict[str, Any]]) -> dict[str, MapDifference]:
     return gains
 
 
-def kept_comparison(annotations: Path, student: str, teacher: str) -> Comparison | None:
+def kept_comparison(annotations: Path, student: str, teacher: str) -> DistillationGain | None:
     """What the ablation that git keeps says of these models on just these frames; None where it says nothing.
 
     Args:
@@ -91,5 +91,7 @@ def kept_comparison(annotations: Path, student: str, teacher: str) -> Comparison
             if run["row"] in gains and run["model"] == student and models.get(run["teacher"]) == teacher:
                 tables = ablation_tables(ablation_table(runs, gains), runs)
                 of = [{other["seed"] for other in runs if other["row"] == run[key]} for key in ("row", "baseline")]
-                return Comparison(run["row"], run["baseline"], gains[run["row"]], len(of[0] & of[1]), tables, NOTE)
+                return DistillationGain(
+                    run["row"], run["baseline"], gains[run["row"]], len(of[0] & of[1]), tables, NOTE
+                )
     return None

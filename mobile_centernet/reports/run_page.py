@@ -196,7 +196,7 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DistillationGain:
     """Rows of the ablation on the frames that this run is scored on, as `reports.ablation` writes them.
 
     row, baseline: the distilled row of this run's student and teacher, and the row that it is compared with
@@ -225,7 +225,7 @@ class ReportContent:
     pr_curves: Picture | None = None
     agreement: tuple[AgreementRow, ...] = ()
     slices: tuple[SliceGroup, ...] = ()
-    distillation: Comparison | None = None
+    distillation: DistillationGain | None = None
     training_curves: tuple[Picture, ...] = ()
     confusion: Picture | None = None
     false_alarms: Gallery | None = None
@@ -267,7 +267,7 @@ def group_findings(findings: Iterable[Mapping[str, str]], examples: int = 3) -> 
     return tuple(sorted(rows, key=lambda row: -row.count))
 
 
-def verdict(scores: Iterable[Score], distillation: Comparison | None = None) -> str:
+def verdict(scores: Iterable[Score], distillation: DistillationGain | None = None) -> str:
     """The run in one sentence: what was reached, on what, and what distillation brought where that was measured."""
     by_role = {score.role: score for score in scores}
     student, teacher = by_role.get("student"), by_role.get("teacher")

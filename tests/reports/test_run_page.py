@@ -18,8 +18,8 @@ from mobile_centernet.reports.run_page import (
     ApRow,
     CheckedSet,
     ClassRow,
-    Comparison,
     DataSection,
+    DistillationGain,
     DrawnFrame,
     FindingGroup,
     Gallery,
@@ -50,7 +50,7 @@ def picture(alt: str, extension: str = ".png") -> Picture:
 POINT = OperatingPoint(0.3, objects=200, reported=120, correct=90)
 STUDENT = Score("student", "hrnet_w16", 0.4321, 1240, "ivslab test", True, 1_616_000, 5_600_000_000, 6_500_000, POINT)
 TEACHER = replace(STUDENT, role="teacher", model="hrnet_w32", map50=0.5, params=None, conv_macs=None, file_bytes=None)
-COMPARISON = Comparison(
+COMPARISON = DistillationGain(
     "taught",
     "plain",
     MapDifference(0.031, -0.002, 0.06, np.zeros(1)),

@@ -24,6 +24,7 @@ def training_fingerprint(data_set: str, phase: Phase, params: Params, teacher_fi
         "phase": phase.model_dump(mode="json"),
         "input_size": params.input_size.model_dump(),
         "augment": params.augment.model_dump(),
+        "precision": params.hardware.precision,
         "loss": params.loss.model_dump(),
         "data": folder_digest(paths.PREPARED / data_set),
         "class_weights": file_digest(paths.CLASS_WEIGHTS),
@@ -89,6 +90,7 @@ def fit_phase(
         workers=params.hardware.workers,
         precision=params.hardware.precision,
         devices=params.hardware.devices,
+        checkpoint_every=params.hardware.checkpoint_every,
         distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
         distill_unlabelled=distill_unlabelled,
         rare_classes=rare_classes,
@@ -109,4 +111,5 @@ def fit_phase(
         fingerprint=fingerprint,
         teacher=load_model(teacher_file).model if teacher_file else None,
         on_epoch=on_epoch,
+        speeds=paths.WORK / "speed.json",
     )

@@ -30,6 +30,7 @@ from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.training.callbacks import CHOICE, AtomicCheckpoints, History, Record, ScoreEpoch
 from mobile_centernet.training.module import DetectorTraining, Schedule
+from mobile_centernet.training.speed import AdaptThreads, Speed, ThreadTuner, speed_for
 
 # What Lightning warns about and a user cannot act on: hints about the number of workers and the like.
 NOISE = (
@@ -45,7 +46,7 @@ NOISE = (
 class TrainConfig:
     """How long and how one run trains.
 
-    precision:      fp32, bf16 or auto (bf16 where the processor has it)
+    precision:      fp32 (equal bytes on one machine), bf16 or auto (the faster one, see `speed`)
     ema_decay:      of the weights' moving average, per step; 0: none, else the average is what is scored and kept
     distill_epochs: in how many of the first epochs the teacher takes part, None: in all; a teacher that is much
                     larger than its student helps early and hinders late (Cho and Hariharan, ICCV 2019)
@@ -56,6 +57,7 @@ class TrainConfig:
     gradient_clip:  largest norm of a step's gradient; 0: not limited
     accumulate:     batches per step: their gradients' mean is one of a batch so many times as large
     validate_every: epochs between two scores on the validation set; the last epoch is always scored
+    checkpoint_every: epochs between two checkpoints from which a killed training resumes
     patience:       epochs without a better score after which training ends; None: it never ends early
     """
 
@@ -74,6 +76,7 @@ class TrainConfig:
     accumulate: int = 1
     validate_every: int = 1
     patience: int | None = None
+    checkpoint_every: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +97,15 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What a run leaves: the student carries the best epoch's weights, `history` has one record per epoch."""
+    """What a run leaves: the student carries the best epoch's weights, `history` has one record per epoch.
+
+    speed: how it ran.
+    """
 
     best_map50: float
     best_epoch: int
     history: list[Record]
+    speed: Speed
 
 
 def fit(
@@ -111,6 +118,7 @@ def fit(
     fingerprint: str,
     teacher: CenterNet | None = None,
     on_epoch: Callable[[Record], None] | None = None,
+    speeds: Path | None = None,
 ) -> FitResult:
     """Train `student` in place and leave the weights of the epoch with the best validation mAP@0.5 in it.
 
@@ -123,6 +131,7 @@ def fit(
         fingerprint: a digest of everything that the result depends on.
         teacher: what the student also learns from, frozen; None: from labels alone.
         on_epoch: is handed every epoch's record.
+        speeds: JSON file in which this machine's measured speeds are kept; None: they are measured again.
 
     Raises:
         DataError: a split has no labelled frame (for training, distilling unlabelled ones in every epoch is enough).
@@ -136,8 +145,12 @@ def fit(
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; bf16 convolutions do not use it
     pl.seed_everything(config.seed, workers=True, verbose=False)
     batches = _batches(data, config, has_teacher=teacher is not None)
+    sample = batches.collate_fn([batches.dataset[i] for i in next(iter(batches.batch_sampler))])  # type: ignore[arg-type]  # ours is one
+    guide = teacher if config.distill_epochs != 0 else None
+    threads, together = torch.get_num_threads(), config.devices > 1
+    speed = speed_for(student, criterion, sample, config.precision, teacher=guide, work=work, cache=speeds)
     module = DetectorTraining(
-        nn.utils.convert_conv2d_weight_memory_format(student, torch.channels_last),
+        nn.utils.convert_conv2d_weight_memory_format(student, speed.memory_format),
         criterion,
         config.schedule,
         fingerprint=fingerprint,
@@ -145,10 +158,11 @@ def fit(
         distill_epochs=config.distill_epochs,
         ema_decay=config.ema_decay,
     )
-    together = config.devices > 1
     score = ScoreEpoch(data.validation_set, data.input_size, config.validate_every)
     history = History(work / "history.jsonl", None if together else on_epoch)
-    trainer, last = _trainer(config, [score, history], work), work / "last.ckpt"
+    adapt = [AdaptThreads(ThreadTuner(threads, speed.threads))] if config.precision != "fp32" and not together else []
+    trainer, last = _trainer(config, speed, [score, history, *adapt], work), work / "last.ckpt"
+    torch.set_num_threads(speed.threads)
     try:
         trainer.fit(module, batches, ckpt_path=last if last.exists() else None, weights_only=True)
     except ProcessRaisedException as error:
@@ -157,6 +171,8 @@ def fit(
         if kind.startswith(UserError.__module__):
             raise UserError(sentence) from error
         raise
+    finally:
+        torch.set_num_threads(threads)
 
     if together:  # the records were made in another process, which cannot hand them on
         history = History(work / "history.jsonl")
@@ -169,7 +185,7 @@ def fit(
     student.cpu().eval()
     best_epoch = int(best["epoch"])
     best_map50 = next(record["map50"] for record in history.records if record["epoch"] == best_epoch)
-    return FitResult(best_map50, best_epoch, history.records)
+    return FitResult(best_map50, best_epoch, history.records, speed)
 
 
 def _batches(data: TrainingData, config: TrainConfig, *, has_teacher: bool) -> DataLoader[Sample]:
@@ -218,7 +234,7 @@ def _batches(data: TrainingData, config: TrainConfig, *, has_teacher: bool) -> D
     )
 
 
-def _trainer(config: TrainConfig, callbacks: list[pl.Callback], work: Path) -> pl.Trainer:
+def _trainer(config: TrainConfig, speed: Speed, callbacks: list[pl.Callback], work: Path) -> pl.Trainer:
     """Lightning's loop, with the best and the last epoch's checkpoints in `work`."""
     best = ModelCheckpoint(
         work,
@@ -229,7 +245,13 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback], work: Path) -> p
         enable_version_counter=False,
     )
     # Not `save_last=True`: that writes only when an epoch is the best so far, and a killed run would lose the others.
-    last = ModelCheckpoint(work, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = ModelCheckpoint(
+        work,
+        filename="last",
+        every_n_epochs=config.checkpoint_every,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     stopping = []
     if config.patience is not None:
         stopping = [EarlyStopping(CHOICE, mode="max", patience=config.patience, check_on_train_epoch_end=True)]
@@ -240,7 +262,7 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback], work: Path) -> p
         strategy="ddp_spawn" if config.devices > 1 else "auto",  # this process stays the only one that writes outputs
         use_distributed_sampler=False,  # EpochBatches shares the frames out
         max_epochs=config.epochs,
-        precision=resolve_precision(config.precision),  # type: ignore[arg-type]  # Lightning lists its literals
+        precision="bf16-mixed" if speed.precision == "bf16" else "32-true",
         callbacks=[*callbacks, best, last, *stopping, *([TQDMProgressBar(refresh_rate=5)] if on_terminal else [])],
         gradient_clip_val=config.gradient_clip or None,
         accumulate_grad_batches=config.accumulate,
@@ -251,11 +273,3 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback], work: Path) -> p
         enable_model_summary=False,
         default_root_dir=work,
     )
-
-
-def resolve_precision(wanted: str) -> str:
-    """Lightning's word for fp32, bf16 or auto. Without bf16 instructions bf16 on a CPU is about four times slower."""
-    if wanted == "auto":
-        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        wanted = "bf16" if torch.cuda.is_available() or has_bf16 else "fp32"
-    return {"fp32": "32-true", "bf16": "bf16-mixed"}[wanted]

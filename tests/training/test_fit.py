@@ -5,6 +5,7 @@ Being killed: tests/faults/test_training_faults.py.
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.variants import build_model
-from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit, resolve_precision
+from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, fit
 from mobile_centernet.training.module import Schedule
 from tests.training.small_run import INPUT, draw_set
 
@@ -37,6 +38,9 @@ def train(
     student: CenterNet | None = None,
     distill_epochs: int | None = None,
     learning_rate: float = 1e-3,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    speeds: Path | None = None,
+    precision: str = "fp32",
     **more: Any,
 ) -> tuple[CenterNet, FitResult]:
     torch.manual_seed(0)
@@ -51,7 +55,7 @@ def train(
             Schedule(learning_rate),
             seed=0,
             workers=0,
-            precision="fp32",
+            precision=precision,
             distill_epochs=distill_epochs,
             **more,
         ),
@@ -59,6 +63,8 @@ def train(
         work=work,
         fingerprint=fingerprint,
         teacher=teacher,
+        on_epoch=on_epoch,
+        speeds=speeds,
     )
     return student, fitted
 
@@ -138,10 +144,19 @@ def test_the_learning_rate_rises_and_falls_by_tens() -> None:
     np.testing.assert_allclose(factors, [0.2, 1, 1, 0.1, 0.1, 0.01])
 
 
-def test_precision_words() -> None:
-    assert resolve_precision("fp32") == "32-true"
-    assert resolve_precision("bf16") == "bf16-mixed"
-    assert resolve_precision("auto") in ("32-true", "bf16-mixed")
+def test_a_checkpoint_every_second_epoch_is_where_a_killed_run_resumes(prepared: Path, tmp_path: Path) -> None:
+    def die(record: dict[str, float]) -> None:
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    plan: dict[str, Any] = {"epochs": 4, "checkpoint_every": 2}
+    expected, _ = train(prepared, tmp_path / "whole", **plan)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(prepared, tmp_path / "killed", on_epoch=die, **plan)
+    assert torch.load(tmp_path / "killed/last.ckpt", weights_only=True)["epoch"] == 1
+    found, resumed = train(prepared, tmp_path / "killed", **plan)
+    assert [record["epoch"] for record in resumed.history] == [0, 1, 2, 3]
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
 
 
 @pytest.mark.parametrize(("rate", "loss", "shown"), [(1e30, "nan|inf", r"1e\+30"), (1e4, r"\d\S*e\+\d\d", "10000")])

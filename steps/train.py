@@ -112,7 +112,7 @@ def _train(
                 for record in fitted.history
             ]
             best = {"best_map50": fitted.best_map50, "best_epoch": fitted.best_epoch}
-            summary[name] |= {**best, "fingerprint": chains[name]}
+            summary[name] |= {**best, "fingerprint": chains[name], "hardware": asdict(fitted.speed)}
             extra = {"fingerprint": chains[name], "data_set": data_set, "val_map50": f"{fitted.best_map50:.6f}"}
             file = out / paths.PHASE_FILES[name]
             save_model(student, file, classes=classes, input_size=params.input_size.hw, extra=extra)

@@ -34,7 +34,6 @@ from mobile_centernet.models.complexity import count
 from mobile_centernet.models.pretrained import load_pretrained
 from mobile_centernet.models.variants import build_model
 from mobile_centernet.processes import processor_name
-from mobile_centernet.training.fit import resolve_precision
 
 PRETRAINED_FILE = "pretrained.safetensors"
 
@@ -118,6 +117,7 @@ def train(name: str, seed: int) -> None:
             save_model(student, out / file, classes=classes, input_size=params.input_size.hw)
         measured = _score(student, row, seed, history, params)
         measured |= {"fingerprint": identity, "best_epoch": fitted.best_epoch, "val_map50": fitted.best_map50}
+        measured |= {"precision": fitted.speed.precision, "threads": fitted.speed.threads}
         write_json(out / paths.RUN_FILE, measured)  # the last file: with it the run is finished
         tracker.log({f"{section.split}.map50": measured["map50"]})
         tracker.finish(out.iterdir())
@@ -162,8 +162,6 @@ def _score(
         "cpu_seconds": sum(epoch["cpu_seconds"] for epoch in history),
         "device": torch.cuda.get_device_name() if on_gpu else processor_name(),
         "on_gpu": on_gpu,
-        "precision": resolve_precision(params.hardware.precision),
-        "threads": torch.get_num_threads(),
         "input_size": params.input_size.model_dump(),
         "params": complexity.params,
         "conv_gmacs": complexity.conv_macs / 1e9,

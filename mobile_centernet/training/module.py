@@ -103,18 +103,18 @@ class DetectorTraining(pl.LightningModule):
             self._averaged = self.global_step
             pairs = [
                 (average, value.detach())
-                for averages, values in (
-                    (self.average.parameters(), self.student.parameters()),
-                    (self.average.buffers(), self.student.buffers()),
-                )
-                for average, value in zip(averages, values, strict=True)
+                for kind in ("parameters", "buffers")
+                for average, value in zip(getattr(self.average, kind)(), getattr(self.student, kind)(), strict=True)
             ]
             floats = [pair for pair in pairs if pair[0].is_floating_point()]
             counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+            (averages, values), (old, new) = (
+                [list(each) for each in zip(*kind, strict=True)] for kind in (floats, counts)
+            )
             weight = 1.0 if self.global_step == 1 else 1.0 - self.ema_decay  # the first update copies the student
             # A handful of kernels for all tensors, none of which the processor waits for.
-            torch._foreach_lerp_(*map(list, zip(*floats, strict=True)), weight)
-            torch._foreach_copy_(*map(list, zip(*counts, strict=True)))
+            torch._foreach_lerp_(averages, values, weight)
+            torch._foreach_copy_(old, new)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.student.parameters(), lr=self.schedule.learning_rate, fused=True)

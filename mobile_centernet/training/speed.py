@@ -120,7 +120,7 @@ def speed_for(
                     with torch.no_grad():
                         guides = [guide.eval()(images["image"]) for guide in models[1:]]
                     total = losses.total(losses(models[0](images["image"]), images, *guides))
-                total.backward()
+                torch.autograd.backward(total)
                 if device == "cuda":
                     torch.cuda.synchronize()
                 taken.append(time.perf_counter() - start)

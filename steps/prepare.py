@@ -38,13 +38,14 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
     # What the fetch stage could not use (a damaged video, say) belongs into the same report.
     raw = replace(raw, findings=(*read_dataset_source(paths.RAW / name).findings, *raw.findings))
     out, stage = paths.PREPARED / name, f"prepare_{name}"
-    with tracking.run(stage, params, ("seed", "classes", stage, "store")) as tracker:
+    with tracking.run(stage, params, ("seed", "classes", stage, "store", "input_size")) as tracker:
         report = prepare(
             raw,
             _split(frames, section.split, params.seed),
             ClassMap(params.classes, section.class_map, section.unmapped),
             out,
             max_size=params.store.max_size.hw,
+            input_size=params.input_size.hw,
             quality=params.store.jpeg_quality,
             work=paths.WORK / stage,
         )

@@ -156,7 +156,9 @@ class Prepare(Section):
 
 
 class Store(Section):
-    max_size: Size = Field(description="frames are shrunk to fit into this, in either orientation")
+    max_size: Size = Field(
+        description="training frames are shrunk towards this by whole factors, in either orientation"
+    )
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(description="JPEG quality, 1..100")
 
 

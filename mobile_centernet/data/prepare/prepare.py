@@ -86,6 +86,7 @@ def prepare(
     out: Path,
     *,
     max_size: Size = (360, 640),
+    input_size: Size = (1, 1),
     quality: int = 90,
     workers: int | None = None,
     progress: bool = True,
@@ -98,13 +99,12 @@ def prepare(
         frames: those of `raw` to store, each with its final split.
         class_map: which class each category is.
         out: a new folder, an empty one or an older prepared set.
-        max_size: pixels that training images are shrunk to fit: long side to long side, short to short, never enlarged.
+        max_size, input_size: (height, width) that training images are shrunk towards, and not below: see `fit`.
         quality: of these JPEGs. Other splits keep their files' own bytes: what is scored is what a device sees.
         workers: processes that share the work (default: one per core); the bytes do not depend on their number.
         progress: show a progress bar, on a terminal.
         work: what a killed run had finished here (default: `.<name>.partial` beside `out`) is used again if frames,
-            images (by size and time of change), settings and code are the same, and else thrown away. On failure an
-            explicit `work` folder is kept; the default one is removed.
+            images (by size and time of change), settings and code are the same. After a failure only `work` is kept.
 
     Returns:
         What `report.json` holds.
@@ -123,11 +123,12 @@ def prepare(
 
     splits = list(dict.fromkeys(frame.split for frame in frames))
     ordered = sorted(frames, key=lambda frame: splits.index(frame.split))
-    store = partial(_store, root=raw.root, class_map=class_map, max_size=max_size, quality=quality)
-    classes, findings = class_map.classes, list(raw.findings)
-    summaries = {split: SplitSummary() for split in splits}
+    store = partial(
+        _store, root=raw.root, class_map=class_map, max_size=max_size, input_size=input_size, quality=quality
+    )
+    classes, findings, summaries = class_map.classes, list(raw.findings), {split: SplitSummary() for split in splits}
     stored: list[tuple[Frame, ImageHash]] = []
-    mark = _fingerprint(ordered, raw.root, class_map, max_size, quality)
+    mark = _fingerprint(ordered, raw.root, class_map, max_size, input_size, quality)
     with _new_folder(out, mark, work) as journal, ShardWriter(journal.set, journal.shards) as shards:
         results = in_order(store, ordered[journal.frames :], workers)
         entries = chain(journal.entries(), _place(ordered[journal.frames :], results, shards, journal))
@@ -148,27 +149,35 @@ def prepare(
         report = {
             "classes": list(classes),
             "max_size": list(max_size),
+            "input_size": list(input_size),
             "quality": quality,
             "splits": {split: summary.to_dict(classes) for split, summary in summaries.items()},
             "alike": _near_duplicates(stored, splits),
         }
-        for action in Action:
-            kinds = sorted(Counter(finding.kind for finding in findings if finding.action is action).items())
-            report[str(action)] = dict(kinds)
+        kinds = sorted((finding.kind, finding.action) for finding in findings)
+        report |= {str(action): dict(Counter(kind for kind, how in kinds if how is action)) for action in Action}
         report["findings"] = [asdict(finding) for finding in findings]
         write_json(journal.set / REPORT, report)
     return report
 
 
-def fit(size: Size, max_size: Size) -> Size:
-    """The (height, width) of a picture of `size` once it is shrunk to fit `max_size`, either way up."""
-    scale = min(1.0, max(max_size) / max(size), min(max_size) / min(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def fit(size: Size, max_size: Size, input_size: Size = (1, 1)) -> Size:
+    """The (height, width) that an image of `size` is stored with for training.
+
+    The network's input is the whole frame stretched to `input_size`, so a stored side below it would be blurred there.
+    Only whole factors shrink, since pixels that are averaged in whole groups can be averaged once more with hardly a
+    loss, while 640 → 542 → 320 blurs. So an image may be nearly twice as large as `max_size`, either way up.
+    """
+    wanted = max(max(size) / max(max_size), min(size) / min(max_size))
+    factor = max(1, int(min(wanted, size[0] / input_size[0], size[1] / input_size[1])))
+    return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
 
 
-def _fingerprint(frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, quality: int) -> str:
+def _fingerprint(
+    frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, input_size: Size, quality: int
+) -> str:
     """sha256 of everything that the bytes of the shards and their journal depend on."""
-    digest = hashlib.sha256(repr((class_map, max_size, quality, cv2.__version__, np.__version__)).encode())
+    digest = hashlib.sha256(repr((class_map, max_size, input_size, quality, cv2.__version__, np.__version__)).encode())
     for code in (prepare, decode_image, jpeg_size, decoder_warnings, perceptual_hash, convert, ShardWriter, Journal):
         digest.update(Path(inspect.getfile(code)).read_bytes())
     for frame in frames:
@@ -203,7 +212,7 @@ def _place(
 
 
 def _store(
-    frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, quality: int
+    frame: Frame, *, root: Path, class_map: ClassMap, max_size: Size, input_size: Size, quality: int
 ) -> tuple[bytes, PreparedFrame] | Finding:
     """Read, check and, for training, shrink one frame: its file and what is known about it, or why it is not used."""
     item = os.path.relpath(frame.image, root)
@@ -214,7 +223,7 @@ def _store(
         return quarantined("missing_image", item, "a picture", found)
     original, reduction = jpeg_size(data), 1
     if original is not None:  # a JPEG may be shrunk while it is decoded, unless that ends up smaller than wanted
-        wanted = fit(original, max_size)
+        wanted = fit(original, max_size, input_size)
         factor = min(original[0] / wanted[0], original[1] / wanted[1])
         reduction = 4 if factor >= 4 else 2 if factor >= 2 else 1
     try:
@@ -224,7 +233,7 @@ def _store(
         found = str(error).removeprefix(f"{item}: ")
         return quarantined("unreadable_image", item, "a picture that decodes completely", found)
     height, width = original or image.shape[:2]
-    small = fit((height, width), max_size)
+    small = fit((height, width), max_size, input_size)
     size = small if frame.split == TRAIN else (height, width)
     scale = np.array([size[1] / width, size[0] / height] * 2)
     turned = orientation(data) if frame.declared_size not in (None, (height, width)) else 1

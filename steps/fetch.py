@@ -119,7 +119,7 @@ def _unpack(section: Source, into: Path) -> None:
     shutil.rmtree(into, ignore_errors=True)
     into.parent.mkdir(parents=True, exist_ok=True)
     downloads = download_all([Archive(**entry.model_dump()) for entry in section.archives], paths.DOWNLOADS)
-    unpack(downloads, into)
+    unpack(downloads, into, names=[entry.url for entry in section.archives])
     if not section.keep_archives:
         for download in set(downloads):
             download.unlink()

@@ -50,18 +50,18 @@ def decode_xml(data: bytes) -> str:
         raise ValueError(f"bytes that are not {error.encoding}, at {error.start}") from error
 
 
-def decode_text(data: bytes, known: Collection[str] = ()) -> str:
+def decode_text(data: bytes, known: Collection[str] = (), *, fallback: str = "latin-1") -> str:
     """The text of a file that cannot say what its encoding is, such as a list of names.
 
     A byte-order mark tells, UTF-8 is told by its form. Otherwise it is the one of GBK, Big5 and Shift_JIS in which most
-    lines are `known`, then the one whose characters are the most usual ones, and Latin-1 where hardly any is.
+    lines are `known`, then the one whose characters are the most usual ones, and `fallback` where hardly any is.
     """
     codec = _marked(data) or "utf-8"
     try:
         return data.decode(codec)
     except UnicodeDecodeError:
         pass
-    best, text = (0, 0.5), data.decode("latin-1")
+    best, text = (0, 0.5), data.decode(fallback)
     for guess in GUESSES:
         try:
             guessed = data.decode(guess.codec)

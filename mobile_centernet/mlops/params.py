@@ -53,7 +53,7 @@ class IvslabSample(Sample):
 
 
 class ArchiveEntry(Section):
-    """A zip, tar or tar.gz somewhere else. Credentials never stand here: ~/.netrc or the environment holds them."""
+    """A zip or tar (plain, gz, bz2, xz) elsewhere. Credentials never stand here: ~/.netrc or variables have them."""
 
     url: str = Field(description="https://, s3://, gs://, file:// ...; $NAME stands for an environment variable")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="the file's, lower case hexadecimal")]

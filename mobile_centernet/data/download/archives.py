@@ -1,10 +1,13 @@
-"""Unpacks zip, tar and tar.gz from strangers: everything stays inside the folder, and all of it comes or nothing.
+"""Unpacks zip and tar (plain, gz, bz2, xz) from strangers: all stays inside the folder, and all of it comes or nothing.
 
 Nothing in the new folder is ever a symbolic link, so a member's name alone decides where it is written: links become
 hard links to the file they name, once all files are there.
 """
 
+import bz2
 import gzip
+import io
+import lzma
 import os
 import posixpath
 import re
@@ -20,14 +23,22 @@ from typing import IO
 
 from tqdm import tqdm
 
+from mobile_centernet.data.download.kinds import BEGIN, foreign_kind
+from mobile_centernet.data.encodings import decode_text
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import new_folder
 
 CHUNK = 1 << 20
-LONGEST_LINK = 4096
-GZIP = b"\x1f\x8b"
+LONGEST_NAME = 4096
+GLOBAL_HEADERS = 1000  # of a tar; some have one, or two
+PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open), (b"", open))
+"""Magic numbers of what a tar may be packed with, and what reads it."""
+KINDS = "zip, tar, tar.gz, tar.bz2 or tar.xz"
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # with members, without
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
+DAMAGED = (
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError,
+    RecursionError, ValueError,
+)  # fmt: skip
 """What the libraries raise for archives that are cut off, damaged, or packed by a method they lack."""
 
 
@@ -53,15 +64,56 @@ class Member:
     open: Callable[[], IO[bytes] | None]
 
 
-def unpack(archives: Sequence[Path], out: Path, *, limits: UnpackLimits = UNPACK_LIMITS, progress: bool = True) -> None:
+class _Counted(io.RawIOBase):
+    """A tar's bytes: nobody takes more than `allowed` of them, nor more than `CHUNK` at once, whatever headers say.
+
+    tarfile reads the headers of long names whole, and no limit of files' sizes counts them.
+    """
+
+    def __init__(self, stream: IO[bytes], allowed: int, name: str) -> None:
+        self._stream, self._allowed, self._name = stream, allowed, name
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= CHUNK:
+            raise DataError(f"{self._name}: expected headers of at most {CHUNK} bytes, found one of {size} (a bomb?)")
+        self._check(self._stream.tell() + size)
+        try:
+            return self._stream.read(size)
+        except OSError as error:
+            if error.errno is None:  # bz2 and gzip, about their data
+                raise tarfile.ReadError(str(error)) from error
+            raise
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        self._check(position)
+        return self._stream.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def _check(self, position: int) -> None:
+        if position > self._allowed + 2 * CHUNK:
+            raise DataError(f"{self._name}: expected at most {self._allowed} bytes in it, found more (a zip bomb?)")
+
+
+def unpack(
+    archives: Sequence[Path],
+    out: Path,
+    *,
+    names: Sequence[str] = (),
+    limits: UnpackLimits = UNPACK_LIMITS,
+    progress: bool = True,
+) -> None:
     """Unpack all archives into one new folder, which appears only when everything is in it.
 
     Their kind is told by their content. Two archives may hold the same file if it is the same, byte for byte. Modes,
-    owners and times are not kept.
+    owners and times are not kept. Names in a zip that says nothing of their encoding are UTF-8 (macOS), or what fits
+    best of GBK, Big5 and Shift_JIS, otherwise code page 437.
 
     Args:
-        archives: zip, tar or tar.gz.
+        archives: zip, tar, tar.gz, tar.bz2 or tar.xz.
         out: the new folder.
+        names: what errors call the archives, such as their addresses; their paths where empty.
         limits: what each archive may hold.
         progress: show a progress bar on a terminal.
 
@@ -69,16 +121,20 @@ def unpack(archives: Sequence[Path], out: Path, *, limits: UnpackLimits = UNPACK
         DataError: an archive is damaged or encrypted, a member is absolute, has `..`, is a device or a link that leads
             out or nowhere, an archive holds more than `limits`, or the disk is full. Nothing is left.
     """
-    packed = ", ".join(archive.name for archive in archives)
+    names = names or [str(archive) for archive in archives]
+    packed = ", ".join(name.rpartition("/")[2] for name in names)
     with new_folder(out, f"{packed} cannot be unpacked there", DataError) as folder:
-        for archive in archives:
-            _unpack(archive, folder, limits, progress)
+        for archive, name in zip(archives, names, strict=True):
+            _unpack(archive, name, folder, limits, progress)
 
 
-def _unpack(archive: Path, root: Path, limits: UnpackLimits, progress: bool) -> None:
-    links = []
-    unpacked, allowed = 0, max(limits.floor, limits.ratio * archive.stat().st_size)
-    members = tqdm(_members(archive), f"unpack {archive.name}", unit="file", disable=None if progress else True)
+def _unpack(path: Path, archive: str, root: Path, limits: UnpackLimits, progress: bool) -> None:
+    """Unpack the archive at `path`, which errors call `archive`."""
+    links: dict[Path, Path] = {}
+    unpacked, allowed = 0, max(limits.floor, limits.ratio * path.stat().st_size)
+    entries = _members(path, archive, allowed + 2048 * limits.members)  # with a header each, often two
+    shown = f"unpack {archive.rpartition('/')[2]}"
+    members = tqdm(entries, shown, unit="file", disable=None if progress else True)
     try:
         for count, member in enumerate(members, 1):
             if count > limits.members:
@@ -89,7 +145,9 @@ def _unpack(archive: Path, root: Path, limits: UnpackLimits, progress: bool) -> 
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
             if member.link:
-                links.append((place, _inside(member.link, member.name, archive)))
+                if place in links:
+                    raise FileExistsError
+                links[place] = root / _inside(member.link, member.name, archive)
                 continue
             source, is_new = member.open(), not place.exists()  # what is there already must have the same bytes
             if source is None:
@@ -106,57 +164,77 @@ def _unpack(archive: Path, root: Path, limits: UnpackLimits, progress: bool) -> 
                 if not is_new and file.read(1):
                     raise DataError(f"{archive}: expected one file {member.name}, found two that differ")
     except DAMAGED as error:
-        raise DataError(f"{archive}: expected a whole zip, tar or tar.gz, found: {error}") from error
+        with path.open("rb") as file:
+            found = foreign_kind(file.read(BEGIN)) or f"one that is cut off or damaged ({error})"
+        raise DataError(f"{archive}: expected a whole {KINDS}, found {found}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise DataError(f"{archive}: expected one file or folder of a name, found two of {member.name}") from error
 
-    while links:  # also to links: some wait for others
-        waiting = []
-        for place, target in links:
-            if place.exists():
-                name = place.relative_to(root)
+    while links:  # also to links, each of which is followed once
+        place, target = next(iter(links.items()))
+        chain, at = [], place
+        while at in links:
+            if at.exists():
+                name = at.relative_to(root)
                 raise DataError(f"{archive}: expected one file or folder of a name, found two of {name}")
-            if (root / target).is_file():
-                os.link(root / target, place)
-            else:
-                waiting.append((place, target))
-        if len(waiting) == len(links):
-            place, target = links[0]
-            name = place.relative_to(root)
-            raise DataError(f"{archive}: expected the link {name} to lead to a file in it, found {target}")
-        links = waiting
+            chain.append(at)
+            at = links.pop(at)
+        if not at.is_file():
+            name, found = place.relative_to(root), target.relative_to(root)
+            raise DataError(f"{archive}: expected the link {name} to lead to a file in it, found {found}")
+        for link in chain:
+            os.link(at, link)
 
 
-def _members(path: Path) -> Iterator[Member]:
+def _members(path: Path, archive: str, allowed: int) -> Iterator[Member]:
     with path.open("rb") as file:
-        magic = file.read(4)
-    if magic in ZIP:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                name = info.filename.replace("\\", "/")  # some Windows tools
+        magic = file.read(6)
+    if magic.startswith(ZIP):
+        with zipfile.ZipFile(path) as packed:
+            names = _zip_names(packed.infolist())
+            for info, name in zip(packed.infolist(), names, strict=True):
                 if info.flag_bits & 1:
-                    raise DataError(f"{path}: expected an archive without password, found {name} encrypted")
+                    raise DataError(f"{archive}: expected an archive without password, found {name} encrypted")
                 link = ""
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    with archive.open(info) as file:
-                        target = file.read(LONGEST_LINK)  # the file's content
+                    with packed.open(info) as file:
+                        target = file.read(LONGEST_NAME)  # the file's content
                     link = posixpath.join(posixpath.dirname(name), os.fsdecode(target))
-                yield Member(name, info.is_dir(), link, partial(archive.open, info))
+                yield Member(name, name.endswith("/"), link, partial(packed.open, info))
         return
-    with tarfile.open(path, "r:gz" if magic.startswith(GZIP) else "r:") as tar:
-        for entry in tar:
+    opened = next(opened for begin, opened in PACKED if magic.startswith(begin))
+    with opened(path, "rb") as stream, tarfile.open(fileobj=_Counted(stream, allowed, archive), mode="r:") as tar:
+        while (entry := tar.next()) is not None:
+            tar.members.clear()  # where tarfile keeps all of them
+            if len(tar.pax_headers) > GLOBAL_HEADERS:
+                raise DataError(f"{archive}: expected at most {GLOBAL_HEADERS} global headers, found more")
             link = ""
             if entry.issym():
                 link = posixpath.join(posixpath.dirname(entry.name), entry.linkname)
             elif entry.islnk():
                 link = entry.linkname
             elif not (entry.isfile() or entry.isdir()):
-                raise DataError(f"{path}: expected files, folders and links, found a device or pipe {entry.name}")
+                raise DataError(f"{archive}: expected files, folders and links, found a device or pipe {entry.name}")
             yield Member(entry.name, entry.isdir(), link, partial(tar.extractfile, entry))
 
 
-def _inside(path: str, member: str, archive: Path) -> PurePosixPath:
+def _zip_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """Names with /, as some tools of Windows do not write them, in the encoding that fits those that name none."""
+    names = {info.orig_filename: info.orig_filename for info in infos}
+    unmarked = [info.orig_filename for info in infos if not info.flag_bits & 0x800 and not info.filename.isascii()]
+    try:
+        text = decode_text("\n".join(unmarked).encode("cp437"), fallback="cp437").split("\n")
+    except UnicodeEncodeError:  # zipfile knew better, by an extra field
+        text = []
+    if len(text) == len(unmarked):
+        names |= zip(unmarked, text, strict=True)
+    return [names[info.orig_filename].partition("\0")[0].replace("\\", "/") for info in infos]
+
+
+def _inside(path: str, member: str, archive: str) -> PurePosixPath:
     """`path` without detours; DataError where it leads out of the archive's root."""
+    if len(path) > LONGEST_NAME:
+        raise DataError(f"{archive}: expected names of at most {LONGEST_NAME} characters, found {len(path)}")
     plain = posixpath.normpath(path)
     is_link = path != member
     escapes = plain == ".." or plain.startswith("../") or (not is_link and ".." in path.split("/"))

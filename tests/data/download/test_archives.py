@@ -3,14 +3,16 @@
 import gzip
 import io
 import random
+import re
 import resource
 import stat
 import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,8 @@ def make_zip(path: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def make_tar(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+    options = {"preset": 0} if mode == "w:xz" else {}
+    with tarfile.open(path, mode, **options) as archive:  # type: ignore[call-overload]
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -41,7 +44,16 @@ def make_tar_gz(path: Path, files: Mapping[str, bytes]) -> Path:
     return make_tar(path, files, "w:gz")
 
 
+def make_tar_bz2(path: Path, files: Mapping[str, bytes]) -> Path:
+    return make_tar(path, files, "w:bz2")
+
+
+def make_tar_xz(path: Path, files: Mapping[str, bytes]) -> Path:
+    return make_tar(path, files, "w:xz")
+
+
 MAKERS = pytest.mark.parametrize("make", [make_zip, make_tar, make_tar_gz])
+ALL_MAKERS = pytest.mark.parametrize("make", [make_zip, make_tar, make_tar_gz, make_tar_bz2, make_tar_xz])
 Make = Callable[[Path, Mapping[str, bytes]], Path]
 
 
@@ -58,7 +70,7 @@ def assert_refused(archive: Path, sentence: str, limits: UnpackLimits | None = N
     assert sorted(archive.parent.rglob("*")) == before
 
 
-@MAKERS
+@ALL_MAKERS
 def test_whole_archives_whatever_they_are_called(make: Make, tmp_path: Path) -> None:
     archive = make(tmp_path / "0123456789abcdef.archive", FILES)
     unpack([archive], tmp_path / "out", progress=False)
@@ -167,7 +179,7 @@ def test_devices(kind: bytes, tmp_path: Path) -> None:
     assert_refused(tar_of(tmp_path / "a.tar", ("device", kind, ""), good=b"1"), "found a device or pipe device")
 
 
-@MAKERS
+@ALL_MAKERS
 def test_bombs(make: Make, tmp_path: Path) -> None:
     bomb = make(tmp_path / "bomb", {"zeros": bytes(3_000_000)})
     if make is make_tar:  # not packed: three times its own size does not come out of it
@@ -184,7 +196,7 @@ def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:
     entry = data.rindex(b"PK\x01\x02")
     data[entry + 24 : entry + 28] = struct.pack("<I", 1)
     bomb.write_bytes(data)
-    assert_refused(bomb, "expected a whole zip, tar or tar.gz|a zip bomb", shipped_ratio)
+    assert_refused(bomb, "expected a whole zip, tar, tar.gz, tar.bz2 or tar.xz|a zip bomb", shipped_ratio)
 
 
 def test_a_bomb_of_empty_files(tmp_path: Path) -> None:
@@ -200,10 +212,10 @@ def test_cut_archives(make: Make, share: float, tmp_path: Path) -> None:
     archive.write_bytes(whole[: int(share * len(whole))])
     if make is make_tar and share == 0.999:
         return  # a tar ends in kilobytes of zeros that nobody needs
-    assert_refused(archive, "expected a whole zip, tar or tar.gz, found")
+    assert_refused(archive, "expected a whole zip, tar, tar.gz, tar.bz2 or tar.xz, found")
 
 
-@MAKERS
+@ALL_MAKERS
 def test_damaged_archives_never_end_in_anything_else_than_a_sentence(make: Make, tmp_path: Path) -> None:
     whole = make(tmp_path / "set", {f"folder/{name}": b"content" * 50 for name in "abcdefgh"}).read_bytes()
     seeded = random.Random(7)
@@ -223,12 +235,132 @@ def test_damaged_archives_never_end_in_anything_else_than_a_sentence(make: Make,
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith("out")} == {"set", "damaged"}
 
 
-def test_no_archive_at_all(tmp_path: Path) -> None:
-    page = tmp_path / "login.html"
-    page.write_text("<html>Please log in</html>" * 100)
-    assert_refused(page, "expected a whole zip, tar or tar.gz")
-    page.write_bytes(gzip.compress(b"not a tar" * 1000))
-    assert_refused(page, "expected a whole zip, tar or tar.gz")
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"<html>Please log in</html>" * 100, "an HTML page (sign in? token_env"),
+        (b"\xef\xbb\xbf\n <!-- saved -->\n<!DOCTYPE HTML><title>Sign in</title>", "an HTML page (sign in? token_env"),
+        (b'<?xml version="1.0"?>\n<html xmlns="...">', "an HTML page (sign in? token_env"),
+        (b'{"error": "unauthorized"}', "text, which a server answers in place of a file"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "text, which a server answers"),
+        (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(99), "a 7z archive, which is not read: pack it again as zip or tar.gz"),
+        (b"Rar!\x1a\x07\1\0" + bytes(99), "a rar archive, which is not read"),
+        (b"\x28\xb5\x2f\xfd" + bytes(99), "a Zstandard file, which is not read"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
+        (gzip.compress(b"not a tar" * 1000), "one that is cut off or damaged"),
+        (random.Random(1).randbytes(2000), "one that is cut off or damaged"),
+    ],
+)
+def test_no_archive_at_all(content: bytes, found: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert_refused(tmp_path / "file", re.escape(f"expected a whole zip, tar, tar.gz, tar.bz2 or tar.xz, found {found}"))
+
+
+def test_errors_call_an_archive_what_the_caller_calls_it(tmp_path: Path) -> None:
+    (tmp_path / "0123.archive").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"^https://host/a/set\.zip\?x=\$Y: expected a whole zip") as raised:
+        unpack([tmp_path / "0123.archive"], tmp_path / "out", names=["https://host/a/set.zip?x=$Y"], progress=False)
+    assert "0123" not in str(raised.value)
+
+
+@pytest.mark.parametrize("slash", ["\\", "/"])
+def test_a_zip_of_windows_with_entries_for_folders(tmp_path: Path, slash: str) -> None:
+    """As .NET before 4.6.1 and Compress-Archive of PowerShell 5 write them."""
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name in ("set/", "set/Annotations/", "set/Annotations/All/", "set/empty/"):
+            info = zipfile.ZipInfo("x")
+            info.filename, info.external_attr = name.replace("/", slash), 0x10
+            packed.writestr(info, b"")
+        packed.writestr(zipfile.ZipInfo("set/Annotations/All/a.xml".replace("/", slash)), b"<a/>")
+    unpack([archive], tmp_path / "out", progress=False)
+    assert read_all(tmp_path / "out") == {"set/Annotations/All/a.xml": b"<a/>"}
+    assert (tmp_path / "out/set/empty").is_dir()
+
+
+def zip_named(path: Path, names: Sequence[bytes]) -> Path:
+    """A zip whose names are these bytes, without a word about their encoding."""
+    make_zip(path, {f"{number:0{len(name)}d}": b"content" for number, name in enumerate(names)})
+    data = path.read_bytes()
+    for number, name in enumerate(names):
+        data = data.replace(f"{number:0{len(name)}d}".encode(), name)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("gbk", ["台北.mp4/台北.mp4_00001.jpg", "夜间/北京街道.mp4"]),
+        ("big5", ["臺北市區/夜間行車.mp4", "臺北市區/a.mp4"]),
+        ("shift_jis", ["東京タワー/ドライブ.mp4"]),
+        ("utf-8", ["台北/Straße.mp4", "Café/a.jpg"]),  # Archive Utility of macOS, which does not say so
+        ("cp437", ["Café/Málaga été.jpg", "Straße/Übung.jpg"]),  # what the format says
+    ],
+)
+def test_names_of_a_zip_that_says_nothing_of_their_encoding(tmp_path: Path, encoding: str, names: list[str]) -> None:
+    archive = zip_named(tmp_path / "set.zip", [name.encode(encoding) for name in names])
+    unpack([archive], tmp_path / "out", progress=False)
+    assert read_all(tmp_path / "out") == dict.fromkeys(names, b"content")
+
+
+def header_bomb(kind: str, size: int) -> bytes:
+    """A tar.gz of a few kilobytes whose one header claims a name of `size` bytes, and has them."""
+    names = {"pax": tarfile.XHDTYPE, "global": tarfile.XGLTYPE, "gnu": tarfile.GNUTYPE_LONGNAME}
+    info = tarfile.TarInfo("x")
+    info.type, info.size = names[kind], size
+    head = b"" if kind == "gnu" else f"{size} path=".encode()
+    content = head + b"a" * (size - len(head))
+    padding = bytes(-size % 512)
+    plain = tarfile.TarInfo("file").tobuf()
+    return gzip.compress(info.tobuf() + content + padding + plain + bytes(1024), 1)
+
+
+@pytest.mark.parametrize("kind", ["pax", "global", "gnu"])
+def test_a_header_bomb_takes_no_memory(kind: str, tmp_path: Path) -> None:
+    size = 100_000_000
+    (tmp_path / "bomb.tgz").write_bytes(header_bomb(kind, size))
+    tracemalloc.start()
+    assert_refused(tmp_path / "bomb.tgz", r"expected headers of at most 1048576 bytes, found one of 1000\d+ \(a bomb")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    (tmp_path / "long.tgz").write_bytes(header_bomb(kind, 5000))
+    assert_refused(tmp_path / "long.tgz", "expected names of at most 4096 characters|found: |cut off or damaged")
+
+
+def test_many_headers_that_hold_nothing_are_bounded(tmp_path: Path) -> None:
+    keys = "".join(f"{len(f'key{number}=v') + 4} key{number}=v\n" for number in range(1000, 2500)).encode()
+    info = tarfile.TarInfo("g")
+    info.type, info.size = tarfile.XGLTYPE, len(keys)
+    block = info.tobuf() + keys + bytes(-len(keys) % 512)
+    (tmp_path / "a.tar").write_bytes(block + tarfile.TarInfo("file").tobuf() + bytes(1024))
+    assert_refused(tmp_path / "a.tar", "expected at most 1000 global headers|cut off or damaged")
+    info.type = tarfile.XHDTYPE
+    chain = (info.tobuf() + keys + bytes(-len(keys) % 512)) * 400
+    (tmp_path / "b.tar").write_bytes(chain + tarfile.TarInfo("file").tobuf() + bytes(1024))
+    assert_refused(tmp_path / "b.tar", "cut off or damaged")
+
+
+def test_a_length_of_5000_digits_is_a_damaged_archive(tmp_path: Path) -> None:
+    keys = b"9" * 5000 + b" path=x\n"
+    info = tarfile.TarInfo("g")
+    info.type, info.size = tarfile.XHDTYPE, len(keys)
+    (tmp_path / "a.tar").write_bytes(info.tobuf() + keys + bytes(-len(keys) % 512) + tarfile.TarInfo("f").tobuf())
+    assert_refused(tmp_path / "a.tar", "cut off or damaged")
+
+
+def test_each_link_of_a_long_chain_is_followed_once(tmp_path: Path) -> None:
+    count = 2000
+    links = [(f"link{number}", tarfile.SYMTYPE, f"link{number + 1}") for number in range(count)]
+    archive = tar_of(tmp_path / "chain.tar", *links, **{f"link{count}": b"content"})
+    unpack([archive], tmp_path / "out", progress=False)
+    assert len(read_all(tmp_path / "out")) == count + 1
+    ring = [*links, (f"link{count}", tarfile.SYMTYPE, "link0")]
+    (tmp_path / "other").mkdir()
+    assert_refused(
+        tar_of(tmp_path / "other/ring.tar", *ring), "expected the link link0 to lead to a file in it, found link1"
+    )
 
 
 def test_an_encrypted_zip(tmp_path: Path) -> None:

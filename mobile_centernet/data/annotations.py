@@ -126,6 +126,12 @@ class Finding:
 
 FINDING_KINDS: Mapping[str, str] = {
     "unreadable_label": "the label file is empty, truncated or not of a known layout",
+    "ambiguous_label": "the label may be of several pictures, so none of them gets it",
+    "no_objects": "the label file has no box of any object: nobody has looked for some",
+    "unknown_split": "a folder beside those of train, val or test is none of them",
+    "no_split": "the folder is called after no split",
+    "broken_link": "the link leads nowhere",
+    "unreadable_folder": "the folder cannot be read",
     "missing_image": "a label or list names a picture that is not there",
     "unreadable_image": "the picture does not decode completely",
     "damaged_image": "the picture decodes, but the decoder complains: parts may be grey or out of place",
@@ -145,8 +151,13 @@ FINDING_KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RawSet:
-    """What a reader returns: every frame it could place, and a finding for everything else."""
+    """What a reader returns: every frame, and findings.
+
+    `unread` counts all other files below the root but the `label_files` that were read: by suffix, or by why.
+    """
 
     root: Path
     frames: tuple[Frame, ...]
     findings: tuple[Finding, ...]
+    unread: Mapping[str, int] = field(default_factory=dict)
+    label_files: int = 0

@@ -6,14 +6,18 @@
 """
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet, normalise
-from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, find_files, number, quarantined, reason, require_folder
+from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, Xyxy, normalise
+from mobile_centernet.data.readers.common import Listing, is_set, number, quarantined, reason, walk
+from mobile_centernet.data.readers.places import place_images, split_of
+from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.errors import DataError
 
 IGNORED_CATEGORIES = frozenset({"other person", "other vehicle", "trailer"})
@@ -26,84 +30,92 @@ OTHER_TASKS = frozenset({
     "seg", "seg_track_20", "sem_seg", "track",
 })  # fmt: skip
 """Folders of BDD100K's other tasks, whose pictures and labels are not detection frames."""
-CONTAINERS = frozenset({"images", "labels", "100k", "10k"})
+AREAS = frozenset({
+    "alternative", "background", "crosswalk", "direct", "double other", "double white", "double yellow", "drivable",
+    "drivable area", "lane", "road curb", "single other", "single white", "single yellow",
+})  # fmt: skip
+"""Categories of lanes and areas, which have outlines but are no objects; so are those that begin with lane/ or area/."""
 CHUNK, LONGEST_ENTRY = 1 << 20, 1 << 26  # characters: of a label file that are read at once; no frame's entry has more
-CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}")
 
 JsonObject = Mapping[str, Any]  # of a label file
 _ATTRIBUTES: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}  # one object for all frames of the same
 
 
-@dataclass(frozen=True, slots=True)
-class ImageLabels:
-    """What one label entry says about the image called `name` (without suffix)."""
-
-    name: str
-    state: FrameState
-    boxes: Boxes
-    attributes: Mapping[str, str]
-
-
-def read_bdd100k(root: Path) -> RawSet:
+def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
     """Read every image below `root` with what the label files below `root` say about it.
 
-    The split is the folder below `images`, `images/100k` or `images/10k` ("" where an image lies in none), the video
-    is the clip part of BDD100K's `<clip>-<frame>` names, otherwise the name itself. Images of `10k` are read only
-    where there is no `100k`, because the two overlap. Frames without an entry, or with `labels` missing or null, are
-    unlabelled; an entry without any box is verified empty. Crowds and `IGNORED_CATEGORIES` become ignore boxes.
+    Split, video and the image of each label: `mobile_centernet.data.readers.places`. Images of `10k` are read only
+    where there is no `100k`, because the two overlap; those of other tasks only where there are no others. Frames
+    without an entry, or with `labels` missing or null, are unlabelled; an entry without any box is verified empty. But
+    where no entry of a file (or of the files in a folder) has a box and some have lanes or areas, nobody looked for
+    objects: all are unlabelled, with one finding. An object's outline or mask gives its box. Crowds and
+    `IGNORED_CATEGORIES` become ignore boxes.
 
     Args:
         root: the folder of the data set.
+        listing: its files, where the caller has walked it.
 
     Returns:
-        The frames, and a finding for each image or label entry that is left out.
+        The frames, and a finding for each label entry that is left out.
 
     Raises:
         DataError: there is no image below `root`.
     """
     root = Path(root)
-    require_folder(root, "BDD100K pictures (images/100k/train/*.jpg)")
-    found = list(find_files(root, IMAGE_SUFFIXES, OTHER_TASKS | {"labels"}))
-    if any("100k" in path.relative_to(root).parts for path in found):
-        found = [path for path in found if "10k" not in path.relative_to(root).parts]
-    if not found:
+    listing = listing or walk(root)
+    left_out: dict[str, int] = {}
+    images = _without(listing.images, frozenset({"labels"}), "images among the labels", left_out, always=True)
+    images = _without(images, OTHER_TASKS, "images of other tasks", left_out)
+    if any("100k" in path.split("/") for path in images):
+        images = _without(images, frozenset({"10k"}), "images of 10k beside 100k, which overlap", left_out)
+    if not images:
         raise DataError(f"{root}: expected BDD100K pictures (images/100k/train/*.jpg), found none below this folder")
-    images: dict[str, Path] = {}
     findings: list[Finding] = []
-    for path in found:
-        first = images.setdefault(path.stem, path)
-        if first is not path:
-            item, kept = (each.relative_to(root).as_posix() for each in (path, first))
-            findings.append(quarantined("duplicate_frame", item, "one picture of that name", f"{kept} too"))
+    places = place_images(images, findings)
 
-    def layout(path: Path) -> int:
-        return next(order for order, pattern in enumerate(LAYOUTS) if re.fullmatch(pattern, path.name))
+    def layout(path: str) -> int:
+        name = path.rpartition("/")[2]
+        return next(order for order, pattern in enumerate(LAYOUTS) if re.fullmatch(pattern, name, re.IGNORECASE))
 
-    labels: dict[str, ImageLabels] = {}
-    for path in sorted(find_files(root, (".json",), OTHER_TASKS), key=layout):
-        for item, entry in _entries(path, path.relative_to(root).as_posix(), findings):
-            own = _parse_entry(entry, path)
+    files = [path for path in listing.labels if path.lower().endswith(".json")]
+    files = sorted(_without(files, OTHER_TASKS, "", {}), key=layout)
+    labels: list[Labels] = []
+    groups = defaultdict(list)  # entries that stand or fall together: of a list, or of a folder of single files
+    areas: set[str] = set()  # groups with lanes or areas
+    for path in files:
+        near = path.rpartition("/")[0]
+        split = split_of(path.rpartition("/")[2]) or next(filter(None, map(split_of, reversed(near.split("/")))), "")
+        for item, entry in _entries(root / path, path, findings):
+            own, has_areas = _parse_entry(entry, item, findings)
             if own is None:
-                expected = "a list of labels, or of frames with objects"
-                findings.append(quarantined("unreadable_label", item, expected, "neither"))
-            elif own.name not in images:
-                findings.append(quarantined("missing_image", item, f"{own.name}.jpg", "no such picture"))
-            elif own.name in labels:
-                findings.append(quarantined("duplicate_frame", item, "one entry per picture", own.name))
-            else:
-                labels[own.name] = own
+                expected, found = "a list of labels, or of frames with objects", "neither"
+                if isinstance(entry, dict) and {"images", "annotations"} <= entry.keys():
+                    found = "a COCO document (format: coco)"
+                findings.append(quarantined("unreadable_label", item, expected, found))
+                continue
+            group = path if item != path else near
+            groups[group].append(len(labels))
+            labels.append(replace(own, near=near, split=split, alone=item == path))
+            areas |= {group} if has_areas else set()
+    for group in areas:
+        if not any(labels[each].boxes for each in groups[group]):
+            found = f"{len(groups[group])} entries with lanes or areas alone: nobody has looked for objects"
+            findings.append(Finding("no_objects", Action.IGNORED, group, "boxes of objects", found))
+            for each in groups[group]:
+                labels[each] = replace(labels[each], state=FrameState.UNLABELLED)
+    return assemble(listing, places, labels, frozenset(files), findings, left_out)
 
-    unlabelled = ImageLabels("", FrameState.UNLABELLED, Boxes(), {})
-    frames = []
-    for name, image in images.items():
-        own = labels.get(name, unlabelled)
-        folders = image.relative_to(root).parts[:-1]
-        below = max((place + 1 for place, folder in enumerate(folders) if folder in CONTAINERS), default=0)
-        split = folders[below] if below < len(folders) else ""
-        clip = CLIP_AND_FRAME.fullmatch(name)
-        video = clip[1] if clip else name
-        frames.append(Frame(image, name, video, split, own.state, own.boxes, attributes=own.attributes))
-    return RawSet(root, tuple(frames), tuple(findings))
+
+def _without(
+    paths: Sequence[str], folders: frozenset[str], reason: str, left_out: dict[str, int], *, always: bool = False
+) -> Sequence[str]:
+    """The paths below none of the folders, unless that leaves none; how many others there are goes to `left_out`."""
+    kept = [path for path in paths if folders.isdisjoint(path.lower().split("/")[:-1])]
+    if not kept and not always:
+        return paths
+    if len(kept) < len(paths):
+        left_out[reason] = len(paths) - len(kept)
+    return kept
 
 
 def _entries(path: Path, item: str, findings: list[Finding]) -> Iterator[tuple[str, JsonObject]]:
@@ -117,7 +129,14 @@ def _entries(path: Path, item: str, findings: list[Finding]) -> Iterator[tuple[s
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(CHUNK)
             if not text.lstrip().startswith("["):
-                yield item, json.loads(text + file.read())
+                document = json.loads(text + file.read())
+                frames = document.get("frames") if isinstance(document, dict) else None
+                if isinstance(frames, list) and any(
+                    isinstance(each, dict) and {"name", "labels"} & each.keys() for each in frames
+                ):  # Scalabel's {config, frames}
+                    yield from ((f"{item}#{place}", each) for place, each in enumerate(frames))
+                else:
+                    yield item, document
                 return
             text, position, entries = text.lstrip(), 1, 0
             while True:
@@ -142,37 +161,95 @@ def _entries(path: Path, item: str, findings: list[Finding]) -> Iterator[tuple[s
         findings.append(quarantined("unreadable_label", item, "BDD100K labels (JSON)", reason(path, error)))
 
 
-def _parse_entry(entry: JsonObject, path: Path) -> ImageLabels | None:
-    """What one entry says, None where it is of no known layout. Files for one image may leave its name to theirs."""
+def _parse_entry(entry: JsonObject, item: str, findings: list[Finding]) -> tuple[Labels | None, bool]:
+    """What one entry says, None where it is of no known layout; and whether there are lanes or areas in it."""
     if not isinstance(entry, dict) or not {"name", "labels", "frames"} & entry.keys():
-        return None
-    name = PurePath(str(entry.get("name") or path.stem))
-    stem = name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name  # the oldest layout has no suffix
+        return None, False
+    stem = item.rpartition("/")[2].removesuffix(".json")  # files for one image may leave its name to theirs
+    name = str(entry.get("name") or stem)
     given = entry.get("attributes")
     given = given if isinstance(given, dict) else {}
     kept = tuple((key, given[key]) for key in ATTRIBUTES if isinstance(given.get(key), str))
     attributes = _ATTRIBUTES.setdefault(kept, dict(kept))
+    video = entry.get("videoName") or entry.get("video_name") or ""
+    unlabelled = Labels(item, name, FrameState.UNLABELLED, Boxes(), attributes=attributes, video=str(video))
 
     frames = entry.get("frames")
     objects = entry.get("labels")
     if isinstance(frames, list) and frames and isinstance(frames[0], dict):
+        if len(frames) > 1:
+            findings.append(quarantined("unreadable_label", item, "one frame", f"{len(frames)} frames of one name"))
+            return unlabelled, False
         objects = frames[0].get("objects")
     if objects is None:
-        return ImageLabels(stem, FrameState.UNLABELLED, Boxes(), attributes)
+        return unlabelled, False
     if not isinstance(objects, list) or not all(isinstance(each, dict) for each in objects):
-        return None
+        return None, False
 
-    boxes = []
+    boxes, has_areas = [], False
     for each in objects:
-        corners = each.get("box2d")
-        if corners is None and each.get("poly2d"):
-            continue  # a lane or drivable area; whatever else has no box is an object whose box is missing
-        corners = corners if isinstance(corners, dict) else {}
-        x1, y1, x2, y2 = (number(corners.get(key)) for key in ("x1", "y1", "x2", "y2"))
         spelling = str(each.get("category"))
         category = normalise(spelling)
+        corners, outline = each.get("box2d"), each.get("poly2d") or each.get("rle")
+        if corners is None and outline and (category in AREAS or category.startswith(("lane/", "area/"))):
+            has_areas = True
+            continue
+        if isinstance(corners, dict):
+            x1, y1, x2, y2 = (number(corners.get(key)) for key in ("x1", "y1", "x2", "y2"))
+        else:  # whatever else has no box is an object whose box is missing
+            x1, y1, x2, y2 = _around(outline if corners is None else None)
         facts = each.get("attributes")
-        ignore = category in IGNORED_CATEGORIES or (isinstance(facts, dict) and facts.get("crowd") is True)
+        is_crowd = isinstance(facts, dict) and any(is_set(facts.get(flag)) for flag in ("crowd", "ignored"))
+        ignore = category in IGNORED_CATEGORIES or is_crowd
         boxes.append(Box(category, (x1, y1, x2, y2), ignore, spelling if spelling != category else ""))
     state = FrameState.LABELLED if boxes else FrameState.EMPTY
-    return ImageLabels(stem, state, Boxes(boxes), attributes)
+    return replace(unlabelled, state=state, boxes=Boxes(boxes)), has_areas
+
+
+def _around(outline: object) -> Xyxy:
+    """The box of an outline (`vertices`, or lists of corners) or of a mask (COCO's run lengths); NaN of others."""
+    if isinstance(outline, dict):  # a mask: column by column, so many pixels outside, inside, outside, ...
+        return mask_box(outline.get("counts"), outline.get("size"))
+    corners: list[tuple[float, float]] = []
+    todo = [outline]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict):
+            todo.append(part.get("vertices"))
+        elif isinstance(part, list) and len(part) >= 2 and not isinstance(part[0], (list, dict)):
+            corners.append((number(part[0]), number(part[1])))
+        elif isinstance(part, list):
+            todo += part
+    if not corners:
+        return (math.nan,) * 4
+    xs, ys = zip(*corners, strict=True)
+    return (math.nan,) * 4 if any(map(math.isnan, (*xs, *ys))) else (min(xs), min(ys), max(xs), max(ys))
+
+
+def mask_box(counts: object, size: object) -> Xyxy:
+    """The box of a mask in COCO's run lengths, plain or compressed, of (height, width) `size`; NaN where it is none."""
+    if isinstance(counts, str):  # five bits a character, the sixth says that it goes on, from the third by difference
+        runs: list[int] = []
+        value = shift = 0
+        for character in counts.encode(errors="replace"):
+            bits = character - 48
+            value |= (bits & 0x1F) << shift
+            shift += 5
+            if not bits & 0x20:
+                value -= (1 << shift) if bits & 0x10 else 0
+                runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+                value = shift = 0
+    else:
+        runs = counts if isinstance(counts, list) else []
+    height = size[0] if isinstance(size, list) and len(size) == 2 else 0
+    if not isinstance(height, int) or height < 1 or not all(isinstance(run, int) and run >= 0 for run in runs):
+        return (math.nan,) * 4
+    start, box = 0, (math.inf, math.inf, -math.inf, -math.inf)
+    for number_of_run, run in enumerate(runs):
+        if number_of_run % 2 and run:
+            last = start + run - 1
+            x1, x2 = start // height, last // height
+            y1, y2 = (start % height, last % height) if x1 == x2 else (0, height - 1)
+            box = (min(box[0], x1), min(box[1], y1), max(box[2], x2 + 1), max(box[3], y2 + 1))
+        start += run
+    return box if math.isfinite(box[0]) else (math.nan,) * 4

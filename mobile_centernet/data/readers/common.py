@@ -1,7 +1,11 @@
-"""What the readers of raw data sets share."""
+"""What the readers of raw data share: the walk over a folder, which kind a file is, and findings."""
 
 import os
-from collections.abc import Collection, Iterator
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mobile_centernet.data.annotations import Action, Finding
@@ -15,13 +19,136 @@ VIDEO_SUFFIXES = (
     ".mjpg", ".mjpeg", ".h264", ".264", ".h265", ".265", ".hevc", ".av1", ".ivf", ".y4m", ".rm", ".rmvb", ".dav",
 )  # fmt: skip
 """What every command reads as a video (OpenCV opens all of them), in lower case."""
-LITTER = frozenset({"__macosx", ".ds_store", "thumbs.db", "desktop.ini", ".spotlight-v100", ".trashes", ".fseventsd"})
+LABEL_SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml", ".csv")
+"""What may say something about images, in lower case."""
+LITTER = frozenset({
+    "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".spotlight-v100", ".trashes", ".fseventsd",
+    ".ipynb_checkpoints", "@eadir", "$recycle.bin", ".directory",
+})  # fmt: skip
 """Files and folders that desktops leave, in lower case."""
+LEFT_BY_DESKTOPS = "left by desktops"
+FOLDERS_OF_SETS = frozenset({"images", "labels", "annotations", "jpegimages", "imagesets"})
+"""What data sets call their folders, in lower case."""
+
+_KINDS = {suffix: kind for kind, suffixes in enumerate((IMAGE_SUFFIXES, VIDEO_SUFFIXES, LABEL_SUFFIXES))
+          for suffix in suffixes}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every file below `root`: paths relative to it, with `/`, in the order of a sorted walk.
+
+    `others` counts what is of no kind that is read, by suffix, and what desktops leave. `findings` are links that lead
+    nowhere and folders that may not be read.
+    """
+
+    root: Path
+    images: tuple[str, ...]
+    videos: tuple[str, ...]
+    labels: tuple[str, ...]
+    others: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+
+def walk(root: Path) -> Listing:
+    """List all files below `root`, behind links too, and each folder once.
+
+    A folder that is there twice, as itself and by a link, is read where a data set has it (`images/train`, not
+    `disk2/train`), and otherwise as itself. Raises DataError where `root` is no folder.
+    """
+    require_folder(root, "files")
+    files: dict[str, list[str]] = {}
+    read_as: dict[tuple[int, int], str] = {}  # every folder by device and inode
+    links: list[tuple[str, tuple[int, int]]] = []
+    findings: list[Finding] = []
+
+    def read(top: str) -> None:
+        todo = [top]
+        while todo:
+            folder = todo.pop()
+            try:
+                status = os.stat(root / folder)
+                if (inode := (status.st_dev, status.st_ino)) in read_as:
+                    continue
+                with os.scandir(root / folder) as found:
+                    entries = list(found)
+            except OSError as error:
+                findings.append(quarantined("unreadable_folder", folder, "a folder", error.strerror or "none"))
+                continue
+            read_as[inode] = folder
+            own, prefix = files.setdefault(folder, []), f"{folder}/" if folder else ""
+            for entry in entries:
+                if entry.is_symlink():
+                    try:
+                        target = entry.stat()
+                    except OSError as error:
+                        item, found_there = prefix + entry.name, error.strerror or "nothing"
+                        findings.append(quarantined("broken_link", item, "a link to a file or folder", found_there))
+                        continue
+                    if stat.S_ISDIR(target.st_mode):
+                        links.append((prefix + entry.name, (target.st_dev, target.st_ino)))
+                        continue
+                elif entry.is_dir():
+                    todo.append(prefix + entry.name)
+                    continue
+                own.append(entry.name)
+
+    read("")
+    while links:
+        links.sort(reverse=True)
+        place, inode = links.pop()
+        first = read_as.get(inode)
+        if first is None:
+            read(place)
+        elif not f"{place}/".startswith(f"{first}/" if first else "") and _is_of_set(place) > _is_of_set(first):
+            moved = [folder for folder in files if folder == first or folder.startswith(f"{first}/")]
+            files.update({place + folder[len(first) :]: files.pop(folder) for folder in moved})
+    return _classify(root, files, findings)
+
+
+def _is_of_set(path: str) -> bool:
+    return not FOLDERS_OF_SETS.isdisjoint(path.lower().split("/"))
+
+
+def _classify(root: Path, files: Mapping[str, list[str]], findings: list[Finding]) -> Listing:
+    kinds: tuple[list[str], ...] = ([], [], [])
+    others: Counter[str] = Counter()
+    for folder in sorted(files, key=lambda each: each.split("/")):
+        prefix = f"{folder}/" if folder else ""
+        if any(map(is_litter, folder.split("/"))):
+            others[LEFT_BY_DESKTOPS] += len(files[folder])
+            continue
+        for name in sorted(files[folder]):
+            dot = name.rfind(".")
+            suffix = name[dot:].lower() if dot > 0 else ""
+            if is_litter(name):
+                others[LEFT_BY_DESKTOPS] += 1
+            elif (kind := _KINDS.get(suffix)) is not None:
+                kinds[kind].append(prefix + name)
+            else:
+                others[suffix or "without a suffix"] += 1
+    findings.sort(key=lambda finding: finding.item)
+    return Listing(root, *map(tuple, kinds), others, tuple(findings))  # type: ignore[arg-type]
+
+
+def find_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """All files below `root` with one of the suffixes (lower case), in the order of `walk`."""
+    listing = walk(root)
+    for path in (*listing.images, *listing.videos, *listing.labels):
+        if path.lower().endswith(tuple(suffixes)):
+            yield root / path
 
 
 def is_litter(name: str) -> bool:
     """Whether a desktop leaves files or folders of this name, such as the `._x.jpg` that macOS puts beside x.jpg."""
     return name.startswith("._") or name.lower() in LITTER
+
+
+def path_parts(path: str) -> list[str]:
+    """The components of a path as any system writes it, in Unicode's form NFC."""
+    if not path.isascii():
+        path = unicodedata.normalize("NFC", path)
+    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def number(value: object) -> float:
@@ -30,6 +157,11 @@ def number(value: object) -> float:
         return float(value) if isinstance(value, (int, float, str)) else float("nan")
     except (ValueError, OverflowError):  # an integer of 400 digits is too large for a float
         return float("nan")
+
+
+def is_set(flag: object) -> bool:
+    """Whether a flag is on, however its file writes that."""
+    return flag is True or str(flag).strip().lower() in ("1", "1.0", "true", "yes")
 
 
 def quarantined(kind: str, item: str, expected: str, found: str) -> Finding:
@@ -49,12 +181,3 @@ def require_folder(root: Path, expected: str) -> None:
     if not root.is_dir():
         found = "a file" if root.is_file() else "nothing there"
         raise DataError(f"{root}: expected a folder with {expected}, found {found}")
-
-
-def find_files(root: Path, suffixes: Collection[str], skipped: Collection[str] = ()) -> Iterator[Path]:
-    """All files below `root` with one of the suffixes (lower case), sorted; no litter, no folder named in `skipped`."""
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if name not in skipped and not is_litter(name))
-        for name in sorted(files):
-            if name.lower().endswith(tuple(suffixes)) and not is_litter(name):
-                yield Path(folder, name)

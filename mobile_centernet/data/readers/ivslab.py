@@ -1,111 +1,170 @@
 """Reads the ivslab data of the embedded detection competition (Pascal VOC XML beside folders of video frames)."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from math import isfinite
+import re
+from collections import defaultdict
+from dataclasses import replace
+from math import isfinite, nan
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import ElementTree
 
-from mobile_centernet.data.annotations import Box, Boxes, Finding, Frame, FrameState, RawSet, normalise
-from mobile_centernet.data.encodings import decode_text, decode_xml
-from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, find_files, number, quarantined, reason, require_folder
+from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, normalise
+from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
+from mobile_centernet.data.readers.places import (
+    FRAMES_FOLDER, PathIndex, Place, image_stem, place_images, split_of,
+)  # fmt: skip
+from mobile_centernet.data.readers.records import Labels, assemble
+from mobile_centernet.data.similarity.duplicates import SPLIT_ORDER
 from mobile_centernet.errors import DataError
 
-SPLITS = {"ivslab_train": "train", "ivslab_test": "test"}
 EXPECTED = "ivslab frames (ivslab_train/JPEGImages/All/<video>.mp4/*.jpg)"
+UNLISTED = "unlisted"
+"""Split of images that none of the lists in `ImageSets/Main` names."""
 
 
-@dataclass(frozen=True, slots=True)
-class VocLabels:
-    """What one XML file says about its frame."""
+def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = True) -> RawSet:
+    """Read all sets of this layout below `root`: `<set>/{JPEGImages,Annotations,ImageSets}`, or images beside XML.
 
-    state: FrameState
-    boxes: Boxes
-    declared_size: tuple[int, int] | None
-
-
-UNLABELLED = VocLabels(FrameState.UNLABELLED, Boxes(), None)
-
-
-def read_ivslab(root: Path) -> RawSet:
-    """Read `ivslab_train` and `ivslab_test` below `root`, or `root` itself where it is one of them.
-
-    Every image below `JPEGImages` is a frame; what only `ImageSets/All.txt` names is a finding. A video is a
-    folder `<video>.mp4`, or the part up to `.mp4` of a flat file name, otherwise the name itself. An image without
-    XML is unlabelled (and a finding, where a list names it); an XML without objects is verified empty; an XML that
-    does not parse is a finding, and its frame is unlabelled. `difficult`, `truncated` and `pose` are not read.
+    Every image below a `JPEGImages` (without any: below `root`) is a frame; what only `ImageSets/All.txt` names is a
+    finding. Splits, names and videos: `mobile_centernet.data.readers.places`; `ImageSets/Main/{train,val,test}.txt`
+    overrule the folders; a set without a split of its own is training footage. An image without XML is unlabelled (and
+    a finding, where a list names it); an XML without objects is verified empty; an XML that does not parse is a
+    finding, and its frame is unlabelled. `difficult`, `truncated` and `pose` are not read.
 
     Args:
         root: the folder of the data set, or of one of its splits.
+        listing: its files, where the caller has walked it.
+        labels: False: no XML is read, and all frames are unlabelled.
 
     Returns:
-        The frames, and a finding for each image or label that is left out.
+        The frames, and a finding for each label that is left out.
 
     Raises:
-        DataError: there is neither folder, or no image in them.
+        DataError: there is no image.
     """
     root = Path(root)
-    require_folder(root, EXPECTED)
-    folders = [root] if (root / "JPEGImages").is_dir() else [root / name for name in SPLITS if (root / name).is_dir()]
-    frames: dict[str, Frame] = {}
-    findings: list[Finding] = []
-    for folder in folders:
-        images = _by_key(folder / "JPEGImages", IMAGE_SUFFIXES)
-        labels = dict(_by_key(folder / "Annotations", (".xml",)))
-        listed: dict[str, None] = {}  # an ordered set
-        if (folder / "ImageSets/All.txt").is_file():
-            text = decode_text((folder / "ImageSets/All.txt").read_bytes(), {key for key, _ in images})
-            listed = dict.fromkeys(line.strip().removesuffix(".jpg") for line in text.splitlines() if line.strip())
-        base, present = folder.relative_to(root), {key for key, _ in images}
-        for key in dict.fromkeys([*listed, *labels]):
-            if key not in present:
-                item = (base / "JPEGImages" / f"{key}.jpg").as_posix()
-                expected = f"a picture, named by {'its label' if key in labels else 'ImageSets/All.txt'}"
-                findings.append(quarantined("missing_image", item, expected, "no such file"))
-
-        split = SPLITS.get(folder.name) or SPLITS.get(folder.resolve().name, "")
-        for key, image in images:
-            own = UNLABELLED
-            if key in labels:
-                own = _read_xml(labels[key], root, findings)
-            elif key in listed and labels:
-                item = (base / "Annotations" / f"{key}.xml").as_posix()
-                expected = "a label file, because ImageSets/All.txt names its frame"
-                findings.append(quarantined("missing_label", item, expected, "no such file"))
-            name = key.removeprefix("All/")
-            subfolder, _, file = name.rpartition("/")
-            clip, ending, _ = file.partition(".mp4")
-            video = subfolder or clip + ending
-            frame = Frame(image, name, video, split, own.state, own.boxes, own.declared_size)
-            first = frames.setdefault(name, frame)
-            if first is not frame:
-                item, kept = (each.relative_to(root).as_posix() for each in (image, first.image))
-                findings.append(quarantined("duplicate_frame", item, "one picture of that name", f"{kept} too"))
-    if not frames:
+    listing = listing or walk(root)
+    xml = [path for path in listing.labels if path.lower().endswith(".xml")]
+    images = [path for path in listing.images if FRAMES_FOLDER in path.lower().split("/")[:-1]]
+    if not images and xml:
+        images = list(listing.images)
+    if not images:
         raise DataError(f"{root}: expected {EXPECTED}, found no picture")
-    return RawSet(root, tuple(frames.values()), tuple(findings))
+    findings: list[Finding] = []
+    places = place_images(images, findings)
+    # A set's own name may be that of the root.
+    above = root.resolve().name
+    whole = split_of(above) if above.lower().startswith("ivslab") else split_of(above) * above.lower().isalpha()
+    if not any(place.split for place in places):
+        places = [replace(place, split=whole or "train") for place in places]
+    index, lists = PathIndex(places), [path for path in listing.labels if _is_list(path)]
+    places = _splits_of_lists(root, lists, places, index, findings)
+    order = {split: number for number, split in enumerate(SPLIT_ORDER)}
+    places.sort(key=lambda place: order.get(place.split, len(order)))
+
+    index, named = PathIndex(places), set[str]()
+    for path in lists:
+        if not path.lower().endswith("/all.txt"):
+            continue
+        has_labels = any(_set_of(each) == _set_of(path) for each in xml)
+        known = {_key(each) for each in xml if _set_of(each) == _set_of(path)}
+        for line in _lines(root / path):
+            match = index.find(line, near=_set_of(path))
+            prefix = f"{_set_of(path)}/" if _set_of(path) else ""
+            if match.position is None:
+                expected = f"a picture, named by {'its label' if prefix + line in known else 'ImageSets/All.txt'}"
+                named.add(f"{prefix}{line}")
+                findings.append(
+                    quarantined("missing_image", f"{prefix}JPEGImages/{line}.jpg", expected, "no such file")
+                )
+            elif has_labels and _key(places[match.position].path) not in known:
+                expected = "a label file, because ImageSets/All.txt names its frame"
+                findings.append(quarantined("missing_label", f"{prefix}Annotations/{line}.xml", expected, "no such file"))
+    entries = []
+    for path in xml if labels else ():
+        own = _read_xml(root / path, path, findings)
+        if own is not None and _key(path) not in named:
+            entries.append(own)
+    others = [path for path in listing.images if path not in set(images)] if len(images) < len(listing.images) else []
+    left_out = {"images outside JPEGImages": len(others)} if others else {}
+    return assemble(listing, places, entries, frozenset([*xml, *lists]), findings, left_out)
 
 
-def _by_key(folder: Path, suffixes: Collection[str]) -> list[tuple[str, Path]]:
-    """Files below a folder, each with what `ImageSets/All.txt` calls it: `All/1_40_00.mp4/1_40_00.mp4_00007`."""
-    return [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in find_files(folder, suffixes)]
+def _is_list(path: str) -> bool:
+    *_, folder, file = ["", "", *path.lower().split("/")]
+    return (folder, file) == ("imagesets", "all.txt") or (
+        folder == "main" and file in ("train.txt", "val.txt", "test.txt")
+    )
 
 
-def _read_xml(path: Path, root: Path, findings: list[Finding]) -> VocLabels:
-    """What one XML file says; where it cannot be read, that is a finding, and the frame is unlabelled."""
+def _set_of(path: str) -> str:
+    """The folder of the set that a label or a list belongs to."""
+    parts = path.split("/")
+    lower = [part.lower() for part in parts]
+    return "/".join(parts[: next((lower.index(each) for each in ("annotations", "imagesets") if each in lower), -1)])
+
+
+def _key(path: str) -> str:
+    """What an image and its label share: the set and the path below JPEGImages or Annotations, without suffix."""
+    parts = path.rpartition(".")[0].split("/")
+    lower = [part.lower() for part in parts]
+    cut = next((lower.index(each) for each in (FRAMES_FOLDER, "annotations") if each in lower), None)
+    return "/".join(part for place, part in enumerate(parts) if place != cut)
+
+
+def _lines(path: Path) -> list[str]:
+    """The images that a list names, without suffix; a second column (a class's flag) is left out."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    lines = (re.sub(r"\s+-?[01]$", "", line.strip()).replace("\\", "/") for line in text.splitlines())
+    return list(dict.fromkeys(image_stem(line) for line in lines if line))
+
+
+def _splits_of_lists(
+    root: Path, lists: list[str], places: list[Place], index: PathIndex, findings: list[Finding]
+) -> list[Place]:
+    """The images with the splits that Pascal VOC's lists give them."""
+    own: dict[int, str] = {}
+    sets = defaultdict(int)
+    for path in lists:
+        split = path.rpartition("/")[2][:-4].lower()
+        if split == "all":
+            continue
+        sets[_set_of(path)] += 1
+        for line in _lines(root / path):
+            match = index.find(line, near=_set_of(path))
+            if match.position is None:
+                found = ", ".join(match.candidates[:3]) or "no such file"
+                findings.append(quarantined("missing_image", f"{path}: {line}", "a picture", found))
+            else:
+                own[match.position] = split
+    prefixes = tuple(f"{each}/" if each else "" for each in sets)
+    placed, left = [], 0
+    for position, place in enumerate(places):
+        unlisted = bool(prefixes) and place.path.startswith(prefixes) and position not in own
+        left += unlisted
+        placed.append(replace(place, split=UNLISTED if unlisted else own.get(position, place.split)))
+    if left:
+        found = f"{left} pictures in none of them: they do not train"
+        findings.append(Finding("unknown_split", Action.IGNORED, "ImageSets/Main", "all pictures in its lists", found))
+    return placed
+
+
+def _read_xml(path: Path, item: str, findings: list[Finding]) -> Labels | None:
+    """What one XML file says; None where it cannot be read, which is a finding."""
     try:
-        annotation = ElementTree.fromstring(decode_xml(path.read_bytes()))
+        annotation = ElementTree.parse(path).getroot()
         if annotation is None or annotation.tag != "annotation":
             raise ValueError(f"<{annotation.tag if annotation is not None else ''}>")
-    except (OSError, ParseError, ValueError) as error:  # defusedxml's refusals are ValueErrors
-        item, expected = path.relative_to(root).as_posix(), "a Pascal VOC <annotation>"
-        findings.append(quarantined("unreadable_label", item, expected, reason(path, error)))
-        return UNLABELLED
+    except (OSError, ParseError, ValueError, LookupError) as error:
+        # defusedxml's refusals are ValueErrors; an encoding that does not exist is a LookupError
+        findings.append(quarantined("unreadable_label", item, "a Pascal VOC <annotation>", reason(path, error)))
+        return None
     boxes = []
     for element in annotation.iter("object"):
         x1, y1, x2, y2 = (number(element.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax"))
+        if len(element.findall("bndbox")) > 1:  # nobody knows which is meant
+            x1 = y1 = x2 = y2 = nan
         spelling = element.findtext("name", "")
         category = normalise(spelling)
         boxes.append(Box(category, (x1, y1, x2, y2), spelling=spelling if spelling != category else ""))
@@ -114,4 +173,6 @@ def _read_xml(path: Path, root: Path, findings: list[Finding]) -> VocLabels:
         height, width = (number(size.findtext(tag)) for tag in ("height", "width"))
         # 0 stands for a side that is missing or no number.
         declared_size = int(height) if isfinite(height) else 0, int(width) if isfinite(width) else 0
-    return VocLabels(FrameState.LABELLED if boxes else FrameState.EMPTY, Boxes(boxes), declared_size)
+    state = FrameState.LABELLED if boxes else FrameState.EMPTY
+    stem = re.sub(r"\.xml$", "", item, flags=re.IGNORECASE)
+    return Labels(item, stem, state, Boxes(boxes), near=_set_of(item), alone=True, declared_size=declared_size)

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from mobile_centernet.data.download.archives import unpack
 from mobile_centernet.data.download.download import download_all
 from mobile_centernet.data.download.remote import Archive
-from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_files
+from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
+from mobile_centernet.data.readers.raw import Layout, detect
 from mobile_centernet.data.readers.video import FrameStep, cut_videos
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import file_digest, write_json
@@ -22,6 +23,8 @@ from sample.ivslab import write_ivslab
 
 FOOTAGE = "footage"
 """Folder of the raw data, below that of the stage's output."""
+
+IMAGES_AND_VIDEOS = IMAGE_SUFFIXES + VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ def fetch_bdd100k(params: Params) -> None:
 
     if section.source == "urls":
         _unpack(section, out / FOOTAGE)
-        source = DatasetSource("urls", FOOTAGE, _digests(section))
+        source = DatasetSource("urls", FOOTAGE, _digests(section), format=section.format)
     else:
         source = _local(section, out, render)
     write_json(out / SOURCE_FILE, source.to_dict())
@@ -64,23 +67,21 @@ def fetch_ivslab(params: Params) -> None:
     if section.source == "videos":
         source = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEO_SUFFIXES))
     elif section.source == "urls":
-        # ivslab's folders, or videos to cut; either may be below a folder of the archive's own name.
-        root = unpacked = out / FOOTAGE
+        unpacked = out / FOOTAGE
         _unpack(section, unpacked)
-        if not any(find_files(unpacked, IMAGE_SUFFIXES)) and any(find_files(unpacked, VIDEO_SUFFIXES)):
+        listing = walk(unpacked)
+        if not listing.images and listing.videos:
             videos = unpacked.rename(out / "videos")
             source = _cut("urls", videos, out, section.frame_step, _digests(section))
             shutil.rmtree(videos)
         else:
-            while not any((root / name).is_dir() for name in ("JPEGImages", "ivslab_train", "ivslab_test")):
-                inner = list(root.iterdir())
-                if len(inner) != 1 or not inner[0].is_dir():
-                    raise DataError(
-                        f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or videos), "
-                        "found " + ", ".join(sorted(path.name for path in inner)[:5])
-                    )
-                root = inner[0]
-            source = DatasetSource("urls", root.relative_to(out).as_posix(), _digests(section))
+            if section.format == "auto" and not listing.labels and detect(listing) is not Layout.IVSLAB:
+                names = ", ".join(path.rpartition("/")[2] for path in listing.images[:5]) or "no picture"
+                raise DataError(
+                    f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or videos), "
+                    f"found {names}"
+                )
+            source = DatasetSource("urls", FOOTAGE, _digests(section), format=section.format)
     else:
         source = _local(section, out, render)
     write_json(out / SOURCE_FILE, source.to_dict())
@@ -91,27 +92,27 @@ def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Pat
     if section.source == "sample":
         render(out / FOOTAGE)
         return DatasetSource("sample", FOOTAGE, {})
-    if (
-        section.path.is_dir()
-        and not any(find_files(section.path, IMAGE_SUFFIXES))
-        and any(find_files(section.path, VIDEO_SUFFIXES))
-    ):
+    stock = _take_stock(section.path)
+    kinds = [path.lower().endswith(IMAGE_SUFFIXES) for path in stock if path.lower().endswith(IMAGES_AND_VIDEOS)]
+    if kinds and not any(kinds):
         raise DataError(f"{section.path}: expected pictures, found videos (fetch_ivslab reads them as source: videos)")
-    return DatasetSource("folder", str(section.path.resolve()), _take_stock(section.path))
+    return DatasetSource("folder", str(section.path.resolve()), stock, format=section.format)
 
 
 def _take_stock(root: Path, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
-    """Digest of every file below `root`: what the later stages depend on, without a second copy of it."""
+    """Digest of every file below `root` that may be read, behind links too: what the later stages depend on."""
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of footage (params.yaml, path), found none")
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name.lower().endswith(suffixes))
+    listing = walk(root)
+    files = sorted(
+        path for path in (*listing.images, *listing.videos, *listing.labels) if path.lower().endswith(suffixes)
+    )
     if not files:
-        found = "an empty folder" if suffixes == ("",) else f"none of {', '.join(suffixes)}"
-        raise DataError(f"{root}: expected footage, found {found}")
-    return {
-        path.relative_to(root).as_posix(): file_digest(path)
-        for path in tqdm(files, "take stock", unit="file", disable=None)
-    }
+        others = ", ".join(f"{count} files {kind}" for kind, count in listing.others.items()) or "an empty folder"
+        raise DataError(
+            f"{root}: expected footage, found {others if suffixes == ('',) else 'none of ' + ', '.join(suffixes)}"
+        )
+    return {path: file_digest(root / path) for path in tqdm(files, "take stock", unit="file", disable=None)}
 
 
 def _unpack(section: Source, into: Path) -> None:

@@ -9,12 +9,11 @@ from mobile_centernet.data.annotations import Action, Frame, RawSet
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.prepare.subsample import split_by_video
-from mobile_centernet.data.readers.bdd100k import read_bdd100k
-from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.readers.places import LEFT_TO_TRAIN
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.footage import read_footage
 from mobile_centernet.mlops.params import Params, Prepare, Split
-from mobile_centernet.mlops.sources import read_dataset_source, source_root
 from mobile_centernet.mlops.tracking import tracking
 
 logger = logging.getLogger(__name__)
@@ -22,21 +21,21 @@ logger = logging.getLogger(__name__)
 
 def prepare_bdd100k(params: Params) -> None:
     """Every frame of BDD100K."""
-    raw = read_bdd100k(source_root(paths.RAW / "bdd100k"))
-    _prepare("bdd100k", raw, raw.frames, params.prepare_bdd100k, params)
+    section = params.prepare_bdd100k
+    raw = read_footage(paths.RAW / "bdd100k", section.video_from, section.split_file)
+    _prepare("bdd100k", raw, raw.frames, section, params)
 
 
 def prepare_ivslab(params: Params) -> None:
     """The kept training frames of ivslab and its whole test set."""
-    raw = read_ivslab(source_root(paths.RAW / "ivslab"))
+    section = params.prepare_ivslab
+    raw = read_footage(paths.RAW / "ivslab", section.video_from, section.split_file)
     kept = set(json.loads(paths.SUBSAMPLE.read_text(encoding="utf-8"))["kept"])
-    frames = [frame for frame in raw.frames if frame.split != "train" or frame.name in kept]
-    _prepare("ivslab", raw, frames, params.prepare_ivslab, params)
+    frames = [frame for frame in raw.frames if frame.split not in LEFT_TO_TRAIN or frame.name in kept]
+    _prepare("ivslab", raw, frames, section, params)
 
 
 def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, params: Params) -> None:
-    # What the fetch stage could not use (a damaged video, say) belongs into the same report.
-    raw = replace(raw, findings=(*read_dataset_source(paths.RAW / name).findings, *raw.findings))
     out, stage = paths.PREPARED / name, f"prepare_{name}"
     with tracking.run(stage, params, ("seed", "classes", stage, "store", "input_size")) as tracker:
         report = prepare(
@@ -62,6 +61,9 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
         tracker.log(numbers)
         tracker.finish([out / REPORT])
 
+    if all(counts["states"]["unlabelled"] == counts["frames"] for counts in report["splits"].values()):
+        unread = ", ".join(f"{count} {kind}" for kind, count in raw.unread.items()) or "none"
+        logger.warning("%s: none of the frames has labels (files that are not read: %s)", name, unread)
     for split, counts in report["splits"].items():
         states = ", ".join(f"{count} {state}" for state, count in counts["states"].items() if count)
         logger.info("%s %s: %d frames (%s), boxes %s", name, split, counts["frames"], states, counts["boxes"])
@@ -75,10 +77,10 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
 
 
 def _split(frames: Iterable[Frame], split: Split, seed: int) -> list[Frame]:
-    """The source's own val (or as `own_val` says) and test splits stay; of all other videos, shares are set aside."""
+    """The source's own splits stay (val as `own_val` says); of the other videos, shares are set aside."""
     frames = [replace(frame, split=split.own_val) if frame.split == "val" else frame for frame in frames]
-    own = [frame for frame in frames if frame.split in ("val", "test")]
-    rest = [frame for frame in frames if frame.split not in ("val", "test")]
+    own = [frame for frame in frames if frame.split not in LEFT_TO_TRAIN]
+    rest = [frame for frame in frames if frame.split in LEFT_TO_TRAIN]
     shares = {name: share for name, share in (("val", split.val), ("test", split.test)) if share > 0}
     of_video = split_by_video({frame.video for frame in rest}, shares, seed)
     for name in shares.keys() - of_video.values():

@@ -7,21 +7,26 @@ from tqdm import tqdm
 
 from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.prepare.subsample import distinct, subsample
-from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.readers.places import LEFT_TO_TRAIN
 from mobile_centernet.data.similarity.duplicates import near_duplicates
 from mobile_centernet.data.similarity.perceptual import hash_image
+from mobile_centernet.errors import DataError
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.footage import read_footage
 from mobile_centernet.mlops.params import Params
-from mobile_centernet.mlops.sources import source_root
 
 logger = logging.getLogger(__name__)
 
 
 def subsample_ivslab(params: Params) -> None:
     """Write the names of the kept training frames; the test set is kept whole."""
-    frames = read_ivslab(source_root(paths.RAW / "ivslab")).frames
-    videos = [frame for frame in frames if frame.split == "train"]
+    own = params.prepare_ivslab
+    raw = read_footage(paths.RAW / "ivslab", own.video_from, own.split_file, labels=False)
+    videos = [frame for frame in raw.frames if frame.split in LEFT_TO_TRAIN]
+    if not videos:
+        splits = ", ".join(sorted({frame.split for frame in raw.frames}))
+        raise DataError(f"{raw.root}: expected training frames, found only the splits {splits}")
     section = params.subsample_ivslab
     by_number = section.mode == "stride"
     candidates = subsample(videos, section.stride) if by_number else videos  # only images that may stay are read

@@ -154,6 +154,7 @@ class RawSet:
     """What a reader returns: every frame, and findings.
 
     `unread` counts all other files below the root but the `label_files` that were read: by suffix, or by why.
+    `categories` are those that its files declare, where they do.
     """
 
     root: Path
@@ -161,3 +162,4 @@ class RawSet:
     findings: tuple[Finding, ...]
     unread: Mapping[str, int] = field(default_factory=dict)
     label_files: int = 0
+    categories: frozenset[str] = frozenset()

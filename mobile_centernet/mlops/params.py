@@ -1,5 +1,6 @@
 """params.yaml as one frozen, typed tree. The only reader of that file."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -74,6 +75,9 @@ class Source(Section):
         "`python -m steps.refresh` writes. The stage is re-run when it changes."
     )
     archives: tuple[ArchiveEntry, ...] = Field(default=(), description="for urls: what is fetched and unpacked")
+    format: Literal["auto", "bdd100k", "ivslab", "coco", "yolo"] = Field(
+        default="auto", description="how the images and labels of a folder or of archives lie; auto: its files tell"
+    )
     keep_archives: bool = Field(default=True, description="whether .work/downloads keeps what has been unpacked")
 
     def _check(self, source: str, sample: Sample | None) -> None:
@@ -112,7 +116,7 @@ class FrameSteps(Section):
 
 class FetchIvslab(Source):
     source: Literal["sample", "folder", "urls", "videos"] = Field(
-        description="as for BDD100K; videos: a folder of mp4 files, which are cut into frames"
+        description="as for BDD100K; videos: a folder of videos, which are cut into frames"
     )
     frame_step: FrameSteps = Field(default=FrameSteps(seconds=0.1), description="for videos: which frames are kept")
     sample: IvslabSample | None = Field(default=None, description="for sample: how much is rendered")
@@ -149,7 +153,29 @@ class Split(Section):
         return self
 
 
-class Prepare(Section):
+class Grouping(Section):
+    """Which video and split a frame belongs to, where paths do not say it."""
+
+    video_from: str | None = Field(
+        default=None, description="regular expression with one group, the video, searched in the path of each image"
+    )
+    split_file: str | None = Field(
+        default=None, description="CSV below the set's folder, lines of `name,split`, which overrules its folders"
+    )
+
+    @field_validator("video_from")
+    @classmethod
+    def _has_one_group(cls, pattern: str | None) -> str | None:
+        try:
+            groups = 1 if pattern is None else re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"expected a regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"expected one group in brackets, the video, found {groups}")
+        return pattern
+
+
+class Prepare(Grouping):
     class_map: dict[str, str | None] = Field(description="source category → class; null: known, without a class")
     unmapped: Literal["drop", "ignore"] = Field(description="what happens to categories without a class")
     split: Split

@@ -28,6 +28,7 @@ class DatasetSource:
     root: str
     files: dict[str, str]
     findings: tuple[Finding, ...] = ()
+    format: str = "auto"
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -16,7 +16,7 @@ from typing import Any
 
 from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, Xyxy, normalise
 from mobile_centernet.data.readers.common import Listing, is_set, number, quarantined, reason, walk
-from mobile_centernet.data.readers.places import place_images, split_of
+from mobile_centernet.data.readers.places import place_images, split_of_labels
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.errors import DataError
 
@@ -34,7 +34,7 @@ AREAS = frozenset({
     "alternative", "background", "crosswalk", "direct", "double other", "double white", "double yellow", "drivable",
     "drivable area", "lane", "road curb", "single other", "single white", "single yellow",
 })  # fmt: skip
-"""Categories of lanes and areas, which have outlines but are no objects; so are those that begin with lane/ or area/."""
+"""Categories of lanes and areas, which have outlines but are no objects, as those that begin with lane/ or area/."""
 CHUNK, LONGEST_ENTRY = 1 << 20, 1 << 26  # characters: of a label file that are read at once; no frame's entry has more
 
 JsonObject = Mapping[str, Any]  # of a label file
@@ -84,7 +84,7 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
     areas: set[str] = set()  # groups with lanes or areas
     for path in files:
         near = path.rpartition("/")[0]
-        split = split_of(path.rpartition("/")[2]) or next(filter(None, map(split_of, reversed(near.split("/")))), "")
+        split = split_of_labels(path)
         for item, entry in _entries(root / path, path, findings):
             own, has_areas = _parse_entry(entry, item, findings)
             if own is None:

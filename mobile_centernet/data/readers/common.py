@@ -67,7 +67,7 @@ def walk(root: Path) -> Listing:
         while todo:
             folder = todo.pop()
             try:
-                status = os.stat(root / folder)
+                status = (root / folder).stat()
                 if (inode := (status.st_dev, status.st_ino)) in read_as:
                     continue
                 with os.scandir(root / folder) as found:

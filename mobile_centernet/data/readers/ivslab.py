@@ -12,13 +12,19 @@ from defusedxml import ElementTree
 from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, normalise
 from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
 from mobile_centernet.data.readers.places import (
-    FRAMES_FOLDER, PathIndex, Place, image_stem, place_images, split_of,
+    FRAMES_FOLDER,
+    PathIndex,
+    Place,
+    image_stem,
+    place_images,
+    split_of,
 )  # fmt: skip
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.data.similarity.duplicates import SPLIT_ORDER
 from mobile_centernet.errors import DataError
 
 EXPECTED = "ivslab frames (ivslab_train/JPEGImages/All/<video>.mp4/*.jpg)"
+LIST = re.compile(r"(^|/)imagesets/(all|main/(train|val|test))\.txt$", re.IGNORECASE)
 UNLISTED = "unlisted"
 """Split of images that none of the lists in `ImageSets/Main` names."""
 
@@ -58,7 +64,7 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     whole = split_of(above) if above.lower().startswith("ivslab") else split_of(above) * above.lower().isalpha()
     if not any(place.split for place in places):
         places = [replace(place, split=whole or "train") for place in places]
-    index, lists = PathIndex(places), [path for path in listing.labels if _is_list(path)]
+    index, lists = PathIndex(places), [path for path in listing.labels if LIST.search(path)]
     places = _splits_of_lists(root, lists, places, index, findings)
     order = {split: number for number, split in enumerate(SPLIT_ORDER)}
     places.sort(key=lambda place: order.get(place.split, len(order)))
@@ -80,7 +86,9 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
                 )
             elif has_labels and _key(places[match.position].path) not in known:
                 expected = "a label file, because ImageSets/All.txt names its frame"
-                findings.append(quarantined("missing_label", f"{prefix}Annotations/{line}.xml", expected, "no such file"))
+                findings.append(
+                    quarantined("missing_label", f"{prefix}Annotations/{line}.xml", expected, "no such file")
+                )
     entries = []
     for path in xml if labels else ():
         own = _read_xml(root / path, path, findings)
@@ -89,13 +97,6 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     others = [path for path in listing.images if path not in set(images)] if len(images) < len(listing.images) else []
     left_out = {"images outside JPEGImages": len(others)} if others else {}
     return assemble(listing, places, entries, frozenset([*xml, *lists]), findings, left_out)
-
-
-def _is_list(path: str) -> bool:
-    *_, folder, file = ["", "", *path.lower().split("/")]
-    return (folder, file) == ("imagesets", "all.txt") or (
-        folder == "main" and file in ("train.txt", "val.txt", "test.txt")
-    )
 
 
 def _set_of(path: str) -> str:

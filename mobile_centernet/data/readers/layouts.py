@@ -1,39 +1,20 @@
-"""Any of the layouts as one list of frames: raw BDD100K, raw ivslab, or a prepared set."""
+"""Any set as one list of frames: raw in any layout, or prepared."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
-from mobile_centernet.data.readers.bdd100k import read_bdd100k
-from mobile_centernet.data.readers.common import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    find_files,
-    number,
-    quarantined,
-    require_folder,
-)
-from mobile_centernet.data.readers.ivslab import SPLITS, read_ivslab
+from mobile_centernet.data.readers.coco import CROWD as IGNORE_REGION
+from mobile_centernet.data.readers.common import is_litter, number, quarantined, require_folder, walk
+from mobile_centernet.data.readers.raw import Layout, read_raw
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.data.store.shards import ShardRef
 from mobile_centernet.errors import DataError
 
-FRAMES_FOLDER = "JPEGImages"
-IGNORE_REGION = "ignore region"
-"""What a prepared set's ignore regions are called here: they belong to every class."""
-
-
-class Layout(StrEnum):
-    """How a set lies on disk."""
-
-    BDD100K = "bdd100k"
-    IVSLAB = "ivslab"
-    PREPARED = "prepared"
-
+__all__ = ["IGNORE_REGION", "VOCABULARIES", "LabelledSource", "Layout", "SourceFrame", "read_source"]
 
 VOCABULARIES = {
     Layout.BDD100K: frozenset({
@@ -69,6 +50,7 @@ class LabelledSource:
     entries: tuple[SourceFrame, ...]
     findings: tuple[Finding, ...]
     categories: frozenset[str]
+    unread: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
@@ -76,36 +58,36 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
 
     Args:
         root: the folder of the set, or one above it.
-        layout: how the set lies on disk; None: the folders tell (what is neither ivslab nor prepared: BDD100K).
+        layout: how the set lies on disk; None: its files tell (what shows none of the others: BDD100K).
 
     Raises:
         DataError: there is no set, or more than one.
     """
     root = Path(root)
-    require_folder(root, "pictures and labels in one of the layouts bdd100k, ivslab or prepared")
-    if layout is None:
-        layout = _layout(root)
-        below = [] if layout else list(_sets_below(root))
-        if len(below) > 1:
-            several = ", ".join(folder.relative_to(root).as_posix() for folder, _ in below)
-            raise DataError(f"{root}: expected one data set, found {len(below)} ({several}): name one of them")
-        if below:
-            root, layout = below[0]
-    if layout is None:
-        if deeper := next(root.glob(f"**/{FRAMES_FOLDER}"), None):
-            folder = deeper.parent.parent if deeper.parent.name in SPLITS else deeper.parent
-            raise DataError(f"{root}: expected one data set, found ivslab's layout in {folder}: name that folder")
-        if not any(find_files(root, IMAGE_SUFFIXES)) and any(find_files(root, VIDEO_SUFFIXES)):
-            raise DataError(
-                f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)"
-            )
-        layout = Layout.BDD100K
+    require_folder(root, f"pictures and labels in one of the layouts {', '.join(Layout)}")
+    seen = _layout(root)
+    below = [(root, seen)] if seen else list(_sets_below(root))
+    if (layout is None and len({kind for _, kind in below}) > 1) or sum(
+        kind is Layout.PREPARED for _, kind in below
+    ) > 1:
+        several = ", ".join(folder.relative_to(root).as_posix() for folder, _ in below)
+        raise DataError(f"{root}: expected one data set, found {len(below)} ({several}): name one of them")
+    if layout in (None, Layout.PREPARED) and below and below[0][1] is Layout.PREPARED:
+        root, layout = below[0]
     if layout is not Layout.PREPARED:
-        raw = read_bdd100k(root) if layout is Layout.BDD100K else read_ivslab(root)
-        return LabelledSource(root, layout, tuple(map(SourceFrame, raw.frames)), raw.findings, VOCABULARIES[layout])
+        if layout is None and len(below) == 1:
+            # Narrowed only where nothing that may belong to the set lies elsewhere.
+            listing, inside = walk(root), f"{below[0][0].relative_to(root).as_posix()}/"
+            if all(path.startswith(inside) for path in (*listing.images, *listing.labels)):
+                root = below[0][0]
+        layout, raw = read_raw(root, layout)
+        entries = tuple(map(SourceFrame, raw.frames))
+        found = frozenset(box.category for frame in raw.frames for box in frame.boxes)
+        known = raw.categories or VOCABULARIES.get(layout) or found or frozenset({IGNORE_REGION})
+        return LabelledSource(root, layout, entries, raw.findings, known, raw.unread)
 
     # All splits of a prepared set; one whose annotations cannot be read is a finding.
-    entries: list[SourceFrame] = []
+    prepared: list[SourceFrame] = []
     findings: list[Finding] = []
     categories = {IGNORE_REGION}
     for split in sorted(path.stem.removeprefix("annotations_") for path in root.glob("annotations_*.json")):
@@ -133,19 +115,19 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
                 own, state = tuple(boxes[image["id"]]), FrameState(image["state"])
                 frame = Frame(root / place.shard, name, image["video"], split, state, own, size, image["attributes"])
                 of_split.append(SourceFrame(frame, place))
-            entries += of_split
+            prepared += of_split
             categories |= set(names.values())
         except (DataError, AttributeError, KeyError, TypeError, ValueError) as error:
             found = str(error).removeprefix(f"{root / file}: ")
             findings.append(quarantined("unreadable_label", file, "a COCO document", found))
-    if not entries:
+    if not prepared:
         raise DataError(f"{root}: expected a prepared set (annotations_<split>.json and shards), found no frame")
-    return LabelledSource(root, Layout.PREPARED, tuple(entries), tuple(findings), frozenset(categories))
+    return LabelledSource(root, Layout.PREPARED, tuple(prepared), tuple(findings), frozenset(categories))
 
 
 def _sets_below(root: Path, levels: int = 2) -> Iterator[tuple[Path, Layout]]:
     """The folders so many levels down that show a layout at first sight, and none inside of those."""
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not is_litter(path.name)):
         if layout := _layout(folder):
             yield folder, layout
         elif levels > 1:
@@ -156,7 +138,7 @@ def _layout(folder: Path) -> Layout | None:
     """The layout of a folder that shows one at first sight."""
     if (folder / REPORT).is_file() and any(folder.glob("annotations_*.json")):
         return Layout.PREPARED
-    if any((each / FRAMES_FOLDER).is_dir() for each in (folder, *(folder / name for name in SPLITS))):
+    if (folder / "JPEGImages").is_dir() or any(folder.glob("*/JPEGImages")):
         return Layout.IVSLAB
     return Layout.BDD100K if (folder / "images").is_dir() else None
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 
 from mobile_centernet.data.annotations import Action, Finding
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, path_parts
@@ -58,6 +59,11 @@ def split_of(name: str) -> str:
     """The split that a file or folder is named after: `bdd100k_labels_images_val` → val; "" where there is none."""
     found = (SPLIT_WORDS.get(word.lower()) for word in _WORDS.findall(name))
     return next(filter(None, found), "")
+
+
+def split_of_labels(path: str) -> str:
+    """The split that a label file, or a folder above it, is named after."""
+    return next(filter(None, map(split_of, reversed(path.split("/")))), "")
 
 
 @cache
@@ -175,7 +181,9 @@ class PathIndex:
         self._stems: dict[str, list[int]] = {}
         for position, place in enumerate(places):
             self._stems.setdefault(image_stem(path_parts(place.path)[-1]), []).append(position)
-        self._folded: dict[str, list[int]] | None = None
+        self._folded: dict[str, list[int]] = {}
+        for stem, positions in self._stems.items():
+            self._folded.setdefault(stem.casefold(), []).extend(positions)
 
     def find(self, path: str, *, near: str = "", split: str = "", alone: bool = False) -> Match:
         """The image that `path` means.
@@ -188,17 +196,19 @@ class PathIndex:
         """
         *folders, file = path_parts(path) or [""]
         own, stem, hint = _telling(folders), image_stem(file), set(map(str.casefold, _telling(path_parts(near))))
-        found = self._stems.get(stem) or self._by_folded(stem)
+        found = self._stems.get(stem) or self._folded.get(stem.casefold(), [])
         places = self._places
         fits: list[int] = []
         for fold in (str, str.casefold):
-            fits = fits or [each for each in found if _agree(own, places[each].folders, fold)]
+            shorter = [min(len(own), len(places[each].folders)) for each in found]
+            tails = [common_tail(own, places[each].folders, fold) for each in found]
+            fits = fits or [each for each, tail, most in zip(found, tails, shorter, strict=True) if tail == most]
         if not CLIP_AND_FRAME.fullmatch(stem):  # a name that others may have: where the label lies may contradict it
             fits = [each for each in fits if not split or places[each].split in ("", "unlabelled", split)]
             if alone and hint and not own:
                 fits = [each for each in fits if not places[each].folders or hint & places[each].folded]
         ranks: tuple[Callable[[Place], int], ...] = (
-            lambda place: common_tail(own, place.folders),
+            lambda place: common_tail(own, place.folders, str.casefold),
             lambda place: len(hint & place.folded),
             lambda place: bool(split) and place.split == split,
             lambda place: path_parts(place.path)[-1] == file,
@@ -211,13 +221,6 @@ class PathIndex:
             fits = [each for each in fits if rank(places[each]) == best]
         return Match(fits[0] if len(fits) == 1 else None, tuple(places[each].path for each in fits or found))
 
-    def _by_folded(self, stem: str) -> list[int]:
-        if self._folded is None:
-            self._folded = {}
-            for known, positions in self._stems.items():
-                self._folded.setdefault(known.casefold(), []).extend(positions)
-        return self._folded.get(stem.casefold(), [])
-
 
 def image_stem(file: str) -> str:
     """A file name without the suffix of an image."""
@@ -229,14 +232,7 @@ def _telling(parts: Sequence[str]) -> tuple[str, ...]:
     return tuple(part for part in parts if part.lower() not in CONTAINERS)
 
 
-def _agree(one: Sequence[str], other: Sequence[str], fold: Callable[[str], str]) -> bool:
-    """Whether one path's folders are the end of the other's."""
-    return all(fold(a) == fold(b) for a, b in zip(reversed(one), reversed(other), strict=False))
-
-
-def common_tail(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many of the last components of two paths are the same."""
-    for count, (a, b) in enumerate(zip(reversed(one), reversed(other), strict=False)):
-        if a.casefold() != b.casefold():
-            return count
-    return min(len(one), len(other))
+def common_tail(one: Sequence[str], other: Sequence[str], fold: Callable[[str], str]) -> int:
+    """How many of the last components of two paths are the same, compared as `fold` makes them."""
+    same = (fold(a) == fold(b) for a, b in zip(reversed(one), reversed(other), strict=False))
+    return sum(1 for _ in takewhile(bool, same))

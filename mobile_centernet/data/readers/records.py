@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mobile_centernet.data.annotations import Boxes, Finding, Frame, FrameState, RawSet
 from mobile_centernet.data.readers.common import Listing, quarantined
-from mobile_centernet.data.readers.places import Place, PathIndex, image_stem
+from mobile_centernet.data.readers.places import PathIndex, Place, image_stem
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,14 +209,32 @@ def test_pictures_of_10k_count_only_where_there_is_no_100k(tmp_path, write_image
     assert [frame.name for frame in read_bdd100k(tmp_path).frames] == ["b"]
 
 
-def test_two_pictures_of_one_name_are_a_finding(tmp_path, write_image):
-    write_image(tmp_path / "images/100k/train/a.jpg")
-    write_image(tmp_path / "images/100k/val/a.jpg")
+def test_two_pictures_of_one_name_are_two_frames_and_a_label_that_fits_both_goes_to_none(
+    tmp_path, write_image, write_json
+):
+    for split in ("train", "val"):
+        write_image(tmp_path / f"images/100k/{split}/a.jpg")
+    write_json(tmp_path / "labels/all.json", [{"name": "a.jpg", "labels": [CAR]}])
     raw = read_bdd100k(tmp_path)
-    assert [frame.split for frame in raw.frames] == ["train"]
-    assert [(finding.kind, finding.item) for finding in raw.findings] == [
-        ("duplicate_frame", "images/100k/val/a.jpg")
-    ]  # fmt: skip
+    assert {frame.name: frame.split for frame in raw.frames} == {"train/a": "train", "val/a": "val"}
+    assert {frame.state for frame in raw.frames} == {FrameState.UNLABELLED}
+    ((kind, found),) = [(finding.kind, finding.found) for finding in raw.findings]
+    assert (kind, found) == ("ambiguous_label", "images/100k/train/a.jpg, images/100k/val/a.jpg")
+
+
+@pytest.mark.parametrize("separator", ["/", "\\"])
+@pytest.mark.parametrize(("file", "name"), [("det_val", "a.jpg"), ("all", "val/a.jpg"), ("all", "C:/set/Val/a.jpg")])
+def test_a_label_goes_to_the_picture_whose_path_it_has(tmp_path, write_image, write_json, file, name, separator):
+    for split in ("train", "val"):
+        write_image(tmp_path / f"images/100k/{split}/a.jpg")
+    entry = {"name": name.replace("/", separator), "labels": [CAR]}
+    write_json(tmp_path / f"labels/{file}.json", [entry])
+    raw = read_bdd100k(tmp_path)
+    assert {frame.name: str(frame.state) for frame in raw.frames} == {"train/a": "unlabelled", "val/a": "labelled"}
+    (tmp_path / "images/100k/val/a.jpg").unlink()
+    raw = read_bdd100k(tmp_path)
+    assert [str(frame.state) for frame in raw.frames] == ["unlabelled"]
+    assert [finding.kind for finding in raw.findings] == ["missing_image"]
 
 
 def test_files_of_other_tasks_are_left_alone(root, write_json, write_image):

@@ -108,11 +108,15 @@ def test_a_listed_test_set_without_any_label_is_no_dirt(root, write_image):
     assert read_ivslab(root).findings == ()
 
 
-def test_one_name_in_both_splits_is_a_finding(root, write_image):
+def test_one_name_in_both_splits_is_two_frames_of_a_video_in_two_splits(root, write_image):
     write_image(root / f"ivslab_test/JPEGImages/All/{FRAMES[0]}.jpg")
     raw = read_ivslab(root)
-    assert kinds(raw) == {"duplicate_frame": 1}
-    assert len(raw.frames) == 3
+    assert raw.findings == ()
+    assert {frame.name for frame in raw.frames} == {
+        f"ivslab_train/{FRAMES[0]}", f"ivslab_test/{FRAMES[0]}", *FRAMES[1:]
+    }  # fmt: skip
+    assert [str(frame.state) for frame in raw.frames] == ["labelled", "empty", "labelled", "unlabelled"]
+    assert {frame.split for frame in raw.frames if frame.video == VIDEO} == {"train", "test"}
 
 
 BILLION_LAUGHS = (

@@ -1,0 +1,70 @@
+"""Raw footage in any layout, by one call."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from mobile_centernet.data.annotations import RawSet
+from mobile_centernet.data.readers.bdd100k import read_bdd100k
+from mobile_centernet.data.readers.coco import is_coco, read_coco
+from mobile_centernet.data.readers.common import Listing, walk
+from mobile_centernet.data.readers.ivslab import read_ivslab
+from mobile_centernet.data.readers.places import FRAMES_FOLDER
+from mobile_centernet.data.readers.yolo import is_yolo, read_yolo
+from mobile_centernet.errors import DataError
+
+OF_BDD100K = (b'"labels"', b'"frames"', b'"box2d"', b'"objects"')
+SNIFFED = 200
+"""Label files that are looked into, at most, to know a layout."""
+
+
+class Layout(StrEnum):
+    """How a set lies on disk."""
+
+    BDD100K = "bdd100k"
+    IVSLAB = "ivslab"
+    COCO = "coco"
+    YOLO = "yolo"
+    PREPARED = "prepared"
+
+
+READERS = {Layout.BDD100K: read_bdd100k, Layout.COCO: read_coco, Layout.YOLO: read_yolo}
+
+
+def read_raw(root: Path, layout: Layout | None = None, *, labels: bool = True) -> tuple[Layout, RawSet]:
+    """Read the raw set in `root`; None as `layout`: its files tell it.
+
+    `labels` False spares ivslab's XML files; all its frames are then unlabelled.
+    Raises DataError where there is no image or, with a given layout, none of its label files.
+    """
+    listing = walk(Path(root))
+    if not listing.images and listing.videos:
+        raise DataError(f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)")
+    layout = layout or detect(listing)
+    if layout is Layout.IVSLAB:
+        return layout, read_ivslab(root, listing, labels=labels)
+    return layout, READERS[layout](root, listing)
+
+
+def detect(listing: Listing) -> Layout:
+    """The layout that the files show; BDD100K's where they show none."""
+    if any(FRAMES_FOLDER in path.lower().split("/") for path in listing.images):
+        return Layout.IVSLAB
+    files = [path for path in listing.labels if path.lower().endswith(".json")]
+    kinds = [is_coco(listing.root / path) for path in files[:SNIFFED]]
+    others = [listing.root / path for path, is_one in zip(files, kinds, strict=False) if not is_one]
+    if any(kinds) and not any(word in path.read_bytes()[: 1 << 16] for path in others for word in OF_BDD100K):
+        return Layout.COCO
+    if not files and any(path.lower().endswith(".xml") for path in listing.labels):
+        return Layout.IVSLAB
+    if not files and looks_like_yolo(listing) and any(
+        path.lower().endswith((".yaml", ".yml", "classes.txt")) for path in listing.labels
+    ):  # fmt: skip
+        return Layout.YOLO
+    return Layout.BDD100K
+
+
+def looks_like_yolo(listing: Listing) -> int:
+    """How many text files there are, if those looked into are YOLO's."""
+    texts = [path for path in listing.labels if path.lower().endswith(".txt")]
+    some = [is_yolo(listing.root / path) for path in texts[:SNIFFED]]
+    return len(texts) if any(some) else 0

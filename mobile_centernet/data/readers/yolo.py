@@ -1,0 +1,121 @@
+"""Reads YOLO folders: one text file per image, `class x y width height` per line in shares of its sides."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from mobile_centernet.data.annotations import Box, Boxes, Finding, FrameState, RawSet, Xyxy, normalise
+from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
+from mobile_centernet.data.readers.places import place_images, split_of_labels
+from mobile_centernet.data.readers.records import Labels, assemble
+from mobile_centernet.errors import DataError
+from mobile_centernet.images.headers import image_size
+
+CONTENT = re.compile(r"(\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4,}\s*\n?)*", re.IGNORECASE)
+NO_LABELS = frozenset({"classes.txt", "readme.txt", "license.txt", "requirements.txt", "notes.txt"})
+
+
+def is_yolo(path: Path) -> bool:
+    """Whether a text file has YOLO's lines and at least one."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(1 << 12)
+    except OSError:
+        return False
+    whole = text if len(text) < 1 << 12 else text.rpartition("\n")[0]
+    return bool(whole.strip()) and CONTENT.fullmatch(whole) is not None
+
+
+def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
+    """Read every image below `root` with the text file of its name below `labels`, or beside it.
+
+    Names of the classes: `names` in data.yaml, else the lines of classes.txt. An empty text file is a verified empty
+    image; one without a file is unlabelled, because a folder with a lost file is more common than a set that leaves
+    out empty ones. Outlines (more than four numbers) give their boxes.
+
+    Raises:
+        DataError: there is no image, or no list of names.
+    """
+    root = Path(root)
+    listing = listing or walk(root)
+    if not listing.images:
+        raise DataError(f"{root}: expected images and YOLO's labels, found no image")
+    names, used = _names(root, listing)
+    findings: list[Finding] = []
+    places = place_images(listing.images, findings)
+    texts = [
+        path
+        for path in listing.labels
+        if path.lower().endswith(".txt") and path.lower().rpartition("/")[2] not in NO_LABELS
+    ]
+    stems = {path.rpartition(".")[0].rpartition("/")[2] for path in listing.images}
+    texts = [path for path in texts if "labels" in path.lower().split("/") or path[:-4].rpartition("/")[2] in stems]
+    by_key = {_key(path): path for path in listing.images}
+    labels = []
+    for path in texts:
+        size = None
+        try:
+            if _key(path) in by_key:
+                with (root / by_key[_key(path)]).open("rb") as image:
+                    start = image.read(1 << 18)
+                    size = image_size(start) or image_size(start + image.read())
+            lines = (root / path).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            findings.append(quarantined("unreadable_label", path, "YOLO's lines", reason(root / path, error)))
+            continue
+        boxes = []
+        for row in filter(None, map(str.split, lines)):
+            values = [number(value) for value in row]
+            category = names.get(row[0].partition(".")[0], f"class {row[0]}")
+            corners = (float("nan"),) * 4
+            if size is not None and len(values) >= 5:
+                corners = _corners(values[1:], size)
+            spelling = normalise(category)
+            boxes.append(Box(spelling, corners, spelling=category if category != spelling else ""))
+        state = FrameState.LABELLED if boxes else FrameState.EMPTY
+        near = path.rpartition("/")[0]
+        labels.append(
+            Labels(path, path[:-4], state, Boxes(boxes), near, split_of_labels(near), alone=True, declared_size=size)
+        )
+    raw = assemble(listing, places, labels, frozenset([*texts, *used]), findings)
+    return replace(raw, categories=frozenset(map(normalise, names.values())))
+
+
+def _corners(values: list[float], size: tuple[int, int]) -> Xyxy:
+    """Of a box (centre and size) or of an outline (corners), in pixels of an image of (height, width) `size`."""
+    height, width = size
+    if len(values) < 6:
+        x, y, w, h = values[:4]
+        edges = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    else:
+        edges = min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+    if not all(-0.5 <= value <= 1.5 for value in edges):  # pixels, or nothing that is known
+        return (float("nan"),) * 4
+    return edges[0] * width, edges[1] * height, edges[2] * width, edges[3] * height
+
+
+def _key(path: str) -> str:
+    parts = [part for part in path.rpartition(".")[0].split("/") if part.lower() not in ("images", "labels")]
+    return "/".join(parts)
+
+
+def _names(root: Path, listing: Listing) -> tuple[dict[str, str], list[str]]:
+    """Class names by number as text, and the files that were read for them."""
+    for path in listing.labels:
+        file = path.lower().rpartition("/")[2]
+        if file.endswith((".yaml", ".yml")):
+            try:
+                document = yaml.safe_load((root / path).read_text(encoding="utf-8-sig"))
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                raise DataError(f"{root / path}: expected YAML, found {error}") from error
+            names = document.get("names") if isinstance(document, dict) else None
+            if isinstance(names, list):
+                names = dict(enumerate(names))
+            if isinstance(names, dict):
+                return {str(number): str(name) for number, name in names.items()}, [path]
+        elif file == "classes.txt":
+            lines = (root / path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            return {str(number): line.strip() for number, line in enumerate(lines)}, [path]
+    raise DataError(f"{root}: expected the names of YOLO's classes (names in data.yaml, or classes.txt), found none")

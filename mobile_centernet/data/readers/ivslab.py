@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import replace
 from math import isfinite, nan
 from pathlib import Path
@@ -10,6 +11,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import ElementTree
 
 from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, normalise
+from mobile_centernet.data.encodings import decode_text, decode_xml
 from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
 from mobile_centernet.data.readers.places import (
     FRAMES_FOLDER,
@@ -65,7 +67,8 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     if not any(place.split for place in places):
         places = [replace(place, split=whole or "train") for place in places]
     index, lists = PathIndex(places), [path for path in listing.labels if LIST.search(path)]
-    places = _splits_of_lists(root, lists, places, index, findings)
+    keys = {_key(path).removeprefix(f"{_set_of(path)}/") for path in images}
+    places = _splits_of_lists(root, lists, places, index, findings, keys)
     order = {split: number for number, split in enumerate(SPLIT_ORDER)}
     places.sort(key=lambda place: order.get(place.split, len(order)))
 
@@ -75,7 +78,7 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
             continue
         has_labels = any(_set_of(each) == _set_of(path) for each in xml)
         known = {_key(each) for each in xml if _set_of(each) == _set_of(path)}
-        for line in _lines(root / path):
+        for line in _lines(root / path, keys):
             match = index.find(line, near=_set_of(path))
             prefix = f"{_set_of(path)}/" if _set_of(path) else ""
             if match.position is None:
@@ -100,10 +103,10 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
 
 
 def _set_of(path: str) -> str:
-    """The folder of the set that a label or a list belongs to."""
+    """The folder of the set that an image, a label or a list belongs to."""
     parts = path.split("/")
-    lower = [part.lower() for part in parts]
-    return "/".join(parts[: next((lower.index(each) for each in ("annotations", "imagesets") if each in lower), -1)])
+    ends = [place for place, part in enumerate(parts) if part.lower() in (FRAMES_FOLDER, "annotations", "imagesets")]
+    return "/".join(parts[: ends[0] if ends else -1])
 
 
 def _key(path: str) -> str:
@@ -114,15 +117,15 @@ def _key(path: str) -> str:
     return "/".join(part for place, part in enumerate(parts) if place != cut)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, known: Collection[str]) -> list[str]:
     """The images that a list names, without suffix; a second column (a class's flag) is left out."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = decode_text(path.read_bytes(), known)
     lines = (re.sub(r"\s+-?[01]$", "", line.strip()).replace("\\", "/") for line in text.splitlines())
     return list(dict.fromkeys(image_stem(line) for line in lines if line))
 
 
 def _splits_of_lists(
-    root: Path, lists: list[str], places: list[Place], index: PathIndex, findings: list[Finding]
+    root: Path, lists: list[str], places: list[Place], index: PathIndex, findings: list[Finding], keys: Collection[str]
 ) -> list[Place]:
     """The images with the splits that Pascal VOC's lists give them."""
     own: dict[int, str] = {}
@@ -132,7 +135,7 @@ def _splits_of_lists(
         if split == "all":
             continue
         sets[_set_of(path)] += 1
-        for line in _lines(root / path):
+        for line in _lines(root / path, keys):
             match = index.find(line, near=_set_of(path))
             if match.position is None:
                 found = ", ".join(match.candidates[:3]) or "no such file"
@@ -154,11 +157,10 @@ def _splits_of_lists(
 def _read_xml(path: Path, item: str, findings: list[Finding]) -> Labels | None:
     """What one XML file says; None where it cannot be read, which is a finding."""
     try:
-        annotation = ElementTree.parse(path).getroot()
+        annotation = ElementTree.fromstring(decode_xml(path.read_bytes()))
         if annotation is None or annotation.tag != "annotation":
             raise ValueError(f"<{annotation.tag if annotation is not None else ''}>")
-    except (OSError, ParseError, ValueError, LookupError) as error:
-        # defusedxml's refusals are ValueErrors; an encoding that does not exist is a LookupError
+    except (OSError, ParseError, ValueError) as error:  # defusedxml's refusals are ValueErrors
         findings.append(quarantined("unreadable_label", item, "a Pascal VOC <annotation>", reason(path, error)))
         return None
     boxes = []

@@ -34,7 +34,7 @@ def root(tmp_path, write_image, write_xml) -> Path:
     write_xml(tmp_path / "raw/ivslab_test/Annotations/All/b.mp4/full.xml", BOXES[0])
     raw = read_ivslab(tmp_path / "raw")
     class_map = ClassMap(CLASSES, {"vehicle": "vehicle", "bicycle": "bicycle", "bus": None}, "ignore")
-    prepare(raw, raw.frames, class_map, tmp_path / "set", max_size=(27, 48), workers=1, progress=False)
+    prepare(raw, raw.frames, class_map, tmp_path / "set", max_size=(18, 32), workers=1, progress=False)
     return tmp_path / "set"
 
 
@@ -73,7 +73,7 @@ def test_coco_reads_back_in_pycocotools(root, capsys):
         regions = coco.loadAnns(coco.getAnnIds(image["id"], iscrowd=True))
         assert len(regions) == len(CLASSES) * len(frame.ignore_boxes)
         picture = cv2.imread(str(out / "images/train" / image["file_name"]))
-        assert picture.shape == (image["height"], image["width"], 3) == (27, 48, 3)
+        assert picture.shape == (image["height"], image["width"], 3) == (18, 32, 3)
         np.testing.assert_array_equal(picture[..., ::-1], prepared.image(number))
     assert not by_name
     capsys.readouterr()
@@ -104,7 +104,7 @@ def test_yolo_parses_back_to_the_same_boxes(root):
             continue
         rows = np.array([line.split() for line in label.read_text().splitlines()], np.float64).reshape(-1, 5)
         assert rows[:, 0].astype(int).tolist() == frame.labels.tolist()
-        centre, size = rows[:, 1:3] * (48, 27), rows[:, 3:] * (48, 27)
+        centre, size = rows[:, 1:3] * (32, 18), rows[:, 3:] * (32, 18)
         np.testing.assert_allclose(np.hstack([centre - size / 2, centre + size / 2]), frame.boxes, atol=1e-4)
         assert (rows[:, 1:] >= 0).all() and (rows[:, 1:] <= 1).all()
         compared += len(rows)

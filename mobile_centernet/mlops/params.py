@@ -59,6 +59,7 @@ class ArchiveEntry(Section):
     url: str = Field(description="https://, s3://, gs://, file:// ...; $NAME stands for an environment variable")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="the file's, lower case hexadecimal")]
     token_env: str | None = Field(default=None, description="the variable that holds a bearer token, if one is needed")
+    size: Positive | None = Field(default=None, description="the file's, in bytes: nothing longer is fetched")
 
     @field_validator("url")
     @classmethod

@@ -28,7 +28,10 @@ class FsspecFile:
         self._shown = shown
         protocol = urlsplit(url).scheme
         try:
-            self._files, self._path = fsspec.core.url_to_fs(url)
+            with self._named_errors():  # some connect at once
+                self._files, self._path = fsspec.core.url_to_fs(url)
+        except TransientError as error:
+            raise DataError(f"{shown}: expected an answer, found: {error}") from error
         except ImportError as error:
             wanted = f"pip install {LIBRARIES[protocol]}" if protocol in LIBRARIES else str(error)
             raise UserError(f"{shown}: expected the library for {protocol}://, which is not there: {wanted}") from error

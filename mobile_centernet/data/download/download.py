@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import string
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from urllib3.util import Retry
 
 from mobile_centernet.data.download.cloud import FsspecFile
 from mobile_centernet.data.download.http import HttpFile
+from mobile_centernet.data.download.kinds import BEGIN, foreign_kind
 from mobile_centernet.data.download.remote import Archive, Reading, Remote, RemoteVersion, TransientError
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.files import file_digest, write_json
@@ -38,6 +40,9 @@ class RetryPolicy:
     longest_wait: int = 120  # also where the server asks for more (Retry-After)
     connect: float = 10.0
     silence: float = 60.0  # without a byte
+    least_rate: float = 1000.0  # bytes per second, over each `window`
+    window: float = 600.0
+    unannounced: int = 64 << 30  # bytes of a file whose length neither its server nor `Archive.size` tells
 
     def attempts(self) -> Retry:
         """A new budget of attempts."""
@@ -125,10 +130,12 @@ def download(archive: Archive, folder: Path, *, policy: RetryPolicy = RETRY_POLI
                 logger.info("%s: fetched and verified, %s bytes", archive.url, f"{_size(place):,}")
                 return place
             size = _size(partial)
+            with partial.open("rb") as file:
+                kind = foreign_kind(file.read(BEGIN))
             _forget(partial)
             if is_last or not doubtful:
                 break
-        hint = "the file has changed, or the digest is not its own; nothing was kept"
+        hint = f"the file has changed, or the digest is not its own; nothing was kept{kind and f'; got {kind}'}"
         raise DataError(f"{archive.url}: expected sha256 {archive.sha256}, found {found} in {size} bytes ({hint})")
 
 
@@ -145,6 +152,7 @@ def remote_version(archive: Archive, *, policy: RetryPolicy = RETRY_POLICY) -> R
 def _complete(remote: Remote, archive: Archive, partial: Path, policy: RetryPolicy, progress: bool) -> bool:
     """Fetch what `partial` lacks. True where it was continued without a way to tell that the file is still the same."""
     attempts, furthest, doubtful = policy.attempts(), _size(partial), False
+    pace = _Pace(policy)
     name = archive.url.partition("?")[0].rpartition("/")[2]
     with tqdm(desc=name, unit="B", unit_scale=True, initial=furthest, disable=None if progress else True) as bar:
         while True:
@@ -158,7 +166,7 @@ def _complete(remote: Remote, archive: Archive, partial: Path, policy: RetryPoli
             try:
                 with remote.read(start, seen) as reading:
                     doubtful = reading.start > 0 and (doubtful or not reading.version.validator)
-                    _append(reading, archive, partial, bar)
+                    _append(reading, archive, partial, pace, bar)
                 return doubtful
             except TransientError as problem:
                 if problem.start_over:
@@ -169,10 +177,34 @@ def _complete(remote: Remote, archive: Archive, partial: Path, policy: RetryPoli
                 attempts = _wait(attempts, problem, archive, kept)
 
 
-def _append(reading: Reading, archive: Archive, partial: Path, bar: "tqdm[NoReturn]") -> None:
+class _Pace:
+    """Adds up what has arrived in each window of time, over all answers of one download."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.policy, self._begin, self._bytes = policy, time.monotonic(), 0
+
+    def count(self, arrived: int, archive: Archive) -> None:
+        """Raises DataError where a window that has ended brought too little."""
+        self._bytes += arrived
+        seconds = time.monotonic() - self._begin
+        if seconds < self.policy.window:
+            return
+        if self._bytes < self.policy.least_rate * seconds:
+            found = f"{self._bytes} bytes in {seconds:.0f} s (kept; the next run goes on from there)"
+            raise DataError(f"{archive.url}: expected {self.policy.least_rate:g} bytes per second, found {found}")
+        self._begin, self._bytes = time.monotonic(), 0
+
+
+def _append(reading: Reading, archive: Archive, partial: Path, pace: _Pace, bar: "tqdm[NoReturn]") -> None:
     """Write an answer's bytes to where they belong; TransientError where they are not as many as announced."""
-    size = reading.version.size
+    size, written = reading.version.size, reading.start
     bar.total, bar.n = size, reading.start
+    if size is not None or archive.size is not None:
+        longest = min(each for each in (size, archive.size) if each is not None)
+        told = f"{longest} bytes (size)"
+    else:  # the other half of the disk is for what it holds
+        longest = min(pace.policy.unannounced, reading.start + shutil.disk_usage(partial.parent).free // 2)
+        told = "an end to what neither its server nor `size` tells the length of"
     try:
         if reading.start == 0:
             bar.reset()
@@ -180,16 +212,22 @@ def _append(reading: Reading, archive: Archive, partial: Path, bar: "tqdm[NoRetu
             write_json(_version_file(partial), asdict(reading.version))
         with partial.open("ab") as file:
             for chunk in reading.chunks:
+                written += len(chunk)
+                if written > longest:
+                    break
                 file.write(chunk)
                 bar.update(len(chunk))
+                pace.count(len(chunk), archive)
     except OSError as error:
         raise DataError(
             f"{partial}: expected room for {archive.url} ({size or 'unknown'} bytes), found: {error.strerror} after "
             f"{_size(partial)} bytes (kept; the next run goes on from there)"
         ) from error
-    if size is not None and _size(partial) != size:
-        found = f"{_size(partial)} of {size} bytes"
-        raise TransientError(found, start_over=_size(partial) > size)
+    if written > longest and (size is None or size > longest):
+        _forget(partial)
+        raise DataError(f"{archive.url}: expected {told}, found more than {longest} bytes; nothing was kept")
+    if size is not None and written != size:
+        raise TransientError(f"{written} of {size} bytes", start_over=written > size)
 
 
 def _wait(attempts: Retry, problem: TransientError, archive: Archive, expected: str) -> Retry:

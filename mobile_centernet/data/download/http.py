@@ -13,7 +13,9 @@ from mobile_centernet.errors import DataError
 REDIRECTS = 10
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that a later attempt may find gone."""
-CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)$", re.ASCII)
+LENGTH = re.compile(r"\d{1,18}$", re.ASCII)
+"""Bytes; a longer number is no length of a file."""
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -64,7 +66,8 @@ class HttpFile:
             def chunks() -> Iterator[bytes]:
                 """The bytes as they are on the server's disk: some send .tar.gz with `Content-Encoding: gzip`."""
                 try:
-                    yield from response.raw.stream(CHUNK, decode_content=False)
+                    # Not `stream`, which waits for whole chunks, however slowly they come.
+                    yield from iter(lambda: response.raw.read1(CHUNK, decode_content=False), b"")
                 except HTTPError as error:
                     raise TransientError(_cause(error)) from error
 
@@ -106,7 +109,7 @@ def _version(response: requests.Response) -> RemoteVersion:
     total = (
         match[2] if match else headers.get("Content-Length", "") if response.status_code == requests.codes.ok else ""
     )
-    size = int(total) if total.isdecimal() else None
+    size = int(total) if LENGTH.match(total) else None
     return RemoteVersion(size, headers.get("ETag", ""), headers.get("Last-Modified", ""))
 
 

@@ -23,7 +23,10 @@ SECRET_KEYS = frozenset({
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch. `sha256` is lower case hexadecimal; `token_env` names a variable that holds a bearer token.
+    """One file to fetch.
+
+    `sha256` is lower case hexadecimal; `token_env` names a variable that holds a bearer token; `size` is in bytes, and
+    what sends more is not read any further.
 
     `$NAME` in the address stands for an environment variable, so that errors and logs, which print the address as it
     is given here, never show what it holds. Raises UserError where the address itself holds credentials.
@@ -32,6 +35,7 @@ class Archive:
     url: str
     sha256: str
     token_env: str | None = None
+    size: int | None = None
 
     def __post_init__(self) -> None:
         check_address(self.url)
@@ -86,7 +90,10 @@ class Remote(Protocol):
 
 def check_address(url: str) -> None:
     """Raise UserError where `url` is no address or holds credentials; the message does not repeat them."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"expected an address such as https://host/archive.zip, found none ({error})") from None
     if not parts.scheme or "://" not in url:
         raise UserError(f"{url}: expected an address such as https://host/archive.zip or s3://bucket/archive.tar")
     is_http = parts.scheme in ("http", "https")

@@ -191,6 +191,96 @@ def test_another_digest_is_named_and_nothing_is_kept(server: FileServer, tmp_pat
     assert len(server.log) == 1  # the server is believed: no second download of the same bytes
 
 
+def endless(request: Request) -> None:
+    request.head(200, {})
+    while True:
+        request.body(bytes(1 << 16))
+
+
+def test_a_body_without_an_end_is_refused_and_not_kept(archive: Archive, server: FileServer, tmp_path: Path) -> None:
+    server.faults += [endless] * 2
+    with pytest.raises(
+        DataError, match=r"set\.zip: expected an end to .* found more than 5000000 bytes; nothing was kept"
+    ):
+        download(archive, tmp_path, policy=replace(QUICK, unannounced=5_000_000))
+    assert names(tmp_path) == []
+    with pytest.raises(DataError, match=r"set\.zip: expected 3000000 bytes \(size\), found more than 3000000 bytes"):
+        download(replace(archive, size=len(CONTENT)), tmp_path, policy=QUICK)
+    assert names(tmp_path) == []
+
+
+def test_what_is_longer_than_its_size_in_the_params_is_not_fetched(server: FileServer, tmp_path: Path) -> None:
+    archive = Archive(server.add("/set.zip", CONTENT), sha256(CONTENT), size=1000)
+    with pytest.raises(DataError, match=r"expected 1000 bytes \(size\), found more than 1000 bytes; nothing was kept"):
+        download(archive, tmp_path, policy=QUICK)
+    assert names(tmp_path) == []
+    assert download(replace(archive, size=len(CONTENT)), tmp_path, policy=QUICK).read_bytes() == CONTENT
+
+
+def drip(request: Request) -> None:
+    """Never silent, and never done."""
+    request.head(200, {"Content-Length": str(len(CONTENT))})
+    for place in range(100):
+        request.body(CONTENT[place : place + 1])
+        time.sleep(0.05)
+
+
+def test_a_body_that_drips_is_given_up_and_kept(archive: Archive, server: FileServer, tmp_path: Path) -> None:
+    server.faults += [drip]
+    with pytest.raises(DataError, match=r"set\.zip: expected 1000 bytes per second, found \d+ bytes in \d+ s \(kept"):
+        download(archive, tmp_path, policy=replace(QUICK, window=0.4))
+    assert 0 < partial(archive, tmp_path).stat().st_size < 100
+    assert download(archive, tmp_path, policy=QUICK).read_bytes() == CONTENT
+
+
+def test_answers_of_a_few_bytes_each_are_given_up_too(archive: Archive, server: FileServer, tmp_path: Path) -> None:
+    """Each brings more than before, so that the attempts are never used up."""
+    server.faults += [cut(10)] * 200
+    with pytest.raises(DataError, match="expected 1000 bytes per second"):
+        download(archive, tmp_path, policy=replace(QUICK, window=0.3))
+    assert server.faults
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e9", "٣"])
+@pytest.mark.parametrize("name", ["Content-Length", "Content-Range"])
+def test_a_length_that_is_none_is_an_unknown_length(
+    archive: Archive, server: FileServer, tmp_path: Path, name: str, length: str
+) -> None:
+    def answer(request: Request) -> None:
+        text = f"bytes 0-0/{length}" if name == "Content-Range" else length
+        request.head(200 if name == "Content-Length" else 206, {name: text.encode().decode("latin-1")})
+        request.body(CONTENT)
+
+    server.faults += [answer]
+    assert remote_version(archive, policy=IMPATIENT).size is None
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [
+        (b"<!DOCTYPE html><title>Sign in</title>", "an HTML page (sign in? token_env names the variable"),
+        (b'{"message": "Bad credentials"}', "text, which a server answers in place of a file"),
+    ],
+)
+def test_a_page_in_place_of_the_archive_is_called_that(
+    archive: Archive, server: FileServer, tmp_path: Path, page: bytes, kind: str
+) -> None:
+    server.files["/set.zip"] = page
+    with pytest.raises(DataError) as raised:
+        download(archive, tmp_path, policy=QUICK)
+    assert f"got {kind}" in str(raised.value) and "set.zip: expected sha256" in str(raised.value)
+
+
+def test_an_address_that_is_none_is_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"expected an address such as https://host/archive\.zip, found none"):
+        Archive("http://[::1/set.zip", sha256(CONTENT))
+
+
+def test_a_server_that_refuses_ftp_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ftp://127\.0\.0\.1:1/set\.zip: expected"):
+        download(Archive("ftp://127.0.0.1:1/set.zip", sha256(CONTENT)), tmp_path, policy=IMPATIENT)
+
+
 @pytest.mark.parametrize("code", [429, 503, 500, 408])
 def test_a_busy_server_is_asked_again(archive: Archive, server: FileServer, tmp_path: Path, code: int) -> None:
     server.faults += [status(code), cut(1_000_000), status(code, Retry_After="soon"), status(code)]

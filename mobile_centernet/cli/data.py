@@ -161,7 +161,10 @@ def export(ctx: click.Context, root: Path, format_: str, out: Path) -> None:
     if result.format is ExportFormat.YOLO:
         if regions := sum(counts.ignore_regions for counts in result.splits.values()):
             click.echo(f"left out: {regions:,} ignore regions, which YOLO cannot express")
-        if not {"train", "val"} <= result.splits.keys():
+        filled = {split for split, counts in result.splits.items() if counts.frames}
+        if empty := [split for split in result.splits if split not in filled]:
+            click.echo(f"left out of data.yaml: {', '.join(empty)}, of which no frame is labelled")
+        if not {"train", "val"} <= filled:
             click.echo("Ultralytics trains only with both a train and a val split in data.yaml")
     click.echo(f"→ {out}")
     for item in result.damaged:

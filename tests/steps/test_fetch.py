@@ -142,6 +142,26 @@ def test_archives_of_ivslab_may_have_a_folder_of_their_own(project: Path, server
     assert list((project / ".work/downloads").glob("*.archive")) == []
 
 
+def test_an_archive_of_the_finder_is_read_as_its_folder(project: Path, server: FileServer) -> None:
+    """A folder of its own, a README beside the set, and a second file for each file's attributes."""
+    name = "1_40_00.mp4/1_40_00.mp4_00007"
+    files = {f"ivslab/ivslab_train/JPEGImages/All/{name}.jpg": jpeg(), "ivslab/README.txt": b"about", "LICENSE": b"MIT"}
+    files |= {"ivslab/.DS_Store": b"\0\0\0\1Bud1", "ivslab/ivslab_train/.DS_Store": b"\0\0\0\1Bud1"}
+    litter = {f"__MACOSX/{path.rpartition('/')[0]}/._{path.rpartition('/')[2]}": b"\0\5\x16\7" for path in files}
+    entry = served(server, "/a.zip", zipped(files | litter))
+    fetch_ivslab(params_for(project, fetch_ivslab=urls(entry)))
+    raw = read_ivslab(source_root(project / "data/raw/ivslab"))
+    assert [(frame.name, frame.split) for frame in raw.frames] == [(name, "train")]
+    assert raw.findings == ()
+
+
+def test_errors_about_an_archive_name_its_address(project: Path, server: FileServer) -> None:
+    entry = served(server, "/sets/a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(99))
+    with pytest.raises(DataError, match=r"^http://.*/sets/a\.7z: expected a whole zip.* found a 7z archive") as raised:
+        fetch_ivslab(params_for(project, fetch_ivslab=urls(entry)))
+    assert ".work" not in str(raised.value)
+
+
 def test_archives_of_something_else_are_named(project: Path, server: FileServer) -> None:
     entry = served(server, "/a.zip", zipped({"photos/a.jpg": jpeg(), "photos/b.jpg": jpeg()}))
     with pytest.raises(DataError, match=r"expected ivslab_train, ivslab_test or JPEGImages .* found a.jpg, b.jpg"):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from tqdm import tqdm
 
@@ -64,7 +64,7 @@ class Member:
     open: Callable[[], IO[bytes] | None]
 
 
-class _Counted(io.RawIOBase):
+class _Counted:
     """A tar's bytes: nobody takes more than `allowed` of them, nor more than `CHUNK` at once, whatever headers say.
 
     tarfile reads the headers of long names whole, and no limit of files' sizes counts them.
@@ -175,20 +175,20 @@ def _unpack(path: Path, archive: str, root: Path, limits: UnpackLimits, progress
         chain, at = [], place
         while at in links:
             if at.exists():
-                name = at.relative_to(root)
-                raise DataError(f"{archive}: expected one file or folder of a name, found two of {name}")
+                what = f"expected one file or folder of a name, found two of {at.relative_to(root)}"
+                raise DataError(f"{archive}: {what}")
             chain.append(at)
             at = links.pop(at)
         if not at.is_file():
-            name, found = place.relative_to(root), target.relative_to(root)
-            raise DataError(f"{archive}: expected the link {name} to lead to a file in it, found {found}")
+            what = f"expected the link {place.relative_to(root)} to lead to a file in it"
+            raise DataError(f"{archive}: {what}, found {target.relative_to(root)}")
         for link in chain:
             os.link(at, link)
 
 
 def _members(path: Path, archive: str, allowed: int) -> Iterator[Member]:
-    with path.open("rb") as file:
-        magic = file.read(6)
+    with path.open("rb") as begin:
+        magic = begin.read(6)
     if magic.startswith(ZIP):
         with zipfile.ZipFile(path) as packed:
             names = _zip_names(packed.infolist())
@@ -202,10 +202,12 @@ def _members(path: Path, archive: str, allowed: int) -> Iterator[Member]:
                     link = posixpath.join(posixpath.dirname(name), os.fsdecode(target))
                 yield Member(name, name.endswith("/"), link, partial(packed.open, info))
         return
-    opened = next(opened for begin, opened in PACKED if magic.startswith(begin))
-    with opened(path, "rb") as stream, tarfile.open(fileobj=_Counted(stream, allowed, archive), mode="r:") as tar:
+    opened = next(opened for number, opened in PACKED if magic.startswith(number))
+    with cast("IO[bytes]", opened(path, "rb")) as stream:
+        counted = cast("IO[bytes]", _Counted(stream, allowed, archive))
+        tar = tarfile.open(fileobj=counted, mode="r:")  # noqa: SIM115 reads no more than `stream`, which is closed
         while (entry := tar.next()) is not None:
-            tar.members.clear()  # where tarfile keeps all of them
+            tar.members.clear()  # type: ignore[attr-defined]  # where tarfile keeps all of them
             if len(tar.pax_headers) > GLOBAL_HEADERS:
                 raise DataError(f"{archive}: expected at most {GLOBAL_HEADERS} global headers, found more")
             link = ""

@@ -152,8 +152,8 @@ def _cut(path: Path, item: str, folder: Path, step: FrameStep, quality: int) -> 
                 is_kept = number % step.frames == 0
             if not is_kept:
                 continue
-            decoded, bgr = capture.retrieve()
-            if not decoded:
+            is_decoded, bgr = capture.retrieve()
+            if not is_decoded:
                 unreadable += 1
                 continue
             folder.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,8 @@ def export_set(root: Path, format: ExportFormat, out: Path) -> Exported:
                 counts.ignore_regions += len({annotation["region"] for annotation in crowds})
             _write_labels(format, folder, split, document, list(kept.values()), annotations)
         if format is ExportFormat.YOLO:
-            content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(names))}
+            filled = {split: f"images/{split}" for split in splits if result.splits[split].frames}
+            content = filled | {"names": dict(enumerate(names))}
             (folder / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
     return result
 

@@ -119,6 +119,18 @@ def test_yolo_parses_back_to_the_same_boxes(root):
     ]
 
 
+def test_a_split_without_a_labelled_frame_is_left_out_of_data_yaml_and_said(root, tmp_path):
+    document = json.loads((root / "annotations_test.json").read_text())
+    for image in document["images"]:
+        image["state"] = "unlabelled"
+    (root / "annotations_test.json").write_text(json.dumps(document | {"annotations": []}))
+    command = ["data", "export", str(root), "--format", "yolo", "--out", str(tmp_path / "out")]
+    lines = CliRunner().invoke(main, command).stdout.splitlines()
+    assert "left out of data.yaml: test, of which no frame is labelled" in lines
+    content = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
+    assert content == {"train": "images/train", "names": {0: "vehicle", 1: "bicycle"}}
+
+
 @pytest.mark.parametrize("format", ExportFormat)
 def test_a_damaged_picture_is_left_out_and_named(root, format):
     path = root / "annotations_train.json"

@@ -42,8 +42,19 @@ def decode_xml(data: bytes) -> str:
     codec = _marked(data)
     if codec is None:
         data = data.lstrip()
-        declared = DECLARATION.match(data)
-        codec = _declared(declared[1].decode()) if declared else "utf-8"
+        declared, codec = DECLARATION.match(data), "utf-8"
+        if declared:
+            name, is_readable = declared[1].decode(), False
+            try:
+                codec = codecs.lookup(name).name
+                if codec.startswith(("utf-16", "utf-32")):
+                    codec = "utf-8"  # the declaration was readable as ASCII
+                is_readable = READABLE.decode(codec) == READABLE.decode("ascii")
+            except (LookupError, ValueError):
+                pass
+            if not is_readable:
+                raise ValueError(f"the unknown encoding {name}")
+            codec = SUPERSETS.get(codec, codec)
     try:
         return data.decode(codec).strip("\0\t\r\n ")
     except UnicodeDecodeError as error:
@@ -83,17 +94,3 @@ def _marked(data: bytes) -> str | None:
     if len(data) >= 2 and (data[0] == 0) != (data[1] == 0):
         return "utf-16-be" if data[0] == 0 else "utf-16-le"
     return None
-
-
-def _declared(name: str) -> str:
-    """Python's name of a declared encoding: one in which its declaration itself can be read."""
-    try:
-        codec = codecs.lookup(name).name
-        if codec.startswith(("utf-16", "utf-32")):
-            return "utf-8"  # it was readable as ASCII
-        is_readable = READABLE.decode(codec) == READABLE.decode("ascii")
-    except (LookupError, ValueError):
-        is_readable = False
-    if not is_readable:
-        raise ValueError(f"the unknown encoding {name}")
-    return SUPERSETS.get(codec, codec)

@@ -191,8 +191,17 @@ def _members(path: Path, archive: str, allowed: int) -> Iterator[Member]:
         magic = begin.read(6)
     if magic.startswith(ZIP):
         with zipfile.ZipFile(path) as packed:
-            names = _zip_names(packed.infolist())
-            for info, name in zip(packed.infolist(), names, strict=True):
+            infos = packed.infolist()
+            names = {info.orig_filename: info.orig_filename for info in infos}
+            unmarked = [info.orig_filename for info in infos if not info.flag_bits & 0x800]
+            try:
+                text = decode_text("\n".join(unmarked).encode("cp437"), fallback="cp437").split("\n")
+            except UnicodeEncodeError:  # zipfile knew better, by an extra field
+                text = []
+            if len(text) == len(unmarked):
+                names |= zip(unmarked, text, strict=True)
+            for info in infos:
+                name = names[info.orig_filename].partition("\0")[0].replace("\\", "/")  # some tools of Windows
                 if info.flag_bits & 1:
                     raise DataError(f"{archive}: expected an archive without password, found {name} encrypted")
                 link = ""
@@ -218,19 +227,6 @@ def _members(path: Path, archive: str, allowed: int) -> Iterator[Member]:
             elif not (entry.isfile() or entry.isdir()):
                 raise DataError(f"{archive}: expected files, folders and links, found a device or pipe {entry.name}")
             yield Member(entry.name, entry.isdir(), link, partial(tar.extractfile, entry))
-
-
-def _zip_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
-    """Names with /, as some tools of Windows do not write them, in the encoding that fits those that name none."""
-    names = {info.orig_filename: info.orig_filename for info in infos}
-    unmarked = [info.orig_filename for info in infos if not info.flag_bits & 0x800 and not info.filename.isascii()]
-    try:
-        text = decode_text("\n".join(unmarked).encode("cp437"), fallback="cp437").split("\n")
-    except UnicodeEncodeError:  # zipfile knew better, by an extra field
-        text = []
-    if len(text) == len(unmarked):
-        names |= zip(unmarked, text, strict=True)
-    return [names[info.orig_filename].partition("\0")[0].replace("\\", "/") for info in infos]
 
 
 def _inside(path: str, member: str, archive: str) -> PurePosixPath:

@@ -3,15 +3,17 @@
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import yaml
 
 from mobile_centernet.cli.outputs import SOME_FAILED, counted, save_image
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.check.checks import BOX_SIZES, NOTES, PROBLEMS, CheckReport
 from mobile_centernet.data.check.checks import check as check_source
-from mobile_centernet.data.readers.layouts import Layout, read_source
+from mobile_centernet.data.readers.layouts import Layout, read_source, regroup_source
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.data.store.formats import ExportFormat, export_set
 from mobile_centernet.data.store.prepared import PreparedSet
@@ -20,6 +22,7 @@ from mobile_centernet.reports.check_page import write_check_page
 from mobile_centernet.reports.drawing import BoxedImage, contact_sheet
 from mobile_centernet.tables import text_table
 
+PARAMS = Path("params.yaml")
 PROBLEMS_FOUND = 1
 EXAMPLES = 3
 IGNORED = "ignore region"
@@ -53,19 +56,45 @@ def check(
     as_json: bool,
     page: Path | None,
 ) -> None:
-    """Decode, compare and count everything in SOURCE: raw BDD100K, raw ivslab, or a prepared set.
+    """Decode, compare and count everything in SOURCE: a raw set in any layout, or a prepared one.
+
+    Where params.yaml's fetch stages take SOURCE, its class map, videos and splits are those of that pipeline.
 
     Exit code 0: clean. 1: there are problems. 2: there is nothing that could be checked.
     """
     expected = None if categories is None else [each for each in categories.split(",") if each.strip()]
     if page is not None and not page.resolve().parent.is_dir():
         raise UserError(f"{page}: expected a page in an existing folder, found no {page.parent}")
-    report = check_source(read_source(source, Layout(layout) if layout else None), expected, closer_than=near)
+    found = read_source(source, Layout(layout) if layout else None)
+    if section := _section_of(source):
+        found = regroup_source(found, section.get("video_from"), section.get("split_file"))
+        expected = list(section["class_map"]) if expected is None and section.get("class_map") else expected
+    report = check_source(found, expected, closer_than=near)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(_summary(report))
     click.echo(text.encode(errors="backslashreplace").decode())  # file names need not be UTF-8
     if page is not None:
         write_check_page(page, report)
     ctx.exit(0 if report.clean else PROBLEMS_FOUND)
+
+
+def _section_of(source: Path) -> dict[str, Any]:
+    """What params.yaml, where there is one, says about the set that a fetch stage takes from `source` or has put there.
+
+    Empty where no stage does. Raises UserError where params.yaml is none of a pipeline's.
+    """
+    if not PARAMS.is_file():
+        return {}
+    try:
+        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+        for name in ("bdd100k", "ivslab"):
+            own = (Path(params[f"fetch_{name}"]["path"]), Path("data/raw") / name, Path("data/raw") / name / "footage")
+            if source.resolve() in [path.resolve() for path in own]:
+                section: dict[str, Any] = params[f"prepare_{name}"]
+                click.echo(f"as prepare_{name} in {PARAMS} says", err=True)
+                return section
+    except (KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"{PARAMS}: expected the pipeline's settings, found {error}") from error
+    return {}
 
 
 def _summary(report: CheckReport) -> list[str]:
@@ -80,6 +109,12 @@ def _summary(report: CheckReport) -> list[str]:
         names = [name or "(none)" if row.get("known", True) else f"{name} (unknown)" for name, row in counts.items()]
         cells = [(name, *(str(row[key]) for key in columns)) for name, row in zip(names, counts.values(), strict=True)]
         rows += [text_table([(title, *columns), *cells], "<>"), ""]
+    most = list(report.categories())[:8]
+    cells = []
+    for name, row in report.details().items():
+        numbers = [row["near_duplicates"], row["leaked_frames"], *(row["boxes"].get(each, 0) for each in most)]
+        cells.append((name or "(none)", *map(str, numbers)))
+    rows += [text_table([("split", "near-duplicates", "leaked", *most), *cells], "<>"), ""]
     rows[-1] = "small < 32² ≤ medium < 96² ≤ large, in the image's own pixels"
     for title, problems, meanings in (("problem", report.problems, PROBLEMS), ("note", report.notes, NOTES)):
         if not problems:
@@ -97,6 +132,9 @@ def _summary(report: CheckReport) -> list[str]:
             rows += [line, *examples]
             if len(found) > EXAMPLES:
                 rows.append(f"    … {len(found) - EXAMPLES:,} more: --json or --html")
+    if report.source.unread:
+        unread = ", ".join(f"{count:,} {kind}" for kind, count in report.source.unread.items())
+        rows += ["", f"files that are not read: {unread}"]
     if unknown := [name for name, row in report.categories().items() if not row["known"]]:
         rows += ["", f"If these categories are right, name all that are: --categories ...,{','.join(unknown[:5])}"]
     return rows

@@ -53,7 +53,7 @@ def evaluate(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Print mAP@0.5 and AP by class of MODEL on DATA: a prepared set, raw BDD100K or ivslab, a COCO folder or file.
+    """Print mAP@0.5 and AP by class of MODEL on DATA: a prepared set, a raw one in any layout, or a COCO file.
 
     MODEL is a .onnx, .safetensors or .engine file or models:/NAME@ALIAS. Every detection counts, whatever its score;
     unlabelled frames are left out. Exit code 3: some frames could not be read.
@@ -73,6 +73,14 @@ def evaluate(
         if not truth["images"] and errors:
             raise DataError(
                 f"{frames.name}: no frame could be read, of {len(errors)} tried; first {errors[0]['error']}"
+            )
+        if not truth["annotations"] and frames.findings:
+            kinds = Counter(each.kind for each in frames.findings)
+            first = frames.findings[0]
+            several = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+            raise DataError(
+                f"{frames.name}: mAP is undefined without ground truth, found none in {len(truth['images'])} labelled "
+                f"frames, but {several}; first {first.item}: expected {first.expected}, found {first.found}"
             )
         measured = evaluate_map50(truth, results, opened.classes)
         lost = [finding for finding in frames.findings if finding.kind in UNREADABLE]

@@ -14,14 +14,17 @@ from mobile_centernet.data.annotations import FINDING_KINDS, Action, Finding, Fr
 from mobile_centernet.data.check.inspect import FrameInspection, inspect
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.parallel import in_order
+from mobile_centernet.data.readers.common import LABEL_SUFFIXES, walk
 from mobile_centernet.data.readers.layouts import LabelledSource
+from mobile_centernet.data.readers.raw import looks_like_yolo
 from mobile_centernet.data.similarity import duplicates
 from mobile_centernet.data.similarity.duplicates import Duplicate
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.errors import DataError
 
 PROBLEMS: Mapping[str, str] = {
-    **FINDING_KINDS,
+    **{kind: meaning for kind, meaning in FINDING_KINDS.items() if kind != "no_split"},
+    "no_labels": "none of the pictures has labels",
     "unknown_category": "the category is none of the expected ones",
     "duplicate_image": "the same bytes as another picture of its split",
     "near_duplicate": "nearly the same view as a frame of another video of its split",
@@ -31,6 +34,7 @@ PROBLEMS: Mapping[str, str] = {
 }
 """What makes a check fail, each kind with its meaning."""
 NOTES: Mapping[str, str] = {
+    "no_split": FINDING_KINDS["no_split"],
     "near_copy": "nearly the same view as an earlier frame of its video (subsampling removes most)",
     "category_spelling": "a category in other case or with other spaces, read as if it had not",
     "rotated_image": "the picture asks to be turned (EXIF); boxes are taken in its stored pixels",
@@ -77,6 +81,23 @@ class CheckReport:
             for split, frames in members.items()
         }
 
+    def details(self) -> dict[str, dict[str, Any]]:
+        """Of each split: boxes by category, and how many frames show what its own or an earlier split has too."""
+        return {
+            split: {
+                "near_duplicates": self._count("near_duplicate", split),
+                "duplicate_images": self._count("duplicate_image", split),
+                "leaked_frames": self._count("leaked_frame", split),
+                "boxes": dict(
+                    Counter(box.category for frame in self.frames if frame.split == split for box in frame.boxes)
+                ),
+            }
+            for split in self.splits()
+        }
+
+    def _count(self, kind: str, split: str) -> int:
+        return sum(each.finding.kind == kind and self.frames[each.frames[0]].split == split for each in self.problems)
+
     def categories(self) -> dict[str, dict[str, Any]]:
         """Of each category: all boxes, those that can be used by size, and those its source says to ignore."""
         boxes = Counter(box.category for frame in self.frames for box in frame.boxes)
@@ -99,6 +120,8 @@ class CheckReport:
             "clean": self.clean,
             "frames": len(self.frames),
             "splits": self.splits(),
+            "split_details": self.details(),
+            "unread": dict(self.source.unread),
             "categories": self.categories(),
             "problems": count_kinds(self.problems),
             "notes": count_kinds(self.notes),
@@ -142,8 +165,14 @@ def check(
     results = in_order(work, source.entries, workers)
     inspections = list(tqdm(results, "check", len(frames), disable=None if progress else True))
 
-    problems = [Problem(finding) for finding in source.findings]
-    notes: list[Problem] = []
+    problems = [Problem(finding) for finding in source.findings if finding.kind not in NOTES]
+    notes = [Problem(finding) for finding in source.findings if finding.kind in NOTES]
+    if all(frame.state is FrameState.UNLABELLED for frame in frames):
+        unread = [f"{count:,} {kind} files" for kind, count in source.unread.items() if kind in LABEL_SUFFIXES]
+        looks = ", which look like YOLO's" if source.unread.get(".txt") and looks_like_yolo(walk(source.root)) else ""
+        seen = (" and ".join(unread) + " that are not read" + looks) if unread else "none, and no label file"
+        finding = Finding("no_labels", Action.IGNORED, str(source.layout), f"labels of {len(frames):,} pictures", seen)
+        problems.append(Problem(finding))
     sizes: Counter[tuple[str, str]] = Counter()
     for number, each in enumerate(inspections):
         problems += [_problem(finding, number) for finding in each.findings]

@@ -119,14 +119,12 @@ def _classify(root: Path, files: Mapping[str, list[str]], findings: list[Finding
             others[LEFT_BY_DESKTOPS] += len(files[folder])
             continue
         for name in sorted(files[folder]):
-            dot = name.rfind(".")
-            suffix = name[dot:].lower() if dot > 0 else ""
-            if is_litter(name):
-                others[LEFT_BY_DESKTOPS] += 1
-            elif (kind := _KINDS.get(suffix)) is not None:
-                kinds[kind].append(prefix + name)
+            suffix = name[name.rfind(".") :] if name.rfind(".") > 0 else ""
+            kind = _KINDS.get(suffix, _KINDS.get(suffix.lower()))
+            if kind is None or name.startswith("._"):
+                others[LEFT_BY_DESKTOPS if is_litter(name) else suffix.lower() or "without a suffix"] += 1
             else:
-                others[suffix or "without a suffix"] += 1
+                kinds[kind].append(prefix + name)
     findings.sort(key=lambda finding: finding.item)
     return Listing(root, *map(tuple, kinds), others, tuple(findings))  # type: ignore[arg-type]
 

@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import replace
 from math import isfinite, nan
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
@@ -65,7 +64,7 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     above = root.resolve().name
     whole = split_of(above) if above.lower().startswith("ivslab") else split_of(above) * above.lower().isalpha()
     if not any(place.split for place in places):
-        places = [replace(place, split=whole or "train") for place in places]
+        places = [place._replace(split=whole or "train") for place in places]
     index, lists = PathIndex(places), [path for path in listing.labels if LIST.search(path)]
     keys = {_key(path).removeprefix(f"{_set_of(path)}/") for path in images}
     places = _splits_of_lists(root, lists, places, index, findings, keys)
@@ -147,7 +146,7 @@ def _splits_of_lists(
     for position, place in enumerate(places):
         unlisted = bool(prefixes) and place.path.startswith(prefixes) and position not in own
         left += unlisted
-        placed.append(replace(place, split=UNLISTED if unlisted else own.get(position, place.split)))
+        placed.append(place._replace(split=UNLISTED if unlisted else own.get(position, place.split)))
     if left:
         found = f"{left} pictures in none of them: they do not train"
         findings.append(Finding("unknown_split", Action.IGNORED, "ImageSets/Main", "all pictures in its lists", found))

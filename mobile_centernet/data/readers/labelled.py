@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.boxes import xyxy_to_xywh
-from mobile_centernet.data.annotations import Finding, FrameState, normalise
-from mobile_centernet.data.convert import ClassMap, convert
-from mobile_centernet.data.readers.common import quarantined
+from mobile_centernet.data.annotations import Action, Finding, FrameState, normalise
+from mobile_centernet.data.convert import SAME_ASPECT, ClassMap, convert
+from mobile_centernet.data.readers.coco import is_coco
+from mobile_centernet.data.readers.common import number, quarantined, walk
 from mobile_centernet.data.readers.layouts import VOCABULARIES, LabelledSource, Layout, SourceFrame, read_source
+from mobile_centernet.data.readers.places import split_of_labels
+from mobile_centernet.data.readers.raw import detect
 from mobile_centernet.data.store.coco import Document, annotations_name
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
@@ -66,7 +69,7 @@ class EvaluationSet:
 def read_set(
     root: Path, classes: Sequence[str], split: str | None, images: Path | None, mappings: Mappings, unmapped: Unmapped
 ) -> EvaluationSet:
-    """The set in `root`: a COCO file or folder, a prepared set, raw BDD100K or raw ivslab.
+    """The set in `root`: a COCO file or folder, a prepared set, or a raw one in any layout.
 
     Args:
         root: the folder or file.
@@ -83,14 +86,19 @@ def read_set(
         raise DataError(f"--map: expected classes of the model ({', '.join(classes)}), found {', '.join(unknown)}")
     if root.is_file():
         return _coco_set(root, images, classes, mappings, unmapped)
-    if found := sorted((root / "annotations").glob("instances_*.json")):  # COCO's own layout
-        splits = {path.stem.removeprefix("instances_"): path for path in found}
+    prepared_splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
+    listing = walk(root)
+    if not prepared_splits and detect(listing) is Layout.COCO:
+        found = [root / path for path in listing.labels if path.lower().endswith(".json") and is_coco(root / path)]
+        splits = {}
+        for path in found:
+            own = path.stem.removeprefix("instances_")
+            splits[split_of_labels(path.relative_to(root).as_posix()) if own == path.stem else own] = path
         if split and split not in splits:
             raise DataError(f"{root}: expected annotations/instances_{split}.json, found none")
         if not split and len(splits) > 1:
             raise DataError(f"{root}: expected --split, because there are several: {', '.join(splits)}")
         return _coco_set(splits[split] if split else found[0], images, classes, mappings, unmapped)
-    prepared_splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
     if not prepared_splits:
         return _raw_set(read_source(root), split, classes, mappings, unmapped)
 
@@ -166,9 +174,12 @@ def _coco_set(
             expected = f"a list of {part}" + (f" with {' and '.join(needed)}" if needed else "")
             raise DataError(f"{path}: expected a COCO document with {expected}, found none")
 
+    ids = Counter(repr(image["id"]) for image in document["images"])
+    if twice := [each for each, count in ids.items() if count > 1]:
+        raise DataError(f"{path}: expected every image id once, found {len(twice)} twice ({twice[0]})")
     names = {category["id"]: normalise(str(category["name"])) for category in document["categories"]}
-    table = _class_table(path, names.values(), None, classes, mappings, unmapped)
     found = Counter(names[row["category_id"]] for row in document["annotations"] if row.get("category_id") in names)
+    table = _class_table(path, found or names.values(), None, classes, mappings, unmapped)
     if images is None:
         # Beside the file, or in `images/<split>` or `<split>` beside its folder.
         split, beside, above = path.stem.removeprefix("instances_"), path.parent, path.parent.parent
@@ -186,9 +197,14 @@ def _coco_set(
         item, bbox = f"{path.name}#{annotation.get('id')}", annotation.get("bbox")
         is_box = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(value, int | float) for value in bbox)
         if annotation.get("image_id") not in by_image or annotation.get("category_id") not in names:
-            findings.append(quarantined("unreadable_label", item, "an image and a category of this file", "none"))
+            hint = "none" if annotation.get("image_id") in by_image else f"image_id {annotation.get('image_id')!r}"
+            if str(annotation.get("image_id")) in by_image:
+                hint += ", which is text among the images"
+            findings.append(quarantined("unreadable_label", item, "an image and a category of this file", hint))
         elif not is_box or not all(map(math.isfinite, bbox)) or min(bbox[2:]) < 0:
             findings.append(quarantined("nan_box", item, "x, y, width and height", str(bbox)))
+        elif 0 < max(bbox) <= 1:
+            findings.append(quarantined("nan_box", item, "pixels", f"{bbox}, as of boxes in shares of the sides"))
         else:
             name = table.get(names[annotation["category_id"]])
             # A region of no class is an excuse for every class.
@@ -199,10 +215,25 @@ def _coco_set(
 
     def frame(image: Document) -> EvaluationFrame:
         boxes = by_image[image["id"]]
+        name = image["file_name"]
+        file = folder / (name if (folder / name).is_file() else name.replace("\\", "/"))
         state = FrameState(image.get("state", FrameState.LABELLED))
-        return EvaluationFrame(
-            image["file_name"], lambda: read_image(folder / image["file_name"]), lambda _size: (state, boxes)
-        )
+
+        def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
+            declared = number(image.get("height")), number(image.get("width"))
+            if declared == size or not all(side > 0 for side in declared):  # NaN is not
+                return state, boxes
+            scale = size[1] / declared[1], size[0] / declared[0]
+            fits, found = abs(scale[0] / scale[1] - 1) <= SAME_ASPECT, f"{declared[1]:g}x{declared[0]:g}"
+            action = Action.REPAIRED if fits else Action.QUARANTINED
+            findings.append(Finding("size_mismatch", action, name, f"{size[1]}x{size[0]}", found))
+            if not fits:
+                return FrameState.UNLABELLED, []
+            sides = [*scale, *scale]
+            scaled = ([value * side for value, side in zip(box["bbox"], sides, strict=True)] for box in boxes)
+            return state, [box | {"bbox": bbox} for box, bbox in zip(boxes, scaled, strict=True)]
+
+        return EvaluationFrame(name, lambda: read_image(file), annotate)
 
     frames = [frame(image) for image in document["images"]]
     return EvaluationSet(str(path), frames, findings, _without_class(found, table))

@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
+from typing import NamedTuple
 
 from mobile_centernet.data.annotations import Action, Finding
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, path_parts
@@ -39,8 +39,7 @@ _FLATTENED = re.compile(rf"(.+(?:{_SUFFIXES}))__(\1(?![0-9a-z]).*)", re.IGNORECA
 """What `export_set` makes of `1_40_00.mp4/1_40_00.mp4_00007`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An image: its path below the root, and what that says. `folders` are those that tell something."""
 
     path: str
@@ -66,9 +65,27 @@ def split_of_labels(path: str) -> str:
     return next(filter(None, map(split_of, reversed(path.split("/")))), "")
 
 
+class Folder(NamedTuple):
+    """What a folder says about the images in it.
+
+    Attributes:
+        path: below the root.
+        telling: the folders that tell something.
+        prefix: of frames' names.
+        split: by its words.
+        video: that of all its images, None where their names tell it.
+    """
+
+    path: str
+    telling: tuple[str, ...]
+    prefix: str
+    split: str
+    video: str | None
+
+
 @cache
-def _folder(folder: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """Of a folder: those above it that tell something, those that belong to a frame's name, and the split."""
+def describe_folder(folder: str) -> Folder:
+    """What a folder below the root, with `/`, says about the images in it."""
     parts = path_parts(folder)
     lower = [part.lower() for part in parts]
     telling = tuple(part for part in parts if part.lower() not in CONTAINERS)
@@ -79,18 +96,16 @@ def _folder(folder: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
         inner = parts[start + (lower[start : start + 1] == ["all"]) :]
         parts, below = parts[:start], start
     exact = [SPLIT_WORDS[part.lower()] for part in parts if part.lower() in SPLIT_WORDS]
-    candidate = parts[below] if below < len(parts) and not _is_video(parts[below]) else ""
+    candidate = parts[below] if below < len(parts) and not parts[below].lower().endswith(VIDEO_SUFFIXES) else ""
     if exact:
         split = exact[0]
     elif candidate:
         split = split_of(candidate) or re.sub(r"[^\w-]+", "_", candidate)
     else:
         split = next(filter(None, map(split_of, reversed(parts))), "")
-    return telling, tuple(inner), split
-
-
-def _is_video(folder: str) -> bool:
-    return folder.lower().endswith(VIDEO_SUFFIXES)
+    own = inner or [part for part in telling if part.lower() not in SPLIT_WORDS]
+    video = "/".join(own) if own and own[-1].lower().endswith(VIDEO_SUFFIXES) else None
+    return Folder(folder, telling, "".join(f"{part}/" for part in inner), split, video)
 
 
 def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
@@ -101,19 +116,19 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     splits: that is a note. The video is the folder or part of the name that ends like a video file, ivslab's folder,
     or the clip in BDD100K's names; otherwise the image is alone. Names are as short as they can be and different.
     """
-    rows = []
+    rows: list[tuple[str, Folder, str]] = []
     for path in paths:
-        folder, _, file = path.rpartition("/")
-        telling, inner, split = _folder(folder)
-        stem = file.rpartition(".")[0]
-        if flat := _FLATTENED.fullmatch(stem):
-            inner, stem = (flat[1],), flat[2]
-        rows.append((path, telling, inner, stem, split))
+        above, _, file = path.rpartition("/")
+        folder, stem = describe_folder(above), file.rpartition(".")[0]
+        if "__" in stem and (flat := _FLATTENED.fullmatch(stem)):
+            folder, stem = folder._replace(prefix=f"{flat[1]}/", video=flat[1]), flat[2]
+        rows.append((path, folder, stem))
     names = _different_names(rows)
 
-    found = {row[4] for row in rows}
+    folders = {folder for _, folder, _ in rows}
+    found = {folder.split for folder in folders}
     unknown = found - set(SPLIT_WORDS.values()) - {""}
-    of_sets = {row[0].rpartition("/")[0] for row in rows if row[4] == "" and FRAMES_FOLDER in row[0].lower().split("/")}
+    of_sets = {each.path for each in folders if not each.split and FRAMES_FOLDER in each.path.lower().split("/")}
     has_splits = bool(found - unknown - {"", "unlabelled"})
     expected = "a folder that is called after a split: train, val or test"
     for word in sorted(unknown):
@@ -130,43 +145,35 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
         findings.append(Finding("unknown_split", Action.IGNORED, word, expected, "another word: it does not train"))
 
     places = []
-    for (path, telling, inner, stem, split), name in zip(rows, names, strict=True):
-        split = "" if split in unknown and not has_splits else strangers.get(path.rpartition("/")[0], split)
-        places.append(Place(path, telling, name, _video(telling, inner, stem, name), split))
+    for (path, folder, stem), name in zip(rows, names, strict=True):
+        video = folder.video
+        if video is None and "." in stem and (in_name := _VIDEO_IN_NAME.match(stem)):
+            video = folder.prefix + path_parts(in_name[1])[0]
+        elif video is None and folder.prefix:
+            video = folder.prefix[:-1]
+        elif video is None:
+            clip = CLIP_AND_FRAME.fullmatch(stem)
+            video = clip[1] if clip else name
+        split = folder.split
+        if strangers or unknown:
+            split = "" if split in unknown and not has_splits else strangers.get(folder.path, split)
+        places.append(Place(path, folder.telling, name, video, split))
     return places
 
 
-def _video(telling: Sequence[str], inner: Sequence[str], stem: str, name: str) -> str:
-    """Which video a frame is of, by its folders and name."""
-    own = list(inner) or [part for part in telling if part.lower() not in SPLIT_WORDS]
-    if own and _is_video(own[-1]):
-        return "/".join(own)
-    if found := _VIDEO_IN_NAME.match(stem):
-        return "/".join([*inner, path_parts(found[1])[0]])
-    if inner:
-        return "/".join(inner)
-    clip = CLIP_AND_FRAME.fullmatch(stem)
-    return clip[1] if clip else name
-
-
-def _different_names(rows: Sequence[tuple[str, tuple[str, ...], tuple[str, ...], str, str]]) -> list[str]:
+def _different_names(rows: Sequence[tuple[str, Folder, str]]) -> list[str]:
     """Frames' names: without folders that tell nothing; with all, and with the suffix, where two would be the same."""
-    names = ["/".join((*inner, stem)) for _, _, inner, stem, _ in rows]
-    longer = (
-        lambda row: "/".join((*row[1], row[3])),
-        lambda row: row[0].rpartition(".")[0],
-        lambda row: row[0],
-    )
-    for more in longer:
+    names = [folder.prefix + stem for _, folder, stem in rows]
+    for level in range(3):
         counts = Counter(names)
         if len(counts) == len(names):
             break
-        names = [more(row) if counts[name] > 1 else name for row, name in zip(rows, names, strict=True)]
+        longer = (("/".join((*folder.telling, stem)), path.rpartition(".")[0], path) for path, folder, stem in rows)
+        names = [each[level] if counts[name] > 1 else name for each, name in zip(longer, names, strict=True)]
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """Which image a label means: its position, or None and the paths of those it may be."""
 
     position: int | None
@@ -180,10 +187,11 @@ class PathIndex:
         self._places = places
         self._stems: dict[str, list[int]] = {}
         for position, place in enumerate(places):
-            self._stems.setdefault(image_stem(path_parts(place.path)[-1]), []).append(position)
+            file = place.path.rpartition("/")[2]
+            if not file.isascii():
+                file = path_parts(file)[0]
+            self._stems.setdefault(file.rpartition(".")[0], []).append(position)
         self._folded: dict[str, list[int]] = {}
-        for stem, positions in self._stems.items():
-            self._folded.setdefault(stem.casefold(), []).extend(positions)
 
     def find(self, path: str, *, near: str = "", split: str = "", alone: bool = False) -> Match:
         """The image that `path` means.
@@ -194,9 +202,17 @@ class PathIndex:
             split: what the label file is called after, likewise.
             alone: the label file is about this image alone, so that it lies where images like this do.
         """
+        # Most labels are names without folders that one image has.
+        alike = self._stems.get(path[:-4]) if path.endswith(".jpg") else None
+        if alike and len(alike) == 1 and not alone and self._places[alike[0]].split in ("", split or "train"):
+            return Match(alike[0])
         *folders, file = path_parts(path) or [""]
         own, stem, hint = _telling(folders), image_stem(file), set(map(str.casefold, _telling(path_parts(near))))
-        found = self._stems.get(stem) or self._folded.get(stem.casefold(), [])
+        found = self._stems.get(stem, [])
+        if not found and not self._folded:
+            for known, positions in self._stems.items():
+                self._folded.setdefault(known.casefold(), []).extend(positions)
+        found = found or self._folded.get(stem.casefold(), [])
         places = self._places
         fits: list[int] = []
         for fold in (str, str.casefold):

@@ -22,6 +22,7 @@ HEADER_ERRORS = (
     struct.error, Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow raises on headers that are damaged."""
+TILE_SIDES = (322, 323)  # TIFF 6.0, section 15
 
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _EXIF = 0xD8, 0xD9, 0xDA, 0xE1
@@ -46,7 +47,7 @@ def check_header(data: bytes, name: str) -> None:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Read the (height, width) from a picture's header; None where there is no such header."""
+    """Read the (height, width) from a picture's header (a TIFF's tile, where larger); None where there is none."""
     if data.startswith(_JPEG):
         return jpeg_size(data)
     if data.startswith(_PNG):
@@ -65,7 +66,10 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about damaged tags
                 with Image.open(io.BytesIO(data)) as picture:
-                    width, height = picture.size
+                    tags = getattr(picture, "tag_v2", {})  # of a TIFF, whose tiles are allocated whole
+                    width, height = (
+                        max(side, int(tags.get(tag, 0))) for side, tag in zip(picture.size, TILE_SIDES, strict=True)
+                    )
         except Image.DecompressionBombError:
             width = height = MAX_PIXELS  # more than that: Pillow does not say how much
         except HEADER_ERRORS:

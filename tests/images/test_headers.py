@@ -131,6 +131,14 @@ def tiff(width: int, height: int) -> bytes:
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + fields + bytes(400)
 
 
+def tiled_tiff(width: int, height: int) -> bytes:
+    """A picture of 64x64 in one tile of that size."""
+    tags = [(256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1)]
+    tags += [(322, 4, width), (323, 4, height), (324, 4, 200), (325, 4, 100)]
+    fields = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + fields + bytes(400)
+
+
 def webp(width: int, height: int) -> bytes:
     """Lossless; the sides have 14 bits each."""
     bits = (width - 1) | (height - 1) << 14
@@ -139,7 +147,7 @@ def webp(width: int, height: int) -> bytes:
 
 
 @BOTH
-@pytest.mark.parametrize("make", [png, jpeg_of, bmp, tiff, webp])
+@pytest.mark.parametrize("make", [png, jpeg_of, bmp, tiff, tiled_tiff, webp])
 def test_a_header_that_claims_too_much_is_refused_before_anything_is_allocated(
     tmp_path: Path, read: Read, make: Callable[[int, int], bytes]
 ) -> None:

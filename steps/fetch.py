@@ -65,7 +65,8 @@ def fetch_ivslab(params: Params) -> None:
         )
 
     if section.source == "videos":
-        source = _cut("videos", section.path, out, section.frame_step, _take_stock(section.path, VIDEO_SUFFIXES))
+        stock = _take_stock(section, VIDEO_SUFFIXES)
+        source = _cut("videos", section.path, out, section.frame_step, stock)
     elif section.source == "urls":
         unpacked = out / FOOTAGE
         _unpack(section, unpacked)
@@ -92,18 +93,28 @@ def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Pat
     if section.source == "sample":
         render(out / FOOTAGE)
         return DatasetSource("sample", FOOTAGE, {})
-    stock = _take_stock(section.path)
+    stock = _take_stock(section)
     kinds = [path.lower().endswith(IMAGE_SUFFIXES) for path in stock if path.lower().endswith(IMAGES_AND_VIDEOS)]
     if kinds and not any(kinds):
         raise DataError(f"{section.path}: expected pictures, found videos (fetch_ivslab reads them as source: videos)")
     return DatasetSource("folder", str(section.path.resolve()), stock, format=section.format)
 
 
-def _take_stock(root: Path, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
-    """Digest of every file below `root` that may be read, behind links too: what the later stages depend on."""
+def _take_stock(section: Source, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
+    """Digest of every file below `path` that may be read, behind links too: what the later stages depend on.
+
+    DVC watches `path` and `linked` but looks behind no link to a folder, so such links must lead into one of these.
+    """
+    root, watched = section.path, [section.path.resolve(), section.linked.resolve()]
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder of footage (params.yaml, path), found none")
     listing = walk(root)
+    for place, target in listing.links.items():
+        if not any(target.is_relative_to(folder) for folder in watched):
+            raise DataError(
+                f"{root / place}: expected a link into `path` or `linked` (params.yaml), which DVC watches, "
+                f"found one to {target}"
+            )
     files = sorted(
         path for path in (*listing.images, *listing.videos, *listing.labels) if path.lower().endswith(suffixes)
     )

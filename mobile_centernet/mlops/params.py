@@ -75,6 +75,10 @@ class Source(Section):
         description="folder, videos: the folder to read; sample: the generator's code; urls: the file that "
         "`python -m steps.refresh` writes. The stage is re-run when it changes."
     )
+    linked: Path = Field(
+        default=Path("data/upstream/no_links.txt"),
+        description="folder that holds what links inside `path` to other folders lead to; DVC watches it, too",
+    )
     archives: tuple[ArchiveEntry, ...] = Field(default=(), description="for urls: what is fetched and unpacked")
     format: Literal["auto", "bdd100k", "ivslab", "coco", "yolo"] = Field(
         default="auto", description="how the images and labels of a folder or of archives lie; auto: its files tell"

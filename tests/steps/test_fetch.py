@@ -97,6 +97,31 @@ def test_a_folder_is_listed_with_its_digests_and_stays_where_it_is(project: Path
     assert after["images/a.jpg"] != before["images/a.jpg"]
 
 
+def test_links_are_hashed_as_they_are_read_and_must_lead_where_dvc_looks(project: Path, tmp_path: Path) -> None:
+    mine, disk = tmp_path / "mine", tmp_path / "disk"
+    for path in (mine / "store/a.jpg", disk / "train/b.jpg"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(jpeg())
+    (mine / "images").mkdir()
+    (mine / "images/val").symlink_to(mine / "store")  # DVC looks there anyway
+    fetch_bdd100k(from_folder(project, mine))
+    out = project / "data/raw/bdd100k"
+    assert list(read_dataset_source(out).files) == ["images/val/a.jpg"]
+
+    (mine / "images/train").symlink_to(disk / "train")
+    with pytest.raises(
+        DataError, match=r"images/train: expected a link into `path` or `linked` .* found one to .*disk"
+    ):
+        fetch_bdd100k(from_folder(project, mine))
+    section = {"source": "folder", "path": str(mine), "linked": str(disk)}
+    fetch_bdd100k(params_for(project, fetch_bdd100k=section))
+    before = read_dataset_source(out).files
+    assert list(before) == ["images/train/b.jpg", "images/val/a.jpg"]
+    (disk / "train/b.jpg").write_bytes(jpeg() + b"changed")
+    fetch_bdd100k(params_for(project, fetch_bdd100k=section))
+    assert read_dataset_source(out).files["images/train/b.jpg"] != before["images/train/b.jpg"]
+
+
 def test_a_folder_that_is_not_there_is_named(project: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: expected a folder of footage .* found none"):
         fetch_bdd100k(from_folder(project, tmp_path / "nowhere"))

@@ -39,7 +39,7 @@ class Listing:
     """Every file below `root`: paths relative to it, with `/`, in the order of a sorted walk.
 
     `others` counts what is of no kind that is read, by suffix, and what desktops leave. `findings` are links that lead
-    nowhere and folders that may not be read.
+    nowhere and folders that may not be read. `links` are the folders that are links, and where they lead.
     """
 
     root: Path
@@ -48,6 +48,7 @@ class Listing:
     labels: tuple[str, ...]
     others: Mapping[str, int]
     findings: tuple[Finding, ...]
+    links: Mapping[str, Path]
 
 
 def walk(root: Path) -> Listing:
@@ -94,23 +95,27 @@ def walk(root: Path) -> Listing:
                 own.append(entry.name)
 
     read("")
+    followed = []
     while links:
         links.sort(reverse=True)
         place, inode = links.pop()
+        followed.append(place)
         first = read_as.get(inode)
         if first is None:
             read(place)
         elif not f"{place}/".startswith(f"{first}/" if first else "") and _is_of_set(place) > _is_of_set(first):
             moved = [folder for folder in files if folder == first or folder.startswith(f"{first}/")]
             files.update({place + folder[len(first) :]: files.pop(folder) for folder in moved})
-    return _classify(root, files, findings)
+    return _classify(root, files, findings, {place: (root / place).resolve() for place in sorted(followed)})
 
 
 def _is_of_set(path: str) -> bool:
     return not FOLDERS_OF_SETS.isdisjoint(path.lower().split("/"))
 
 
-def _classify(root: Path, files: Mapping[str, list[str]], findings: list[Finding]) -> Listing:
+def _classify(
+    root: Path, files: Mapping[str, list[str]], findings: list[Finding], links: Mapping[str, Path]
+) -> Listing:
     kinds: tuple[list[str], ...] = ([], [], [])
     others: Counter[str] = Counter()
     for folder in sorted(files, key=lambda each: each.split("/")):
@@ -126,7 +131,8 @@ def _classify(root: Path, files: Mapping[str, list[str]], findings: list[Finding
             else:
                 kinds[kind].append(prefix + name)
     findings.sort(key=lambda finding: finding.item)
-    return Listing(root, *map(tuple, kinds), others, tuple(findings))  # type: ignore[arg-type]
+    images, videos, labels = map(tuple, kinds)
+    return Listing(root, images, videos, labels, others, tuple(findings), links)
 
 
 def find_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:

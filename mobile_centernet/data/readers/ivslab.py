@@ -1,7 +1,6 @@
 """Reads the ivslab data of the embedded detection competition (Pascal VOC XML beside folders of video frames)."""
 
 import re
-from collections import defaultdict
 from collections.abc import Collection
 from math import isfinite, nan
 from pathlib import Path
@@ -128,12 +127,12 @@ def _splits_of_lists(
 ) -> list[Place]:
     """The images with the splits that Pascal VOC's lists give them."""
     own: dict[int, str] = {}
-    sets = defaultdict(int)
+    sets: set[str] = set()
     for path in lists:
         split = path.rpartition("/")[2][:-4].lower()
         if split == "all":
             continue
-        sets[_set_of(path)] += 1
+        sets.add(_set_of(path))
         for line in _lines(root / path, keys):
             match = index.find(line, near=_set_of(path))
             if match.position is None:

@@ -83,8 +83,8 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
                 root = below[0][0]
         layout, raw = read_raw(root, layout)
         entries = tuple(map(SourceFrame, raw.frames))
-        found = frozenset(box.category for frame in raw.frames for box in frame.boxes)
-        known = raw.categories or VOCABULARIES.get(layout) or found or frozenset({IGNORE_REGION})
+        used = frozenset(box.category for frame in raw.frames for box in frame.boxes)
+        known = raw.categories or VOCABULARIES.get(layout) or used or frozenset({IGNORE_REGION})
         return LabelledSource(root, layout, entries, raw.findings, known, raw.unread)
 
     # All splits of a prepared set; one whose annotations cannot be read is a finding.

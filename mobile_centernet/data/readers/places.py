@@ -137,10 +137,10 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
         else:
             findings.append(Finding("no_split", Action.IGNORED, word, expected, "a folder of no split: it trains"))
     strangers: dict[str, str] = {}
-    for folder in sorted(of_sets if has_splits else ()):
-        above = path_parts(folder)
-        above = above[: [part.lower() for part in above].index(FRAMES_FOLDER)]
-        strangers[folder] = re.sub(r"[^\w-]+", "_", above[-1]) if above else "root"
+    for of_set in sorted(of_sets if has_splits else ()):
+        parts = path_parts(of_set)
+        parts = parts[: [part.lower() for part in parts].index(FRAMES_FOLDER)]
+        strangers[of_set] = re.sub(r"[^\w-]+", "_", parts[-1]) if parts else "root"
     for word in sorted(set(strangers.values())):
         findings.append(Finding("unknown_split", Action.IGNORED, word, expected, "another word: it does not train"))
 

@@ -5,8 +5,8 @@ import re
 from dataclasses import replace
 
 from mobile_centernet.data.annotations import RawSet
-from mobile_centernet.data.readers.common import quarantined
-from mobile_centernet.data.readers.places import PathIndex, Place, path_parts, split_of
+from mobile_centernet.data.readers.common import path_parts, quarantined
+from mobile_centernet.data.readers.places import PathIndex, Place, split_of
 from mobile_centernet.errors import DataError
 
 

@@ -197,7 +197,9 @@ def check(
         found = ", ".join(frames[each].split for each in several)
         problems.append(Problem(Finding("leaked_video", Action.IGNORED, name, "one split", found), tuple(several)))
     of_one_name = duplicates.frames_in_several(
-        frames, lambda frame: PurePosixPath(frame.video).name, lambda frame: frame.video
+        frames,
+        lambda frame: frame.video if frame.video == frame.name else PurePosixPath(frame.video).name,  # alone
+        lambda frame: frame.video,
     )
     for name, several in of_one_name:
         found = ", ".join(frames[each].video for each in several)

@@ -84,7 +84,6 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
     areas: set[str] = set()  # groups with lanes or areas
     for path in files:
         near = path.rpartition("/")[0]
-        split = split_of_labels(path)
         for item, entry in _entries(root / path, path, findings):
             own, has_areas = _parse_entry(entry, item, findings)
             if own is None:
@@ -95,7 +94,8 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
                 continue
             group = path if item != path else near
             groups[group].append(len(labels))
-            labels.append(replace(own, near=near, split=split, alone=item == path))
+            alone = item == path
+            labels.append(replace(own, near=near, split=split_of_labels(path, alone=alone), alone=alone))
             areas |= {group} if has_areas else set()
     for group in areas:
         if not any(labels[each].boxes for each in groups[group]):

@@ -60,11 +60,6 @@ def split_of(name: str) -> str:
     return next(filter(None, found), "")
 
 
-def split_of_labels(path: str) -> str:
-    """The split that a label file, or a folder above it, is named after."""
-    return next(filter(None, map(split_of, reversed(path.split("/")))), "")
-
-
 class Folder(NamedTuple):
     """What a folder says about the images in it.
 
@@ -106,6 +101,13 @@ def describe_folder(folder: str) -> Folder:
     own = inner or [part for part in telling if part.lower() not in SPLIT_WORDS]
     video = "/".join(own) if own and own[-1].lower().endswith(VIDEO_SUFFIXES) else None
     return Folder(folder, telling, "".join(f"{part}/" for part in inner), split, video)
+
+
+def split_of_labels(path: str, *, alone: bool = False) -> str:
+    """The split that a label file is called after, or its folder; `alone`: the file is called after its image."""
+    folder, _, file = path.rpartition("/")
+    of_folder = describe_folder(folder).split
+    return ("" if alone else split_of(file)) or (of_folder if of_folder in SPLIT_WORDS.values() else "")
 
 
 def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:

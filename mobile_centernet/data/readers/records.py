@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mobile_centernet.data.annotations import Boxes, Finding, Frame, FrameState, RawSet
 from mobile_centernet.data.readers.common import Listing, quarantined
-from mobile_centernet.data.readers.places import PathIndex, Place, image_stem
+from mobile_centernet.data.readers.places import CONTAINERS, SPLIT_WORDS, PathIndex, Place, image_stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,9 @@ def assemble(
         else:
             own[match.position] = each
 
+    # The root may be one split of a set: `images/100k/val`.
+    root = listing.root.resolve()
+    whole = SPLIT_WORDS.get(root.name.lower(), "") if root.parent.name.lower() in CONTAINERS else ""
     nothing, frames = Labels("", "", FrameState.UNLABELLED, Boxes()), []
     for position, place in enumerate(places):
         known = own.get(position, nothing)
@@ -78,7 +81,7 @@ def assemble(
                 listing.root / place.path,
                 place.name,
                 known.video or place.video,
-                place.split or known.split,
+                place.split or known.split or whole,
                 known.state,
                 known.boxes,
                 known.declared_size,

@@ -77,7 +77,16 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
         state = FrameState.LABELLED if boxes else FrameState.EMPTY
         near = path.rpartition("/")[0]
         labels.append(
-            Labels(path, path[:-4], state, Boxes(boxes), near, split_of_labels(near), alone=True, declared_size=size)
+            Labels(
+                path,
+                path[:-4],
+                state,
+                Boxes(boxes),
+                near,
+                split_of_labels(path, alone=True),
+                alone=True,
+                declared_size=size,
+            )
         )
     raw = assemble(listing, places, labels, frozenset([*texts, *used]), findings)
     return replace(raw, categories=frozenset(map(normalise, names.values())))

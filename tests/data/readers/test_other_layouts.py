@@ -71,6 +71,24 @@ def test_label_files_alone_say_which_split(tmp_path: Path, write_image, write_js
     assert states(raw) == {("train", "labelled"): 1, ("val", "labelled"): 1}
 
 
+def test_single_label_files_are_called_after_images_and_not_after_splits(
+    tmp_path: Path, write_image, write_json
+) -> None:
+    write_image(tmp_path / "bdd/images/100k/val/train-0.jpg")
+    write_json(tmp_path / "bdd/labels/100k/val/train-0.json", entry("train-0", CAR))
+    assert states(read_raw(tmp_path / "bdd")[1]) == {("val", "labelled"): 1}
+    # One split alone keeps its name.
+    assert states(read_raw(tmp_path / "bdd/images/100k/val")[1]) == {("val", "unlabelled"): 1}
+
+
+def test_images_of_one_name_in_two_splits_are_no_videos_of_one_name(tmp_path: Path, write_image, write_json) -> None:
+    for number, split in enumerate(("train", "val")):
+        write_image(tmp_path / f"images/100k/{split}/a.jpg", 36 + number)
+    write_json(tmp_path / "labels/det_val.json", [entry("a.jpg", CAR)])
+    problems = check(read_source(tmp_path), workers=1, progress=False).problems
+    assert "same_video_name" not in {problem.finding.kind for problem in problems}
+
+
 def test_lanes_alone_say_nothing_about_objects(tmp_path: Path, write_image, write_json) -> None:
     for name in "ab":
         write_image(tmp_path / f"images/100k/train/{name}.jpg")

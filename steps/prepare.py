@@ -3,12 +3,11 @@
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 
 from mobile_centernet.data.annotations import Action, Frame, RawSet
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
-from mobile_centernet.data.prepare.subsample import split_by_video
+from mobile_centernet.data.prepare.subsample import set_aside
 from mobile_centernet.data.readers.places import LEFT_TO_TRAIN
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.mlops import paths
@@ -77,13 +76,4 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
 
 
 def _split(frames: Iterable[Frame], split: Split, seed: int) -> list[Frame]:
-    """The source's own splits stay (val as `own_val` says); of the other videos, shares are set aside."""
-    frames = [replace(frame, split=split.own_val) if frame.split == "val" else frame for frame in frames]
-    own = [frame for frame in frames if frame.split not in LEFT_TO_TRAIN]
-    rest = [frame for frame in frames if frame.split in LEFT_TO_TRAIN]
-    shares = {name: share for name, share in (("val", split.val), ("test", split.test)) if share > 0}
-    of_video = split_by_video({frame.video for frame in rest}, shares, seed)
-    for name in shares.keys() - of_video.values():
-        message = "no video is set aside for %s: %d videos are too few for a share of %g"
-        logger.warning(message, name, len(of_video), shares[name])
-    return own + [replace(frame, split=of_video[frame.video]) for frame in rest]
+    return set_aside(frames, {"val": split.val, "test": split.test}, split.own_val, seed)

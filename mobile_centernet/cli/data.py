@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from mobile_centernet.cli.outputs import SOME_FAILED, counted, save_image
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.check.checks import BOX_SIZES, NOTES, PROBLEMS, CheckReport
 from mobile_centernet.data.check.checks import check as check_source
-from mobile_centernet.data.readers.layouts import Layout, read_source, regroup_source
+from mobile_centernet.data.prepare.subsample import set_aside
+from mobile_centernet.data.readers.layouts import Layout, SourceFrame, read_source, regroup_source
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.data.store.formats import ExportFormat, export_set
 from mobile_centernet.data.store.prepared import PreparedSet
@@ -68,6 +70,11 @@ def check(
     found = read_source(source, Layout(layout) if layout else None)
     if section := _section_of(source):
         found = regroup_source(found, section.get("video_from"), section.get("split_file"))
+        if found.layout is not Layout.PREPARED:
+            shares = {split: section["split"].get(split, 0.0) for split in ("val", "test")}
+            frames = [entry.frame for entry in found.entries]
+            frames = set_aside(frames, shares, section["split"].get("own_val", "val"), section["seed"])
+            found = replace(found, entries=tuple(map(SourceFrame, frames)))
         expected = list(section["class_map"]) if expected is None and section.get("class_map") else expected
     report = check_source(found, expected, closer_than=near)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(_summary(report))
@@ -89,7 +96,7 @@ def _section_of(source: Path) -> dict[str, Any]:
         for name in ("bdd100k", "ivslab"):
             own = (Path(params[f"fetch_{name}"]["path"]), Path("data/raw") / name, Path("data/raw") / name / "footage")
             if source.resolve() in [path.resolve() for path in own]:
-                section: dict[str, Any] = params[f"prepare_{name}"]
+                section: dict[str, Any] = params[f"prepare_{name}"] | {"seed": params["seed"]}
                 click.echo(f"as prepare_{name} in {PARAMS} says", err=True)
                 return section
     except (KeyError, TypeError, yaml.YAMLError) as error:

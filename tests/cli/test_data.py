@@ -19,6 +19,7 @@ from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.data.readers.layouts import Layout
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.data.store.formats import ExportFormat
+from tests.helpers.views import view
 
 
 @pytest.fixture
@@ -216,3 +217,30 @@ def test_export_with_a_damaged_picture(prepared: Path, tmp_path: Path) -> None:
     (prepared / "annotations_test.json").write_text(json.dumps(document))
     result = run("export", prepared, "--format", "yolo", "--out", tmp_path / "out")
     assert result.exit_code == 3 and "damaged: test: c.mp4/1.jpg" in result.stderr
+
+
+def test_check_reads_a_pipeline_s_own_folder_as_the_pipeline_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = [{"category": "tram", "box2d": {"x1": 10, "y1": 5, "x2": 40, "y2": 30}}]
+    for number in range(12):
+        path = tmp_path / f"mine/images/car{number % 6}-{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), view(10 * number))
+    names = [path.name for path in sorted((tmp_path / "mine/images").iterdir())]
+    (tmp_path / "mine/labels").mkdir()
+    (tmp_path / "mine/labels/all.json").write_text(json.dumps([{"name": name, "labels": labels} for name in names]))
+    params = {"fetch_bdd100k": {"path": "mine"}, "fetch_ivslab": {"path": "other"}, "seed": 1}
+    section = {"class_map": {"tram": "vehicle"}, "video_from": "(car.)-", "split": {"val": 0.4, "test": 0.0}}
+    params |= {"prepare_bdd100k": section, "prepare_ivslab": section}
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["data", "check", "mine", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["categories"]["tram"]["known"] is True
+    assert document["splits"].keys() == {"train", "val"}
+    assert sum(row["videos"] for row in document["splits"].values()) == 6
+    monkeypatch.chdir(tmp_path / "mine")  # no pipeline here
+    document = json.loads(CliRunner().invoke(main, ["data", "check", ".", "--json"]).stdout)
+    assert (document["splits"].keys(), document["problems"]) == ({""}, {"unknown_category": 12})

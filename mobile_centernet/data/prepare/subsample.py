@@ -1,14 +1,19 @@
 """Fewer near-copies, and splits that share no video."""
 
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from operator import itemgetter
 
 from mobile_centernet.data.annotations import Frame
+from mobile_centernet.data.readers.places import LEFT_TO_TRAIN
 from mobile_centernet.data.similarity.perceptual import BITS, ImageHash, distance
 from mobile_centernet.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def subsample(frames: Iterable[Frame], stride: int) -> list[Frame]:
@@ -50,6 +55,22 @@ def _videos(frames: Iterable[Frame]) -> list[list[Frame]]:
         order = [(int(part), part) if part.isdigit() else (-1, part) for part in parts]
         videos.setdefault((frame.split, frame.video), []).append((order, frame))
     return [[frame for _, frame in sorted(video, key=itemgetter(0))] for video in videos.values()]
+
+
+def set_aside(frames: Iterable[Frame], fractions: Mapping[str, float], own_val: str, seed: int) -> list[Frame]:
+    """The source's own splits stay (val under the name `own_val`); of the other videos, shares are set aside.
+
+    `fractions` and `seed`: see `split_by_video`. A split for which there are too few videos is logged.
+    """
+    frames = [replace(frame, split=own_val) if frame.split == "val" else frame for frame in frames]
+    own = [frame for frame in frames if frame.split not in LEFT_TO_TRAIN]
+    rest = [frame for frame in frames if frame.split in LEFT_TO_TRAIN]
+    shares = {name: share for name, share in fractions.items() if share > 0}
+    of_video = split_by_video({frame.video for frame in rest}, shares, seed)
+    for name in shares.keys() - of_video.values():
+        message = "no video is set aside for %s: %d videos are too few for a share of %g"
+        logger.warning(message, name, len(of_video), shares[name])
+    return own + [replace(frame, split=of_video[frame.video]) for frame in rest]
 
 
 def split_by_video(videos: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -84,6 +84,7 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
     areas: set[str] = set()  # groups with lanes or areas
     for path in files:
         near = path.rpartition("/")[0]
+        split, of_one = split_of_labels(path), split_of_labels(path, alone=True)
         for item, entry in _entries(root / path, path, findings):
             own, has_areas = _parse_entry(entry, item, findings)
             if own is None:
@@ -95,7 +96,7 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
             group = path if item != path else near
             groups[group].append(len(labels))
             alone = item == path
-            labels.append(replace(own, near=near, split=split_of_labels(path, alone=alone), alone=alone))
+            labels.append(replace(own, near=near, split=of_one if alone else split, alone=alone))
             areas |= {group} if has_areas else set()
     for group in areas:
         if not any(labels[each].boxes for each in groups[group]):

@@ -106,16 +106,7 @@ def walk(root: Path) -> Listing:
         elif not f"{place}/".startswith(f"{first}/" if first else "") and _is_of_set(place) > _is_of_set(first):
             moved = [folder for folder in files if folder == first or folder.startswith(f"{first}/")]
             files.update({place + folder[len(first) :]: files.pop(folder) for folder in moved})
-    return _classify(root, files, findings, {place: (root / place).resolve() for place in sorted(followed)})
 
-
-def _is_of_set(path: str) -> bool:
-    return not FOLDERS_OF_SETS.isdisjoint(path.lower().split("/"))
-
-
-def _classify(
-    root: Path, files: Mapping[str, list[str]], findings: list[Finding], links: Mapping[str, Path]
-) -> Listing:
     kinds: tuple[list[str], ...] = ([], [], [])
     others: Counter[str] = Counter()
     for folder in sorted(files, key=lambda each: each.split("/")):
@@ -130,9 +121,14 @@ def _classify(
                 others[LEFT_BY_DESKTOPS if is_litter(name) else suffix.lower() or "without a suffix"] += 1
             else:
                 kinds[kind].append(prefix + name)
+    targets = {place: (root / place).resolve() for place in sorted(followed)}
     findings.sort(key=lambda finding: finding.item)
     images, videos, labels = map(tuple, kinds)
-    return Listing(root, images, videos, labels, others, tuple(findings), links)
+    return Listing(root, images, videos, labels, others, tuple(findings), targets)
+
+
+def _is_of_set(path: str) -> bool:
+    return not FOLDERS_OF_SETS.isdisjoint(path.lower().split("/"))
 
 
 def find_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:

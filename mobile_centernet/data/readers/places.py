@@ -125,7 +125,14 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
         if "__" in stem and (flat := _FLATTENED.fullmatch(stem)):
             folder, stem = folder._replace(prefix=f"{flat[1]}/", video=flat[1]), flat[2]
         rows.append((path, folder, stem))
-    names = _different_names(rows)
+    # Names are without folders that tell nothing; with all, and with the suffix, where two would be the same.
+    names = [folder.prefix + stem for _, folder, stem in rows]
+    for level in range(3):
+        counts = Counter(names)
+        if len(counts) == len(names):
+            break
+        longer = (("/".join((*folder.telling, stem)), path.rpartition(".")[0], path) for path, folder, stem in rows)
+        names = [each[level] if counts[name] > 1 else name for each, name in zip(longer, names, strict=True)]
 
     folders = {folder for _, folder, _ in rows}
     found = {folder.split for folder in folders}
@@ -161,18 +168,6 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
             split = "" if split in unknown and not has_splits else strangers.get(folder.path, split)
         places.append(Place(path, folder.telling, name, video, split))
     return places
-
-
-def _different_names(rows: Sequence[tuple[str, Folder, str]]) -> list[str]:
-    """Frames' names: without folders that tell nothing; with all, and with the suffix, where two would be the same."""
-    names = [folder.prefix + stem for _, folder, stem in rows]
-    for level in range(3):
-        counts = Counter(names)
-        if len(counts) == len(names):
-            break
-        longer = (("/".join((*folder.telling, stem)), path.rpartition(".")[0], path) for path, folder, stem in rows)
-        names = [each[level] if counts[name] > 1 else name for each, name in zip(longer, names, strict=True)]
-    return names
 
 
 class Match(NamedTuple):

@@ -12,7 +12,7 @@ from mobile_centernet.data.readers.places import LEFT_TO_TRAIN
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.footage import read_footage
-from mobile_centernet.mlops.params import Params, Prepare, Split
+from mobile_centernet.mlops.params import Params, Prepare
 from mobile_centernet.mlops.tracking import tracking
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ def prepare_ivslab(params: Params) -> None:
 
 
 def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, params: Params) -> None:
-    out, stage = paths.PREPARED / name, f"prepare_{name}"
+    out, stage, shares = paths.PREPARED / name, f"prepare_{name}", section.split
     with tracking.run(stage, params, ("seed", "classes", stage, "store", "input_size")) as tracker:
         report = prepare(
             raw,
-            _split(frames, section.split, params.seed),
+            set_aside(frames, {"val": shares.val, "test": shares.test}, shares.own_val, params.seed),
             ClassMap(params.classes, section.class_map, section.unmapped),
             out,
             max_size=params.store.max_size.hw,
@@ -73,7 +73,3 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
     for action in Action:
         if report[action]:
             logger.info("%s %s: %s (each one is listed in %s)", name, action, report[action], out / REPORT)
-
-
-def _split(frames: Iterable[Frame], split: Split, seed: int) -> list[Frame]:
-    return set_aside(frames, {"val": split.val, "test": split.test}, split.own_val, seed)

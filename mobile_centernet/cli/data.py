@@ -11,11 +11,12 @@ import numpy as np
 import yaml
 
 from mobile_centernet.cli.outputs import SOME_FAILED, counted, save_image
-from mobile_centernet.data.annotations import FrameState
+from mobile_centernet.data.annotations import FrameState, RawSet
 from mobile_centernet.data.check.checks import BOX_SIZES, NOTES, PROBLEMS, CheckReport
 from mobile_centernet.data.check.checks import check as check_source
 from mobile_centernet.data.prepare.subsample import set_aside
-from mobile_centernet.data.readers.layouts import Layout, SourceFrame, read_source, regroup_source
+from mobile_centernet.data.readers.layouts import Layout, SourceFrame, read_source
+from mobile_centernet.data.readers.regroup import regroup
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.data.store.formats import ExportFormat, export_set
 from mobile_centernet.data.store.prepared import PreparedSet
@@ -69,12 +70,12 @@ def check(
         raise UserError(f"{page}: expected a page in an existing folder, found no {page.parent}")
     found = read_source(source, Layout(layout) if layout else None)
     if section := _section_of(source):
-        found = regroup_source(found, section.get("video_from"), section.get("split_file"))
-        if found.layout is not Layout.PREPARED:
+        if found.layout is not Layout.PREPARED:  # a prepared set has its videos and splits already
+            raw = RawSet(found.root, tuple(entry.frame for entry in found.entries), found.findings)
+            raw = regroup(raw, section.get("video_from"), section.get("split_file"))
             shares = {split: section["split"].get(split, 0.0) for split in ("val", "test")}
-            frames = [entry.frame for entry in found.entries]
-            frames = set_aside(frames, shares, section["split"].get("own_val", "val"), section["seed"])
-            found = replace(found, entries=tuple(map(SourceFrame, frames)))
+            frames = set_aside(raw.frames, shares, section["split"].get("own_val", "val"), section["seed"])
+            found = replace(found, entries=tuple(map(SourceFrame, frames)), findings=raw.findings)
         expected = list(section["class_map"]) if expected is None and section.get("class_map") else expected
     report = check_source(found, expected, closer_than=near)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(_summary(report))

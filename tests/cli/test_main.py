@@ -215,7 +215,7 @@ def test_paths_that_are_not_there(model: Path, pictures: Path, tmp_path: Path) -
     assert "expected a picture or a folder" in refused(predict(missing, model, tmp_path / "out"))
     assert "expected an ONNX file, found nothing" in refused(predict(pictures, missing, tmp_path / "out"))
     missing.mkdir()
-    assert "expected pictures (.bmp, .jpeg" in refused(predict(missing, model, tmp_path / "out"))
+    assert "expected pictures (.jpg, .jpeg" in refused(predict(missing, model, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

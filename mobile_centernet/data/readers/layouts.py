@@ -2,20 +2,19 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, RawSet, normalise
+from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
 from mobile_centernet.data.readers.coco import CROWD as IGNORE_REGION
 from mobile_centernet.data.readers.common import is_litter, number, quarantined, require_folder, walk
 from mobile_centernet.data.readers.raw import Layout, read_raw
-from mobile_centernet.data.readers.regroup import regroup
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.data.store.shards import ShardRef
 from mobile_centernet.errors import DataError
 
-__all__ = ["IGNORE_REGION", "VOCABULARIES", "LabelledSource", "Layout", "SourceFrame", "read_source", "regroup_source"]
+__all__ = ["IGNORE_REGION", "VOCABULARIES", "LabelledSource", "Layout", "SourceFrame", "read_source"]
 
 VOCABULARIES = {
     Layout.BDD100K: frozenset({
@@ -124,15 +123,6 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
     if not prepared:
         raise DataError(f"{root}: expected a prepared set (annotations_<split>.json and shards), found no frame")
     return LabelledSource(root, Layout.PREPARED, tuple(prepared), tuple(findings), frozenset(categories))
-
-
-def regroup_source(source: LabelledSource, video_from: str | None, split_file: str | None) -> LabelledSource:
-    """A raw set with the videos and splits that the user says: `regroup`. A prepared one has these already."""
-    if source.layout is Layout.PREPARED or (video_from is None and split_file is None):
-        return source
-    frames = tuple(entry.frame for entry in source.entries)
-    raw = regroup(RawSet(source.root, frames, source.findings), video_from, split_file)
-    return replace(source, entries=tuple(map(SourceFrame, raw.frames)), findings=raw.findings)
 
 
 def _sets_below(root: Path, levels: int = 2) -> Iterator[tuple[Path, Layout]]:

@@ -6,26 +6,15 @@ from pathlib import Path
 
 import yaml
 
-from mobile_centernet.data.annotations import Box, Boxes, Finding, FrameState, RawSet, Xyxy, normalise
+from mobile_centernet.data.annotations import Box, Boxes, Finding, FrameState, RawSet, normalise
 from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
 from mobile_centernet.data.readers.places import place_images, split_of_labels
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.headers import image_size
 
-CONTENT = re.compile(r"(\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4,}\s*\n?)*", re.IGNORECASE)
+OF_YOLO = re.compile(r"(\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4,}\s*\n?)*", re.IGNORECASE)
 NO_LABELS = frozenset({"classes.txt", "readme.txt", "license.txt", "requirements.txt", "notes.txt"})
-
-
-def is_yolo(path: Path) -> bool:
-    """Whether a text file has YOLO's lines and at least one."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            text = file.read(1 << 12)
-    except OSError:
-        return False
-    whole = text if len(text) < 1 << 12 else text.rpartition("\n")[0]
-    return bool(whole.strip()) and CONTENT.fullmatch(whole) is not None
 
 
 def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
@@ -71,7 +60,13 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
             category = names.get(row[0].partition(".")[0], f"class {row[0]}")
             corners = (float("nan"),) * 4
             if size is not None and len(values) >= 5:
-                corners = _corners(values[1:], size)
+                x, y, w, h = values[1:5]
+                edges = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+                if len(values) >= 7:  # an outline's corners
+                    xs, ys = values[1::2], values[2::2]
+                    edges = min(xs), min(ys), max(xs), max(ys)
+                if all(-0.5 <= value <= 1.5 for value in edges):  # else pixels, or nothing that is known
+                    corners = edges[0] * size[1], edges[1] * size[0], edges[2] * size[1], edges[3] * size[0]
             spelling = normalise(category)
             boxes.append(Box(spelling, corners, spelling=category if category != spelling else ""))
         state = FrameState.LABELLED if boxes else FrameState.EMPTY
@@ -90,19 +85,6 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
         )
     raw = assemble(listing, places, labels, frozenset([*texts, *used]), findings)
     return replace(raw, categories=frozenset(map(normalise, names.values())))
-
-
-def _corners(values: list[float], size: tuple[int, int]) -> Xyxy:
-    """Of a box (centre and size) or of an outline (corners), in pixels of an image of (height, width) `size`."""
-    height, width = size
-    if len(values) < 6:
-        x, y, w, h = values[:4]
-        edges = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-    else:
-        edges = min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
-    if not all(-0.5 <= value <= 1.5 for value in edges):  # pixels, or nothing that is known
-        return (float("nan"),) * 4
-    return edges[0] * width, edges[1] * height, edges[2] * width, edges[3] * height
 
 
 def _key(path: str) -> str:

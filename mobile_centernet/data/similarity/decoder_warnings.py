@@ -5,7 +5,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import IO
+
+# One file for all images of a process: making one takes longer than the rest of this.
+one_file = cache(tempfile.TemporaryFile)
 
 
 @contextmanager
@@ -16,7 +18,7 @@ def decoder_warnings() -> Iterator[list[str]]:
     one decoding, everything that is written to file descriptor 2 is taken for theirs.
     """
     warnings: list[str] = []
-    caught = _caught()
+    caught = one_file()
     stderr = os.dup(2)
     os.dup2(caught.fileno(), 2)
     try:
@@ -29,9 +31,3 @@ def decoder_warnings() -> Iterator[list[str]]:
             warnings += caught.read().decode(errors="replace").splitlines()
             caught.seek(0)
             caught.truncate()
-
-
-@cache
-def _caught() -> IO[bytes]:
-    """One file for all images of a process: making one takes longer than the rest of this."""
-    return tempfile.TemporaryFile()

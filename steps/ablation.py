@@ -72,14 +72,16 @@ def train(name: str, seed: int) -> None:
     for phase, (data_set, settings, _) in phases.items():
         identity = chains[phase] = training_fingerprint(
             data_set,
-            settings,
-            params,
-            None,
-            row=[row.model, row.balanced, seed, row.init and file_digest(row.init)],
-            hardware=[params.hardware.precision, params.hardware.devices],
-            taught_by=teacher and read_run(teacher)["fingerprint"],
-            split=section.split,
-            before=identity,
+            {
+                "phase": settings.model_dump(mode="json"),
+                **{name: getattr(params, name).model_dump(mode="json") for name in ("input_size", "augment", "loss")},
+                "row": [row.model, row.balanced, seed],
+                "hardware": [params.hardware.precision, params.hardware.devices],
+                "taught_by": teacher and read_run(teacher)["fingerprint"],
+                "split": section.split,
+                "before": identity,
+            },
+            {"init": row.init},
         )
     if (out / paths.RUN_FILE).exists() and read_run(out).get("fingerprint") == identity:
         logger.info("ablation: %s, seed %d: finished already with these images, boxes and settings", name, seed)

@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 def class_weights(params: Params) -> None:
-    """Write counts and weights per data set and class."""
-    document = {}
+    """Write data/class_weights/{bdd100k,ivslab}.json: counts and weights by class."""
+    paths.CLASS_WEIGHTS.mkdir(parents=True, exist_ok=True)
     for name in paths.DATA_SETS:
         prepared = PreparedSet(paths.PREPARED / name, "train")
         labels = np.concatenate([prepared.frame(i).labels for i in range(len(prepared))])
@@ -25,8 +25,8 @@ def class_weights(params: Params) -> None:
         weights = balance.class_weights(counts, params.class_weights.w_max, params.class_weights.gamma)
         for class_name, count, weight in zip(prepared.classes, counts, weights, strict=True):
             logger.info("%s %s: %d boxes, weight %.2f", name, class_name, count, weight)
-        document[name] = {
+        document = {
             "counts": dict(zip(prepared.classes, counts, strict=True)),
             "weights": dict(zip(prepared.classes, weights, strict=True)),
         }
-    write_json(paths.CLASS_WEIGHTS, document)
+        write_json(paths.CLASS_WEIGHTS / f"{name}.json", document)

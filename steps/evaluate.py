@@ -27,7 +27,7 @@ def evaluate(params: Params) -> None:
     paths.EVALUATION.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, Any] = {}
     curves = []
-    with tracking.run("evaluate", params, ("evaluate",)) as tracker:
+    with tracking.run("evaluate", params, ("evaluate.split",)) as tracker:
         for role in paths.ROLES:
             loaded = load_model(paths.MODELS / role / paths.MODEL_FILE)
             detect = TorchRunner(loaded.model.to(best_device()))

@@ -5,7 +5,6 @@ import logging
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.loader import unlabelled_frames
 from mobile_centernet.data.training.pseudo_labels import MODE, coco_document, pseudo_document
-from mobile_centernet.errors import ModelError
 from mobile_centernet.evaluation.detect import detect_frames
 from mobile_centernet.files import file_digest, write_json
 from mobile_centernet.inference.torch import TorchRunner, best_device
@@ -24,7 +23,8 @@ def pseudo_label(params: Params) -> None:
     """
     paths.PSEUDO_LABELS.mkdir(parents=True, exist_ok=True)
     mode, score_threshold = params.unlabelled.mode, params.unlabelled.score_threshold
-    for phase, name in paths.PHASES.items():
+    for trained in (paths.TEACHER_PRETRAINED, paths.TEACHER):  # each labels the set that it was trained on
+        name = paths.TRAININGS[trained.name]
         prepared = PreparedSet(paths.PREPARED / name, "train")
         path = paths.PSEUDO_LABELS / f"{name}.json"
         unlabelled = unlabelled_frames(prepared)
@@ -34,10 +34,8 @@ def pseudo_label(params: Params) -> None:
             write_json(path, coco_document({"description": description, "mode": mode}, prepared.classes))
             continue
 
-        teacher_file = paths.TEACHER / paths.PHASE_FILES[phase]  # of the phase that trains on this set
-        teacher = load_model(teacher_file)
-        if teacher.classes != prepared.classes:
-            raise ModelError(f"{teacher_file}: expected the classes {prepared.classes}, found {teacher.classes}")
+        teacher_file = trained / paths.MODEL_FILE
+        teacher = load_model(teacher_file, prepared.classes)
         runner = TorchRunner(teacher.model.to(best_device()))
         found = detect_frames(prepared, runner, teacher.input_size, unlabelled, progress=True)
         facts = {"teacher": teacher_file.as_posix(), "teacher_sha256": file_digest(teacher_file)}

@@ -37,14 +37,13 @@ def report(params: Params) -> None:
     rows = [(actual[true], predicted[found]) for true, found in labels]
     confusion = pd.DataFrame(rows, columns=["actual", "predicted"])
     curves = pd.DataFrame(
-        {"training": f"{role}, {phase}", "epoch": record["epoch"], "quantity": quantity, "value": value}
-        for role in paths.ROLES
-        for phase in paths.PHASES
-        for record in records.history(role, phase)
+        {"training": training, "epoch": record["epoch"], "quantity": quantity, "value": value}
+        for training in paths.TRAININGS
+        for record in records.history(training)
         for quantity, value in record.items()
         if quantity != "epoch"
     )
-    with tracking.run("report", params, ("evaluate", "report")) as tracker:
+    with tracking.run("report", params, ("evaluate.split", "report.score_threshold")) as tracker:
         write_page(
             paths.REPORT, "report.html.j2", content=content, verdict=verdict(content.scores, content.distillation)
         )

@@ -12,6 +12,9 @@ from typing import Any
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
 
+DATA_FILES = ("*.tar", "annotations_*.json")
+"""What a prepared set is made of: its images and its annotations, not the report on them."""
+
 
 def git_commit() -> str:
     """The commit, with `-dirty` behind it when files that git tracks differ from it."""
@@ -34,7 +37,7 @@ def params_digest() -> str:
 
 def data_digests() -> dict[str, str]:
     """Prepared sets, by name."""
-    return {name: folder_digest(paths.PREPARED / name) for name in ("bdd100k", "ivslab")}
+    return {name: folder_digest(paths.PREPARED / name, *DATA_FILES) for name in paths.DATA_SETS}
 
 
 def model_digests() -> dict[str, str]:
@@ -55,9 +58,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def folder_digest(folder: Path) -> str:
-    """sha256 of a folder: of every file's relative path and digest, in order of their paths."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def folder_digest(folder: Path, *patterns: str) -> str:
+    """sha256 of a folder: of every file's relative path and digest; with `patterns` of files of such names alone."""
+    files = {path for pattern in patterns or ("*",) for path in folder.rglob(pattern) if path.is_file()}
     return fingerprint({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
 
 

@@ -254,7 +254,7 @@ class Hardware(Section):
     )
     workers: Annotated[int, Field(ge=0)] = Field(description="processes that read and augment frames")
     devices: Positive = Field(
-        default=1, description="GPUs of one machine (or processes, without any) that share every batch of a training"
+        description="GPUs of one machine (or processes, without any) that share every batch of a training"
     )
 
 
@@ -281,9 +281,7 @@ class Trained(Section):
     """A model and what it starts from."""
 
     model: str = Field(description="a row of mobile_centernet.models.variants")
-    init: Path | None = Field(
-        default=None, description="file of initial weights, .safetensors, .pth or .pt; null: random ones"
-    )
+    init: Path | None = Field(description="file of initial weights, .safetensors, .pth or .pt; null: random ones")
 
 
 class TrainTeacher(Trained):
@@ -496,7 +494,7 @@ class Params(Section):
     augment: Augment
     loss: Loss
     unlabelled: Unlabelled
-    sampling: Sampling = Sampling(rare_classes=0.0)
+    sampling: Sampling
     hardware: Hardware
     train_teacher: TrainTeacher
     distill_student: DistillStudent

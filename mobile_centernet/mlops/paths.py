@@ -10,6 +10,7 @@ DVC_LOCK = Path("dvc.lock")
 MLFLOW_DB = Path("mlflow.db")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
+CLASS_WEIGHTS = Path("data/class_weights")
 MODELS = Path("data/models")
 PSEUDO_LABELS = Path("data/pseudo_labels")
 EXPORT = Path("data/export")
@@ -18,16 +19,18 @@ REPORTS = Path("data/reports")
 DATA_SETS = ("bdd100k", "ivslab")
 ROLES = ("teacher", "student")
 """The two networks, by the names of their folders in MODELS."""
-PHASES: Mapping[str, str] = {"pretrain": "bdd100k", "finetune": "ivslab"}
-"""The phases of a training, and the data set of each."""
+TRAININGS: Mapping[str, str] = {
+    "teacher_pretrained": "bdd100k",
+    "teacher": "ivslab",
+    "student_pretrained": "bdd100k",
+    "student": "ivslab",
+}
+"""The trainings, by the names of their folders in MODELS, and the data set of each."""
+TEACHER_PRETRAINED, TEACHER, STUDENT_PRETRAINED, STUDENT = (MODELS / name for name in TRAININGS)
 MODEL_FILE = "model.safetensors"
-PHASE_FILES: Mapping[str, str] = {"pretrain": "pretrained.safetensors", "finetune": MODEL_FILE}
-"""Where the weights at the end of each phase are kept, in a network's folder."""
 HISTORY_FILE = "history.jsonl"
-TEACHER, STUDENT = (MODELS / role for role in ROLES)
 
 SUBSAMPLE = RAW / "ivslab_frames.json"
-CLASS_WEIGHTS = PREPARED / "class_weights.json"
 ONNX_FP32 = EXPORT / "model.fp32.onnx"
 
 METRICS = REPORTS / "metrics.json"

@@ -1,16 +1,17 @@
 """A phase of training as params.yaml describes it, for the pipeline's networks and for the ablation's."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.data.training.augment import Augmentation
 from mobile_centernet.data.training.pseudo_labels import PseudoLabels
 from mobile_centernet.files import file_digest
-from mobile_centernet.losses.criterion import Criterion
+from mobile_centernet.losses.criterion import PAPER_WEIGHTS, Criterion
 from mobile_centernet.mlops import paths
-from mobile_centernet.mlops.lineage import fingerprint, folder_digest
+from mobile_centernet.mlops.lineage import DATA_FILES, fingerprint, folder_digest
 from mobile_centernet.mlops.params import DistillPhase, Params, Phase
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model
@@ -18,19 +19,21 @@ from mobile_centernet.training.fit import FitResult, TrainConfig, TrainingData, 
 from mobile_centernet.training.module import Schedule
 
 
-def training_fingerprint(data_set: str, phase: Phase, params: Params, teacher_file: Path | None, **more: object) -> str:
-    """Digest of everything that a training's result depends on; `more` is what callers do not have in common."""
+def training_fingerprint(data_set: str, settings: Mapping[str, Any], files: Mapping[str, Path | None]) -> str:
+    """Digest of all that a training's result depends on: images, boxes and settings, not code, nor reports on the data.
+
+    Args:
+        data_set: the prepared set that it trains on.
+        settings: the params that dvc.yaml lists for it, see `stages.settings`.
+        files: weights and labels that it starts from or learns from, by what they are; None: no such file.
+    """
     facts = {
-        "phase": phase.model_dump(mode="json"),
-        "input_size": params.input_size.model_dump(),
-        "augment": params.augment.model_dump(),
-        "precision": params.hardware.precision,
-        "loss": params.loss.model_dump(),
-        "data": folder_digest(paths.PREPARED / data_set),
-        "class_weights": file_digest(paths.CLASS_WEIGHTS),
-        "teacher": file_digest(teacher_file) if teacher_file else None,
+        "settings": settings,
+        "data": folder_digest(paths.PREPARED / data_set, *DATA_FILES),
+        "class_weights": file_digest(paths.CLASS_WEIGHTS / f"{data_set}.json"),
+        "files": {name: file_digest(file) if file else None for name, file in files.items()},
     }
-    return fingerprint(facts | more)
+    return fingerprint(facts)
 
 
 def fit_phase(
@@ -55,7 +58,7 @@ def fit_phase(
         student: the network; afterwards it has the weights of the best epoch.
         data_set: its training split is trained on, its validation split chooses the best epoch.
         phase: epochs, batch size, learning rate and its schedule.
-        params: of these the sections loss, hardware, input_size and augment.
+        params: of these input_size, augment, hardware and loss; what distillation weighs only with a teacher.
         seed: of everything random in this phase.
         work: folder of the checkpoints from which a killed training resumes.
         fingerprint: digest of everything that the result depends on.
@@ -69,19 +72,16 @@ def fit_phase(
     Raises:
         UserError: see `fit`.
     """
-    weights = json.loads(paths.CLASS_WEIGHTS.read_text(encoding="utf-8"))[data_set]["weights"]
+    class_weights = json.loads((paths.CLASS_WEIGHTS / f"{data_set}.json").read_text(encoding="utf-8"))["weights"]
+    weights = {**PAPER_WEIGHTS, "size": params.loss.lambda_size, "offset": params.loss.lambda_offset}
+    if teacher_file:  # without a teacher these make no difference, and the stage does not list them
+        weights |= {"pixelwise": params.loss.lambda_pixelwise, "pairwise": params.loss.lambda_pairwise}
     criterion = Criterion(
-        list(weights.values()) if balanced else None,
+        list(class_weights.values()) if balanced else None,
         alpha=params.loss.alpha,
         beta=params.loss.beta,
-        weights={
-            "heatmap": 1.0,
-            "size": params.loss.lambda_size,
-            "offset": params.loss.lambda_offset,
-            "pixelwise": params.loss.lambda_pixelwise,
-            "pairwise": params.loss.lambda_pairwise,
-        },
-        kl_direction=params.loss.kl_direction,
+        weights=weights,
+        kl_direction=params.loss.kl_direction if teacher_file else "student_teacher",
     )
     config = TrainConfig(
         **phase.model_dump(exclude={"learning_rate", "milestones", "warmup_steps", "distill_epochs"}),
@@ -109,7 +109,7 @@ def fit_phase(
         data,
         work=work,
         fingerprint=fingerprint,
-        teacher=load_model(teacher_file).model if teacher_file else None,
+        teacher=load_model(teacher_file, data.train_set.classes).model if teacher_file else None,
         on_epoch=on_epoch,
         speeds=paths.WORK / "speed.json",
     )

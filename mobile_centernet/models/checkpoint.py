@@ -63,25 +63,28 @@ def save_model(
     write_atomically(path, len(text).to_bytes(8, "little") + text + content[start:])
 
 
-def load_model(path: Path) -> LoadedModel:
+def load_model(path: Path, classes: Sequence[str] | None = None) -> LoadedModel:
     """Read what `save_model` wrote.
 
     Args:
         path: a `.safetensors` file.
+        classes: what the network must tell apart, in this order; None: whatever it does.
 
     Returns:
         The network, in eval mode on the CPU, with its classes and its input size.
 
     Raises:
-        ModelError: the file is missing, truncated, not ours, or its weights don't fit its header.
+        ModelError: the file is missing, truncated, not ours, of other classes, or its weights don't fit its header.
     """
     metadata, tensors = read_safetensors(path)
     if metadata.get("project") != PROJECT or metadata.get("format") != FORMAT:
         kind = f"project {metadata.get('project')!r}, format {metadata.get('format')!r}"
         raise ModelError(f"{path}: expected a {PROJECT} model of format {FORMAT}, found {kind}")
-    name, classes, input_size = parse_header(path, metadata)
+    name, found_classes, input_size = parse_header(path, metadata)
+    if classes is not None and found_classes != tuple(classes):
+        raise ModelError(f"{path}: expected the classes {tuple(classes)}, found {found_classes}")
     try:
-        model = build_model(name, len(classes))
+        model = build_model(name, len(found_classes))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     # The same check as load_state_dict's, in one sentence instead of one line per tensor.
@@ -95,7 +98,7 @@ def load_model(path: Path) -> LoadedModel:
             f"the first, {first}: expected shape {expected.get(first)}, found {found.get(first)}"
         )
     model.load_state_dict(tensors)
-    return LoadedModel(model.eval(), classes, input_size, metadata)
+    return LoadedModel(model.eval(), found_classes, input_size, metadata)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

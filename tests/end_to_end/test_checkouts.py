@@ -10,6 +10,8 @@ import yaml
 
 from tests.end_to_end.project import GIT_AUTHOR, copy_project, run
 
+TRAININGS = ("pretrain_teacher", "train_teacher", "pretrain_student", "distill_student")
+
 
 def succeed(project: Path, *command: str) -> str:
     done = run(project, *command)
@@ -64,7 +66,7 @@ def edited(finished: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
         ("mobile_centernet/agent/agent.py", set()),
         (
             "mobile_centernet/evaluation/coco_eval.py",
-            {"train_teacher", "pseudo_label", "distill_student", "evaluate", "export", "report"},
+            {*TRAININGS, "pseudo_label", "evaluate", "export", "report"},
         ),
     ],
     indirect=["edited"],

@@ -20,7 +20,7 @@ MORE = {"train_teacher.model": "hrnet_w16_lite", "train_teacher.pretrain.epochs"
 STAGES = [  # a stage, its output, and what is there when it has begun
     ("prepare_ivslab", "data/prepared/ivslab", ".work/prepare_ivslab.lock"),
     pytest.param(
-        ("train_teacher", "data/models/teacher", ".work/train_teacher/*/last.ckpt"),
+        ("pretrain_teacher", "data/models/teacher_pretrained", ".work/pretrain_teacher/*/last.ckpt"),
         marks=[pytest.mark.slow, pytest.mark.timeout(3000)],
     ),
 ]

@@ -68,11 +68,12 @@ def test_mlflow_holds_the_runs_and_version_1(reproduced: Path) -> None:
         versions = database.execute("select name, version from model_versions").fetchall()
         tags = dict(database.execute("select key, value from model_version_tags"))
         metrics = {name for (name,) in database.execute("select distinct key from metrics")}
-    stages = {"prepare_bdd100k", "prepare_ivslab", "train_teacher", "distill_student", "evaluate", "report", "register"}
+    trainings = {"pretrain_teacher", "train_teacher", "pretrain_student", "distill_student"}
+    stages = {"prepare_bdd100k", "prepare_ivslab", *trainings, "evaluate", "report", "register"}
     assert {name: status for name, status in runs.items() if name in stages} == dict.fromkeys(stages, "FINISHED")
     assert versions == [("mobile-centernet", 1)]
     assert {"git_commit", "params_sha256", "bdd100k_sha256", "ivslab_sha256", "map50", "onnx_sha256"} <= set(tags)
-    assert {"finetune/loss/heatmap", "finetune/loss/pairwise", "finetune/map50", "student.map50"} <= metrics
+    assert {"loss/heatmap", "loss/pairwise", "map50", "student.map50"} <= metrics
     assert {"train/frames", "train/near_copies", "test/leaked_frames", "quarantined/nan_box"} <= metrics
     quarantine = (reproduced / "data/prepared/ivslab/report.json").read_bytes()
     assert quarantine in {path.read_bytes() for path in (reproduced / "mlartifacts").rglob("report.json")}
@@ -97,8 +98,8 @@ def test_a_second_repro_does_nothing(reproduced: Path) -> None:
     [
         ("subsample_ivslab.stride", 5, {"subsample_ivslab"}),
         ("class_weights.gamma", 0.5, {"class_weights"}),
-        ("loss.lambda_pairwise", 5.0, {"train_teacher", "distill_student"}),
-        ("unlabelled.mode", "distill", {"pseudo_label", "distill_student"}),
+        ("loss.lambda_pairwise", 5.0, {"pretrain_student", "distill_student"}),
+        ("unlabelled.mode", "distill", {"pseudo_label", "pretrain_student", "distill_student"}),
         ("distill_student.finetune.epochs", 2, {"distill_student"}),
         ("report.score_threshold", 0.5, {"report"}),
         ("evaluate.split", "val", {"evaluate", "export", "report"}),

@@ -19,7 +19,7 @@ OUTS = {
     "subsample_ivslab": "data/raw/ivslab_frames.json",
     "prepare_bdd100k": "data/prepared/bdd100k",
     "prepare_ivslab": "data/prepared/ivslab",
-    "class_weights": "data/prepared/class_weights.json",
+    "class_weights": "data/class_weights",
 }
 SHARES = (0.4, 0.8)
 """Of a stage's writes, so many are over when it is killed: two fifths, four fifths."""

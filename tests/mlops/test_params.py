@@ -86,13 +86,14 @@ def test_a_sample_without_its_size_is_named(tmp_path: Path, stage: str) -> None:
         load_params(path)
 
 
-def test_initial_weights_are_a_path_or_null_and_null_where_left_out(tmp_path: Path) -> None:
+def test_initial_weights_are_a_path_or_null_and_have_to_be_there(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = (ROOT / "params.yaml").read_text()
     path.write_text(text.replace("init: null", "init: weights/pose_hrnet_w32.pth", 1))
     assert load_params(path).train_teacher.init == Path("weights/pose_hrnet_w32.pth")
     path.write_text("".join(line for line in text.splitlines(keepends=True) if "init: null" not in line))
-    assert load_params(path).distill_student.init is None
+    with pytest.raises(UserError, match=r"train_teacher\.init: Field required.*distill_student\.init: Field required"):
+        load_params(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

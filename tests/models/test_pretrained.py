@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from mobile_centernet.models.pretrained import BACKBONE, TORCH_SUFFIXES, WEIGHT_
 from mobile_centernet.models.variants import MODELS, build_model
 from mobile_centernet.training.callbacks import AtomicCheckpoints
 from mobile_centernet.training.module import DetectorTraining, Schedule
-from steps.train import train_teacher
+from steps.train import pretrain_teacher, train_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("vehicle", "pedestrian")
@@ -479,8 +480,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for name in ("bdd100k", "ivslab"):
         prepare_frames(tmp_path / "raw" / name, Path("data/prepared") / name)
-    weights = {name: {"weights": dict.fromkeys(CLASSES, 1.0)} for name in ("bdd100k", "ivslab")}
-    Path("data/prepared/class_weights.json").write_text(json.dumps(weights))
+        weights = Path("data/class_weights", f"{name}.json")
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_text(json.dumps({"weights": dict.fromkeys(CLASSES, 1.0)}))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
     return tmp_path
 
 
@@ -499,7 +502,7 @@ def prepare_frames(raw: Path, out: Path) -> None:
 
 
 def with_init(init: Path | None) -> Params:
-    """One epoch a phase with a learning rate that moves no weight: what comes out is what went in."""
+    """One epoch a training with a learning rate that moves no weight: what comes out is what went in."""
     params = load_params(ROOT / "params.yaml")
     still: dict[str, Any] = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-30, "milestones": (), "ema_decay": 0.0}
     section = params.train_teacher
@@ -522,28 +525,42 @@ def test_the_stage_starts_from_the_file_and_says_so(project: Path, caplog: pytes
     torch.manual_seed(11)
     source = build_model("hrnet_w16", 1)
     save_model(source, project / "other.safetensors", classes=["tram"], input_size=(64, 64))
+    pretrain_teacher(with_init(Path("other.safetensors")))
     train_teacher(with_init(Path("other.safetensors")))
-    trained = load_model(project / "data/models/teacher/model.safetensors").model
+    pretrained, trained = (
+        load_model(project / "data/models" / name / "model.safetensors").model
+        for name in ("teacher_pretrained", "teacher")
+    )
     for name, tensor in kernels(source).items():
+        assert torch.equal(kernels(pretrained)[name], tensor), name
         assert torch.equal(kernels(trained)[name], tensor), name
     said = caplog.text
     assert "other.safetensors into hrnet_w16: 402 of 402 tensors of the backbone; the heads are new" in said
     assert "a head for other classes (tram)" in said
-    report = json.loads((project / "data/models/teacher/init.json").read_text())
+    report = json.loads((project / "data/models/teacher_pretrained/init.json").read_text())
     digest = file_digest(project / "other.safetensors")
     assert (report["file"], report["sha256"]) == ("other.safetensors", digest)
     assert (len(report["matched"]), len(report["skipped"]), len(report["new"])) == (402, HEADS, HEADS)
-    first = json.loads((project / "data/models/teacher/training.json").read_text())
-    assert first["init"] == {"file": "other.safetensors", "sha256": digest}
+    first = records(project)
+    assert first["teacher_pretrained"]["init"] == {"file": "other.safetensors", "sha256": digest}
+    file = Path("data/models/teacher_pretrained/model.safetensors")
+    assert first["teacher"]["init"] == {"file": str(file), "sha256": file_digest(project / file)}
 
+    pretrain_teacher(with_init(None))
     train_teacher(with_init(None))
-    second = json.loads((project / "data/models/teacher/training.json").read_text())
-    assert second["init"] is None
-    assert not (project / "data/models/teacher/init.json").exists()
-    assert all(first[name]["fingerprint"] != second[name]["fingerprint"] for name in ("pretrain", "finetune"))
+    second = records(project)
+    assert second["teacher_pretrained"]["init"] is None
+    assert not (project / "data/models/teacher_pretrained/init.json").exists()
+    assert all(first[name]["fingerprint"] != second[name]["fingerprint"] for name in first)
+
+
+def records(project: Path) -> dict[str, Any]:
+    """Both trainings' training.json."""
+    folders = ("teacher_pretrained", "teacher")
+    return {name: json.loads((project / "data/models" / name / "training.json").read_text()) for name in folders}
 
 
 def test_the_stage_names_a_missing_file_before_it_trains(project: Path) -> None:
     with pytest.raises(ModelError, match=r"^absent\.pth: expected a file of initial weights, found no such file$"):
-        train_teacher(with_init(Path("absent.pth")))
+        pretrain_teacher(with_init(Path("absent.pth")))
     assert not (project / ".work").exists()

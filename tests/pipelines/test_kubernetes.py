@@ -12,7 +12,7 @@ from pipelines.settings import load_settings, mounts, without_schedule
 from tests.pipelines.toy import ROOT, run
 
 STACKS = ROOT / "pipelines/stacks"
-TRAINING = {"train_teacher", "distill_student", "pseudo_label"}
+TRAINING = {"pretrain_teacher", "train_teacher", "pseudo_label", "pretrain_student", "distill_student"}
 
 
 @pytest.fixture(scope="module")

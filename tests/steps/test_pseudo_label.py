@@ -29,7 +29,7 @@ from steps.__main__ import main
 from tests.helpers.programs import exit_code
 
 ROOT = Path(__file__).resolve().parents[2]
-TEACHERS = {paths.PHASES[phase]: paths.TEACHER / file for phase, file in paths.PHASE_FILES.items()}
+TEACHERS = {paths.TRAININGS[each.name]: each / paths.MODEL_FILE for each in (paths.TEACHER_PRETRAINED, paths.TEACHER)}
 INPUT = (64, 96)
 CLASSES = ("car", "bus")
 UNLABELLED = {"bdd100k": 3, "ivslab": 2}
@@ -46,8 +46,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raw = RawSet(root / "raw", tuple(frames), ())
         class_map = ClassMap(CLASSES, {"car": "car", "bus": "bus"})
         prepare(raw, frames, class_map, root / paths.PREPARED / name, max_size=INPUT, workers=1, progress=False)
-    weights = {"weights": dict.fromkeys(CLASSES, 1.0)}
-    (root / paths.CLASS_WEIGHTS).write_text(json.dumps(dict.fromkeys(UNLABELLED, weights)))
+    (root / paths.CLASS_WEIGHTS).mkdir()
+    for name in UNLABELLED:
+        weights = {"weights": dict.fromkeys(CLASSES, 1.0)}
+        (root / paths.CLASS_WEIGHTS / f"{name}.json").write_text(json.dumps(weights))
     for seed, file in enumerate(TEACHERS.values()):
         torch.manual_seed(seed)
         teacher = build_model("hrnet_w16_lite", len(CLASSES))
@@ -98,9 +100,18 @@ def document(project: Path, name: str) -> Any:
 
 
 def account(project: Path) -> dict[str, Any]:
-    """Per phase, what became of the unlabelled frames: mode, frames, used, skipped."""
-    summary = json.loads((project / paths.STUDENT / "training.json").read_text())
-    return {phase: tuple(summary[phase]["unlabelled"].values())[:4] for phase in paths.PHASES}
+    """Per data set, what became of the unlabelled frames: mode, frames, used, skipped."""
+    summaries = {
+        paths.TRAININGS[each.name]: json.loads((project / each / "training.json").read_text())
+        for each in (paths.STUDENT_PRETRAINED, paths.STUDENT)
+    }
+    return {name: tuple(summary["unlabelled"].values())[:4] for name, summary in summaries.items()}
+
+
+def train_student(project: Path, monkeypatch: pytest.MonkeyPatch, **unlabelled: object) -> int:
+    """Both of its trainings; the first exit code that is not 0."""
+    stages = ("pretrain_student", "distill_student")
+    return next((code for stage in stages if (code := run(project, stage, monkeypatch, **unlabelled))), 0)
 
 
 def best_scores(project: Path, name: str) -> list[float]:
@@ -115,8 +126,9 @@ def test_each_data_set_is_labelled_by_the_teacher_that_trained_on_it(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(made, "pseudo_label", monkeypatch, mode="pseudo") == 0
-    for name, file in {"bdd100k": "pretrained.safetensors", "ivslab": "model.safetensors"}.items():
-        assert document(made, name)["info"]["teacher_sha256"] == file_digest(made / paths.TEACHER / file)
+    for name, folder in {"bdd100k": "teacher_pretrained", "ivslab": "teacher"}.items():
+        weights = made / "data/models" / folder / "model.safetensors"
+        assert document(made, name)["info"]["teacher_sha256"] == file_digest(weights)
 
 
 def test_pseudo_the_students_labels_are_the_teachers_boxes(
@@ -146,8 +158,8 @@ def test_pseudo_the_students_labels_are_the_teachers_boxes(
     (made / paths.PSEUDO_LABELS / "bdd100k.json").write_text(json.dumps(edited))
     ivslab = len({entry["image_id"] for entry in document(made, "ivslab")["annotations"]})
     caplog.clear()
-    assert run(made, "distill_student", monkeypatch, mode="pseudo", score_threshold=threshold) == 0
-    assert account(made) == {"pretrain": ("pseudo", 3, 1, 2), "finetune": ("pseudo", 2, ivslab, 2 - ivslab)}
+    assert train_student(made, monkeypatch, mode="pseudo", score_threshold=threshold) == 0
+    assert account(made) == {"bdd100k": ("pseudo", 3, 1, 2), "ivslab": ("pseudo", 2, ivslab, 2 - ivslab)}
     printed = capsys.readouterr().err + caplog.text
     assert "bdd100k: 3 unlabelled training frames, mode pseudo: 1 used, 2 skipped" in printed
     assert "data/pseudo_labels/bdd100k.json: nan_box, quarantined: bdd100k-" in printed
@@ -166,15 +178,15 @@ def test_in_the_other_modes_the_files_say_so_and_the_student_is_trained(
         written = document(made, name)
         assert written["info"]["mode"] == mode
         assert not written["images"] and not written["annotations"]
-    assert run(made, "distill_student", monkeypatch, mode=mode) == 0
-    assert account(made) == {"pretrain": pretrain, "finetune": finetune}
+    assert train_student(made, monkeypatch, mode=mode) == 0
+    assert account(made) == {"bdd100k": pretrain, "ivslab": finetune}
 
 
 def test_pseudo_labels_of_another_mode_are_refused(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(made, "pseudo_label", monkeypatch, mode="skip") == 0
-    assert run(made, "distill_student", monkeypatch, mode="pseudo") == 2
+    assert train_student(made, monkeypatch, mode="pseudo") == 2
     assert "expected pseudo-labels, found a file of mode 'skip'; run the stage pseudo_label" in capsys.readouterr().err
 
 

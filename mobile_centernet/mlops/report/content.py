@@ -55,11 +55,10 @@ def draw_figures(models: Mapping[str, ScoredModel], classes: tuple[str, ...], th
             plots.class_frequencies(counts, weights), "Boxes per class in ivslab's training frames, and their weights"
         ),
     }
-    for role in paths.ROLES:
-        for phase, data_set in paths.PHASES.items():
-            title = f"{role.capitalize()}, {phase} on {data_set}"
-            drawn = plots.training_curves(records.history(role, phase))
-            figures[f"training_{role}_{phase}"] = Picture(drawn, f"{title}: losses and mAP@0.5 by epoch", title)
+    for training, data_set in paths.TRAININGS.items():
+        title = f"{training.replace('_', ', ').capitalize()} on {data_set}"
+        drawn = plots.training_curves(records.history(training))
+        figures[f"training_{training}"] = Picture(drawn, f"{title}: losses and mAP@0.5 by epoch", title)
     return figures
 
 

@@ -1,6 +1,6 @@
 """Where the models come from, how their settings differ from the paper's, and what to know before using them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +20,34 @@ from mobile_centernet.reports.run_page import (
 )
 
 ABSENT = "–"
-# No setting of the recipe: where footage lies, how much the generator draws, how many processes load it.
-SURROUNDINGS = (
-    "hardware.workers",
-    *(f"fetch_{name}.{key}" for name in paths.DATA_SETS for key in ("path", "sample", "frame_step")),
-)
+# No setting of the recipe: where footage lies, how much the generator draws.
+SURROUNDINGS = tuple(f"fetch_{name}.{key}" for name in paths.DATA_SETS for key in ("path", "sample", "frame_step"))
 
 
 def model_lineage() -> Lineage:
     """Commit, digests, and every setting that differs from the paper's."""
-    # The sections that the stages up to the report read: a change of others does not re-run it.
+    # The keys that the stages up to the report read: a change of others does not re-run it.
     listed = listed_params()
     before = list(listed)[: list(listed).index("report")]
-    sections = list(dict.fromkeys(section for stage in before for section in listed[stage]))
+    keys = {key for stage in before for key in listed[stage]}
     return Lineage(
         git_commit=lineage.git_commit(),
         params_digest=lineage.params_digest(),
         data_digests=lineage.data_digests(),
         others=lineage.model_digests(),
-        differences=params_differences(_yaml(paths.PARAMS), _yaml(paths.PAPER_PARAMS), sections),
+        differences=params_differences(_yaml(paths.PARAMS), _yaml(paths.PAPER_PARAMS), keys),
     )
 
 
 def params_differences(
-    ours: Mapping[str, Any], paper: Mapping[str, Any], sections: Sequence[str]
+    ours: Mapping[str, Any], paper: Mapping[str, Any], keys: Collection[str]
 ) -> tuple[ParamsDifference, ...]:
-    """Values of these sections that are not the same on both sides, by their dotted names."""
+    """Values of these keys, and of those below them, that are not the same on both sides, by their dotted names."""
     mine, theirs = (
         {
             name: "null" if value is None else str(value)
-            for name, value in lineage.flatten({section: side[section] for section in sections if section in side})
+            for name, value in lineage.flatten(side)
+            if any(f"{name}.".startswith(f"{key}.") for key in keys)
         }
         for side in (ours, paper)
     )

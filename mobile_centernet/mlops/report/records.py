@@ -18,7 +18,7 @@ from mobile_centernet.reports.run_page import (
 )
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8_cpu")
-NO_CURVES = ("phase", "seconds", "cpu_seconds", "learning_rate")
+NO_CURVES = ("seconds", "cpu_seconds", "learning_rate")
 
 
 def read_json(path: Path) -> Any:
@@ -45,7 +45,7 @@ def split_rows() -> tuple[SplitRow, ...]:
 
 def class_rows(classes: Sequence[str]) -> tuple[ClassRow, ...]:
     """Boxes and weights of ivslab's training frames."""
-    weighed = read_json(paths.CLASS_WEIGHTS)["ivslab"]
+    weighed = read_json(paths.CLASS_WEIGHTS / "ivslab.json")
     return tuple(ClassRow(name, weighed["counts"][name], weighed["weights"][name]) for name in classes)
 
 
@@ -74,11 +74,10 @@ def _prepare_report(name: str) -> Any:
     return read_json(paths.PREPARED / name / "report.json")
 
 
-def history(model: str, phase: str) -> list[dict[str, float]]:
-    """Epoch by epoch: `epoch`, every loss term and mAP@0.5."""
-    lines = (paths.MODELS / model / paths.HISTORY_FILE).read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, lines) if record["phase"] == phase]
-    return [{key: value for key, value in record.items() if key not in NO_CURVES} for record in records]
+def history(training: str) -> list[dict[str, float]]:
+    """Epoch by epoch of one of the trainings: `epoch`, every loss term and mAP@0.5."""
+    lines = (paths.MODELS / training / paths.HISTORY_FILE).read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in NO_CURVES} for line in lines]
 
 
 def parity_rows() -> tuple[ParityRow, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from mobile_centernet.mlops import lineage
 from mobile_centernet.mlops.mlflow_server import EXPERIMENT, connect
 from mobile_centernet.mlops.params import Params
+from mobile_centernet.mlops.stages import settings
 from mobile_centernet.mlops.tracking.record import END, METRICS, START, RunRecord
 from mobile_centernet.mlops.tracking.upload import Uploader
 
@@ -24,18 +25,14 @@ logger = logging.getLogger(__name__)
 class Tracker:
     """One run. Tracking errors are reported once and never stop the stage."""
 
-    def __init__(self, stage: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, stage: str, params: Mapping[str, Any]) -> None:
         self.stage = stage
         self._record: RunRecord | None = None
         self._tags: dict[str, str] = {}
         with self._best_effort():
             self._record = RunRecord.create(stage)
-            plain = {
-                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-                for name, value in settings.items()
-            }
             tags = {"stage": stage, "mlflow.user": lineage.user(), "git_commit": lineage.git_commit()}
-            self._record.write(START, stage=stage, tags=tags, params=dict(lineage.flatten(plain)))
+            self._record.write(START, stage=stage, tags=tags, params=dict(lineage.flatten(params)))
             self._uploader = Uploader(self._record, stage)
 
     def log(self, record: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:
@@ -74,9 +71,9 @@ class Tracker:
 
 
 @contextmanager
-def run(stage: str, params: Params, sections: Sequence[str]) -> Iterator[Tracker]:
-    """A run of `stage` with those sections of the params; FAILED when the block raises."""
-    tracker = Tracker(stage, {name: getattr(params, name) for name in sections})
+def run(stage: str, params: Params, keys: Sequence[str]) -> Iterator[Tracker]:
+    """A run of `stage` with these params, by their dotted names; FAILED when the block raises."""
+    tracker = Tracker(stage, settings(params, keys))
     try:
         yield tracker
     except BaseException:

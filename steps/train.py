@@ -85,20 +85,22 @@ def _train(
     (out / INIT_FILE).unlink(missing_ok=True)
     torch.manual_seed(params.seed)
     if isinstance(start, Path):
-        init: Path | None = start / paths.MODEL_FILE
+        start_file: Path | None = start / paths.MODEL_FILE
         student = load_model(start / paths.MODEL_FILE, classes).model
     else:
-        init, student = start.init, build_model(start.model, len(classes))
-    from_file = {"file": str(init), "sha256": file_digest(init)} if init else None
-    if init and not isinstance(start, Path):
-        report = load_pretrained(student, init, classes)
-        logger.info("%s", report)
-        write_json(out / INIT_FILE, {**from_file, **report.to_dict()})
+        start_file, student = start.init, build_model(start.model, len(classes))
+        if start_file:
+            report = load_pretrained(student, start_file, classes)
+            logger.info("%s", report)
+            write_json(
+                out / INIT_FILE, {"file": str(start_file), "sha256": file_digest(start_file), **report.to_dict()}
+            )
+    init = {"file": str(start_file), "sha256": file_digest(start_file)} if start_file else None
 
     teacher_file = teacher / paths.MODEL_FILE if teacher else None
     labels_file = paths.PSEUDO_LABELS / f"{data_set}.json" if unlabelled == MODE else None
     listed = listed_params()[stage]
-    files = {"start": init, "teacher": teacher_file, "pseudo_labels": labels_file}
+    files = {"start": start_file, "teacher": teacher_file, "pseudo_labels": labels_file}
     digest = training_fingerprint(data_set, settings(params, listed), files)
     work = paths.WORK / stage / digest[:SHOWN_DIGITS]
     for folder in sorted(work.parent.glob("*")):
@@ -134,7 +136,7 @@ def _train(
         records = [{key: value for key, value in record.items() if "seconds" not in key} for record in fitted.history]
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(out / paths.HISTORY_FILE, lines.encode())
-        summary = {"model": student.name, "init": from_file, "data_set": data_set, **frames, **best}
+        summary = {"model": student.name, "init": init, "data_set": data_set, **frames, **best}
         write_json(out / "training.json", {**summary, "fingerprint": digest, "hardware": asdict(fitted.speed)})
         tracker.finish(out.iterdir(), model_digest=file_digest(out / paths.MODEL_FILE))
     shutil.rmtree(work.parent)

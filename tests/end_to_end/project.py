@@ -17,12 +17,15 @@ SMALL: Mapping[str, object] = {
     "prepare_ivslab.split": {"val": 0.25, "test": 0.25},
     "store.max_size": {"width": 160, "height": 90},
     "input_size": {"width": 96, "height": 64},
+    "hardware.precision": "fp32",
     "hardware.workers": 0,
     "export.parity_frames": 2,
     "train_teacher.pretrain.epochs": 1,
     "train_teacher.finetune.epochs": 1,
     "distill_student.pretrain.epochs": 1,
+    "distill_student.pretrain.distill_epochs": 0,
     "distill_student.finetune.epochs": 1,
+    "distill_student.finetune.distill_epochs": 1,
 }
 
 

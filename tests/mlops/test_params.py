@@ -23,7 +23,10 @@ def test_shipped_files_load_and_hold_the_papers_method(name: str) -> None:
     assert (params.class_weights.w_max, params.class_weights.gamma) == (10, 0.75)
     assert params.distill_student.finetune.learning_rate == 1e-3
     assert params.subsample_ivslab.stride == 10
-    assert (params.train_teacher.model, params.distill_student.model) == ("hrnet_w32", "hrnet_w16")
+    teacher = "hrnet_w32" if name == "params.paper.yaml" else "hrnet_w32_lite"
+    assert (params.train_teacher.model, params.distill_student.model) == (teacher, "hrnet_w16")
+    for phase in (params.distill_student.pretrain, params.distill_student.finetune):
+        assert phase.distill_epochs == phase.epochs
     assert (params.train_teacher.init, params.distill_student.init) == (None, None)
 
 

@@ -103,12 +103,7 @@ def _train(
     files = {"start": start_file, "teacher": teacher_file, "pseudo_labels": labels_file}
     digest = training_fingerprint(data_set, settings(params, listed), files)
     work = paths.WORK / stage / digest[:SHOWN_DIGITS]
-    for folder in sorted(work.parent.glob("*")):
-        if folder != work:
-            message = (
-                "%s: this unfinished training is refused: expected fingerprint %s (of the present params and data), "
-            )
-            logger.warning(message + "found %s; training begins anew", folder, work.name, folder.name)
+    _refuse_others(work)
 
     with tracking.run(stage, params, (*listed, *RESULTLESS)) as tracker:
         logger.info("%s: %s on %s, %d epochs", stage, student.name, data_set, phase.epochs)
@@ -140,6 +135,19 @@ def _train(
         write_json(out / "training.json", {**summary, "fingerprint": digest, "hardware": asdict(fitted.speed)})
         tracker.finish(out.iterdir(), model_digest=file_digest(out / paths.MODEL_FILE))
     shutil.rmtree(work.parent)
+
+
+def _refuse_others(work: Path) -> None:
+    """Name unfinished trainings of this stage that do not resume: other params, data or another teacher made them."""
+    for folder in sorted(work.parent.glob("*")):
+        if folder != work:
+            logger.warning(
+                "%s: this unfinished training is refused: expected fingerprint %s (of the present params and data), "
+                "found %s; training begins again",
+                folder,
+                work.name,
+                folder.name,
+            )
 
 
 def _describe_frames(

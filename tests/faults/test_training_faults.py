@@ -94,7 +94,7 @@ def test_a_stage_names_the_unfinished_trainings_that_it_refuses(
     ours, other = "a" * 16, "b" * 16
     for name in (ours, other):
         (tmp_path / name).mkdir()
-    _refuse_others(tmp_path, [ours + "a" * 48])
+    _refuse_others(tmp_path / ours)
     said = caplog.text
     assert f"{other}: this unfinished training is refused: expected fingerprint {ours}" in said
     assert f"found {other}" in said and said.count("\n") == 1

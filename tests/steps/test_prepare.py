@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from mobile_centernet.data.annotations import Frame, FrameState
+from mobile_centernet.data.prepare.subsample import set_aside
 from mobile_centernet.mlops.params import Split
-from steps.prepare import _split
 
 
 @pytest.mark.parametrize(("videos", "missing"), [(1, {"val", "test"}), (12, set())])
@@ -15,7 +15,7 @@ def test_a_share_for_which_there_are_too_few_videos_is_named(
     videos: int, missing: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     frames = [Frame(Path(f"{n}.jpg"), f"{n}", f"v{n}", "train", FrameState.UNLABELLED) for n in range(videos)]
-    splits = {frame.split for frame in _split(frames, Split(val=0.15, test=0.25), seed=1)}
+    splits = {frame.split for frame in set_aside(frames, {"val": 0.15, "test": 0.25}, "val", 1)}
     assert splits == {"train", "val", "test"} - missing
     warnings = caplog.messages
     assert len(warnings) == len(missing)
@@ -31,11 +31,11 @@ def test_the_source_s_own_val_may_be_the_test_split_while_training_videos_choose
         for n in range(count)
     ]
     parts: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
-    for frame in _split(frames, Split(val=0.1, test=0.0, own_val="test"), seed=1):
+    for frame in set_aside(frames, {"val": 0.1, "test": 0.0}, "test", 1):
         parts[frame.split].add(frame.name)
     assert parts["test"] == {f"val{n}" for n in range(50)}
     assert 25 <= len(parts["val"]) <= 55 and parts["val"] | parts["train"] == {f"train{n}" for n in range(400)}
-    fewer = _split(frames[:200], Split(val=0.1, test=0.0, own_val="test"), seed=1)
+    fewer = set_aside(frames[:200], {"val": 0.1, "test": 0.0}, "test", 1)
     assert {frame.name for frame in fewer if frame.split == "val"} <= parts["val"]
 
 

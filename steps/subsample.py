@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 def subsample_ivslab(params: Params) -> None:
     """Write the names of the kept training frames; the test set is kept whole."""
-    own = params.prepare_ivslab
-    raw = read_footage(paths.RAW / "ivslab", own.video_from, own.split_file, labels=False)
+    video_from, split_file = params.prepare_ivslab.video_from, params.prepare_ivslab.split_file
+    raw = read_footage(paths.RAW / "ivslab", video_from, split_file, labels=False)
     videos = [frame for frame in raw.frames if frame.split in LEFT_TO_TRAIN]
     if not videos:
         splits = ", ".join(sorted({frame.split for frame in raw.frames}))

@@ -162,10 +162,10 @@ class Grouping(Section):
     """Which video and split a frame belongs to, where paths do not say it."""
 
     video_from: str | None = Field(
-        default=None, description="regular expression with one group, the video, searched in the path of each image"
+        description="regular expression with one group, the video, searched in the path of each image"
     )
     split_file: str | None = Field(
-        default=None, description="CSV below the set's folder, lines of `name,split`, which overrules its folders"
+        description="CSV below the set's folder, lines of `name,split`, which overrules its folders"
     )
 
     @field_validator("video_from")

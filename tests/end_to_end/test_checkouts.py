@@ -32,10 +32,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
     for stage in stages.values():
         for out in (*stage["outs"], *stage.get("metrics", ())):
-            path = project / out
-            file = path if path.suffix else path / "source.json"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f'{{"{out}": 1}}\n')
+            path = project / out  # of some folders single files are dependencies
+            for file in [path] if path.suffix else [path / f"{n}.json" for n in ("source", "bdd100k", "ivslab")]:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(f'{{"{out}": 1}}\n')
     succeed(project, "dvc", "commit", "-fq", *stages)
     succeed(project, "dvc", "remote", "add", "-q", "-d", "folder", str(base / "remote"))
     commit(project, "a run")

@@ -10,6 +10,7 @@ import yaml
 
 from tests.end_to_end.project import GIT_AUTHOR, copy_project, run
 
+SINGLE_FILES = ("source.json", "bdd100k.json", "ivslab.json", "history.jsonl")
 TRAININGS = ("pretrain_teacher", "train_teacher", "pretrain_student", "distill_student")
 
 
@@ -33,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in stages.values():
         for out in (*stage["outs"], *stage.get("metrics", ())):
             path = project / out  # of some folders single files are dependencies
-            for file in [path] if path.suffix else [path / f"{n}.json" for n in ("source", "bdd100k", "ivslab")]:
+            for file in [path] if path.suffix else [path / name for name in SINGLE_FILES]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(f'{{"{out}": 1}}\n')
     succeed(project, "dvc", "commit", "-fq", *stages)

@@ -2,12 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import IO
 
 # One file for all images of a process: making one takes longer than the rest of this.
-one_file = cache(tempfile.TemporaryFile)
+one_file: Callable[[], IO[bytes]] = cache(tempfile.TemporaryFile)  # type: ignore[assignment]  # mypy takes the overload of text
 
 
 @contextmanager

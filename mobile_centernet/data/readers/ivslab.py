@@ -95,8 +95,8 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
         own = _read_xml(root / path, path, findings)
         if own is not None and _key(path) not in named:
             entries.append(own)
-    others = [path for path in listing.images if path not in set(images)] if len(images) < len(listing.images) else []
-    left_out = {"images outside JPEGImages": len(others)} if others else {}
+    others = len(listing.images) - len(images)
+    left_out = {"images outside JPEGImages": others} if others else {}
     return assemble(listing, places, entries, frozenset([*xml, *lists]), findings, left_out)
 
 

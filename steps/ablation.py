@@ -66,7 +66,9 @@ def train(name: str, seed: int) -> None:
     params = params.model_copy(update={"loss": params.loss.model_copy(update=loss)})
     phases = {"training": (section.data_set, section.recipe(row), paths.MODEL_FILE)}
     if section.pretrain:
-        phases = {"pretrain": ("bdd100k", section.pretrain, PRETRAINED_FILE), **phases}
+        taught = section.pretrain.distill_epochs if teacher else 0
+        before = section.pretrain.model_copy(update={"distill_epochs": taught})
+        phases = {"pretrain": ("bdd100k", before, PRETRAINED_FILE), **phases}
     identity: str | None = None
     chains = {}
     for phase, (data_set, settings, _) in phases.items():

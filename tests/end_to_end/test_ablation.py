@@ -12,6 +12,8 @@ from tests.end_to_end.project import change, copy_project, run
 TINY = {
     "input_size": {"width": 64, "height": 32},
     "ablation.seeds": [1, 2],
+    "ablation.pretrain.epochs": 1,
+    "ablation.pretrain.distill_epochs": 1,
     "ablation.training.epochs": 1,
     "ablation.training.milestones": [],
     "ablation.training.batch_size": 8,
@@ -21,6 +23,15 @@ TINY = {
         {"name": "lite_balanced", "model": "hrnet_w16_lite", "balanced": True, "baseline": "student"},
         {"name": "resnet18_balanced", "model": "resnet18", "balanced": True},
         {"name": "dla34_balanced", "model": "dla34", "balanced": True},
+    ],
+    "ablation.distilled": [
+        {
+            "name": "student_balanced_distilled",
+            "model": "hrnet_w16",
+            "balanced": True,
+            "teacher": "teacher",
+            "baseline": "student",
+        }
     ],
 }
 

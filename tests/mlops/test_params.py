@@ -132,6 +132,21 @@ def test_a_row_of_the_ablation_that_trains_longer_keeps_the_shape_of_the_recipe(
     assert ablation.rows[-1].loss.model_dump(exclude_none=True) == {"lambda_pixelwise": 2.0}
 
 
+def test_the_shipped_ablation_measures_what_distillation_brings_to_the_shipped_pipeline() -> None:
+    """Only then can the report say it: rows of other models or recipes are not compared with a run."""
+    params = load_params(ROOT / "params.yaml")
+    ablation, (taught,) = params.ablation, params.ablation.distilled
+    assert (ablation.data_set, ablation.split) == ("ivslab", params.evaluate.split)
+    assert (ablation.pretrain, ablation.recipe(taught)) == (
+        params.distill_student.pretrain,
+        params.distill_student.finetune,
+    )
+    teacher = next(row for row in ablation.teachers if row.name == taught.teacher)
+    assert (taught.model, teacher.model) == (params.distill_student.model, params.train_teacher.model)
+    plain = next(row for row in ablation.students if row.name == taught.baseline)
+    assert (plain.model, plain.balanced, plain.training) == (taught.model, taught.balanced, taught.training)
+
+
 @pytest.mark.parametrize("baseline", ["plain", "nobody"])
 def test_a_baseline_is_another_row(baseline: str) -> None:
     with pytest.raises(ValidationError, match=f"row plain: expected another row as its baseline, found {baseline}"):

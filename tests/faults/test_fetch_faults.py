@@ -60,6 +60,7 @@ def project(tmp_path: Path, server: FileServer) -> Path:
     (folder / "data/upstream/ivslab.json").write_text("{}")
     shutil.copy2(ROOT / "dvc.yaml", folder)
     shutil.copy2(ROOT / "params.yaml", folder)
+    shutil.copy2(ROOT / "data/upstream/no_links.txt", folder / "data/upstream")
     section = {"source": "urls", "path": "data/upstream/ivslab.json"}
     change(folder, "fetch_ivslab", **section, archives=[{"url": url(server), "sha256": SHA256}])
     return folder

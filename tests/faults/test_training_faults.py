@@ -77,7 +77,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     kept = torch.load(tmp_path / "work" / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 0 and kept["fingerprint"] == "a"
     names = {path.name for path in (tmp_path / "work").iterdir()}
-    assert names == {"best.ckpt", "last.ckpt", "history.jsonl"}  # nothing half-written is left
+    assert names == {"best.ckpt", "last.ckpt", "history.jsonl", "speed.json"}  # nothing half-written is left
     assert_the_same(train_fully(prepared, tmp_path / "work"), undisturbed)
 
 

@@ -246,7 +246,7 @@ def test_a_checkpoint_of_an_unfinished_training_of_ours(ema_decay: float, tmp_pa
     source, model = tiny(1), tiny(2)
     module = DetectorTraining(source, Criterion(), Schedule(1e-3), fingerprint="f", ema_decay=ema_decay)
     if module.average is not None:
-        module.average.update_parameters(tiny(3))
+        module.average.load_state_dict(tiny(3).state_dict())
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", plugins=[AtomicCheckpoints()])
     trainer.strategy.connect(module)
     trainer.save_checkpoint(tmp_path / "last.ckpt")

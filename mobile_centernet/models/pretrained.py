@@ -22,7 +22,7 @@ TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")  # .tar: HRNet's train
 
 # What DataParallel, torch.compile, Lightning, detection toolkits and our training put before the official names.
 # The moving average is what a training scores and keeps, so its tensors go before their namesakes.
-AVERAGE = "average.module."
+AVERAGE = "average."
 WRAPPERS = (AVERAGE, "module.", "model.", "student.", "net.", "_orig_mod.", BACKBONE)
 
 # Where a checkpoint keeps the weights, next to epoch, optimizer and the like; averages first, and each in each.
@@ -156,7 +156,7 @@ def load_pretrained(model: CenterNet, path: Path, classes: Sequence[str] | None 
             foreign_heads = f"a head for other classes ({', '.join(found)})"
     taken: dict[str, Tensor] = {}
     skipped: list[Skipped] = []
-    for name, value in sorted(tensors.items(), key=lambda item: AVERAGE not in item[0]):
+    for name, value in sorted(tensors.items(), key=lambda item: f".{AVERAGE}" not in f".{item[0]}"):
         target = _target(name, expected)
         if target is None:
             skipped.append(Skipped(name, f"no such tensor in {model.name}"))

@@ -66,8 +66,7 @@ def train(name: str, seed: int) -> None:
     params = params.model_copy(update={"loss": params.loss.model_copy(update=loss)})
     phases = {"training": (section.data_set, section.recipe(row), paths.MODEL_FILE)}
     if section.pretrain:
-        taught = section.pretrain.distill_epochs if teacher else 0
-        before = section.pretrain.model_copy(update={"distill_epochs": taught})
+        before = section.pretrain.model_copy(update={} if teacher else {"distill_epochs": 0})
         phases = {"pretrain": ("bdd100k", before, PRETRAINED_FILE), **phases}
     identity: str | None = None
     chains = {}
@@ -113,9 +112,7 @@ def train(name: str, seed: int) -> None:
                 fingerprint=chain,
                 teacher_file=teacher_file,
                 balanced=row.balanced,
-                on_epoch=lambda record, phase=phase: tracker.log(  # type: ignore[misc]  # mypy cannot infer a default
-                    record, step=int(record["epoch"]), prefix=f"{phase}/"
-                ),
+                on_epoch=lambda record: tracker.log(record, step=int(record["epoch"]), prefix=f"{phase}/"),  # noqa: B023 called in this turn of the loop
             )
             history += [{"phase": phase, **record} for record in fitted.history]
             save_model(student, out / file, classes=classes, input_size=params.input_size.hw)

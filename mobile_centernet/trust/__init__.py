@@ -1,0 +1,1 @@
+"""Who may say what devices run: roles, statements and a repository of The Update Framework, and its keys."""

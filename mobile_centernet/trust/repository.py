@@ -1,0 +1,324 @@
+"""The publisher's side of a repository: reads its verified state, signs what follows, and writes it.
+
+Order of every publish: the targets' files, then `N.ROLE.json`, then `N.snapshot.json`, all of them new names, and last
+`timestamp.json`. What it leads to is the state: files that a publish left behind that was cut off are never read.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, TargetFile, Targets
+from tuf.ngclient import FetcherInterface, Updater
+
+from mobile_centernet.trust.errors import TrustError
+from mobile_centernet.trust.keys import KeyRing
+from mobile_centernet.trust.layout import (
+    BUNDLES,
+    CHANNELS,
+    LIFE_DAYS,
+    MAX_VERSION,
+    METADATA_FOLDER,
+    PATTERNS,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TARGETS_FOLDER,
+    TIMESTAMP,
+    bundle_path,
+    statement_path,
+    stored_path,
+)
+from mobile_centernet.trust.statement import Statement
+from mobile_centernet.trust.store import RepositoryStore
+
+TIMESTAMP_FILE = f"{METADATA_FOLDER}/{TIMESTAMP}.json"
+KEPT_BUNDLES = 50
+KEPT_STATEMENTS = 10
+"""Bundles that the last so many statements of a channel name stay listed, to roll back to."""
+
+MAX_JUMP = 1000
+"""Versions; more than publishes that were cut off will leave."""
+
+_BASE = "store:/"
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+Signed = Metadata[Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """What timestamp.json leads to, all of it verified, expired or not: metadata by role."""
+
+    roles: Mapping[str, Signed]
+    timestamp: bytes
+
+    @property
+    def root(self) -> Root:
+        signed: Root = self.roles[ROOT].signed
+        return signed
+
+    @property
+    def targets(self) -> Targets:
+        signed: Targets = self.roles[TARGETS].signed
+        return signed
+
+    def delegator(self, role: str) -> Root | Targets:
+        """Whose metadata names the role's keys."""
+        return self.targets if role in PATTERNS else self.root
+
+
+class Repository:
+    """A repository that this machine publishes to; TrustError comes before anything is written that no device takes.
+
+    Args:
+        store: where its files lie.
+        root: the file root.json that this project and its devices start from.
+        cache: a folder for the newest metadata that was seen, so that an old state is not taken for the present one.
+        keys: where the private keys are.
+    """
+
+    def __init__(self, store: RepositoryStore, root: Path, cache: Path, keys: KeyRing) -> None:
+        self.store = store
+        self.keys = keys
+        self._root = root
+        self._cache = cache
+
+    def state(self, *, fast_forwarded: bool = False) -> State:
+        """Raises TrustError also for version numbers that only an attack explains, unless they are expected."""
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            self._read_as_a_device(self._cache, ignore_expiry=True)
+            roles = {role: Metadata.from_file(str(self._cache / f"{role}.json")) for role in LIFE_DAYS}
+            timestamp = (self._cache / f"{TIMESTAMP}.json").read_bytes()
+        except OSError as error:
+            raise TrustError(f"{self._cache}: expected room for the newest metadata: {error}") from error
+        for role, metadata in roles.items():
+            if metadata.signed.version >= MAX_VERSION and not fast_forwarded:
+                raise TrustError(
+                    f"{self.store.where}: {role}: expected versions that count publishes, found "
+                    f"{metadata.signed.version}: somebody signed it to lock you out; `trust recover` gets out of it"
+                )
+        return State(roles, timestamp)
+
+    def statements(self, state: State, channel: str) -> Iterator[tuple[Statement, str]]:
+        """A channel's signed history, newest first, each with its SHA-256. Every step back is checked by its digest."""
+        path = statement_path(channel)
+        target = state.roles[channel].signed.targets.get(path)
+        digest = target.hashes["sha256"] if target else None
+        while digest is not None:
+            content = self.store.read(f"{TARGETS_FOLDER}/{stored_path(path, digest)}")
+            if content is None or sha256(content).hexdigest() != digest:
+                raise TrustError(
+                    f"{self.store.where}: expected the {channel} statement {digest}, found none or another"
+                )
+            statement = Statement.parse(content)
+            yield statement, digest
+            digest = statement.previous
+
+    def publish_bundle(self, content: bytes, model: str, version: str) -> str:
+        """List a release for devices; returns its target path. The same bytes again change nothing."""
+        digest = sha256(content).hexdigest()
+        path = bundle_path(model, version, digest)
+        with self.store.locked():
+            state = self.state()
+            listed = state.roles[BUNDLES].signed.targets
+            same = {name: file for name, file in listed.items() if name.startswith(f"bundles/{model}-{version}-")}
+            if path in listed and listed[path].hashes["sha256"] == digest:
+                return path
+            if same:
+                raise TrustError(f"{path}: expected a version that has no bundle yet, found {', '.join(sorted(same))}")
+            bundles = self.successor(state, BUNDLES)
+            named = {
+                statement.bundle
+                for channel in CHANNELS
+                for _, (statement, _) in zip(range(KEPT_STATEMENTS), self.statements(state, channel), strict=False)
+            }
+            newest = sorted(listed, key=lambda name: listed[name].custom["number"])[1 - KEPT_BUNDLES :]
+            bundles.signed.targets = {name: file for name, file in listed.items() if name in {*named, *newest}}
+            extra = {"custom": {"number": bundles.signed.version}}
+            file = TargetFile(len(content), {"sha256": digest}, path, extra)
+            bundles.signed.targets[path] = file
+            self.keys.sign(BUNDLES, bundles, state.targets)
+            self.commit(state, {BUNDLES: bundles}, {stored_path(path, digest): content})
+        return path
+
+    def next_statement(self, state: State, channel: str, **fields: Any) -> Statement:
+        """The statement that may follow a channel's newest one: its number and what is before it are given."""
+        before, digest = next(self.statements(state, channel), (None, None))
+        return Statement(channel=channel, number=before.number + 1 if before else 1, previous=digest, **fields)
+
+    def stage_statement(self, state: State, statement: Statement) -> Signed:
+        """The channel's metadata that names the statement, not signed by anybody yet."""
+        listed = state.roles[BUNDLES].signed.targets.get(statement.bundle)
+        if listed is None or (listed.hashes["sha256"], listed.length) != (statement.sha256, statement.bytes):
+            raise TrustError(f"{statement.bundle}: expected a bundle that the repository lists, found none or another")
+        before, digest = next(self.statements(state, statement.channel), (None, None))
+        expected = before.number + 1 if before else 1
+        if (statement.number, statement.previous) != (expected, digest):
+            raise TrustError(
+                f"{statement.channel}: expected statement {expected}, found {statement.number}: there was "
+                "another one meanwhile; promote again"
+            )
+        metadata = self.successor(state, statement.channel)
+        content = statement.encode()
+        target = TargetFile.from_data(statement_path(statement.channel), content, ["sha256"])
+        metadata.signed.targets = {target.path: target}
+        return metadata
+
+    def publish_statement(self, statement: Statement) -> None:
+        """Sign a channel's next statement, and publish it."""
+        with self.store.locked():
+            state = self.state()
+            metadata = self.stage_statement(state, statement)
+            self.keys.sign(statement.channel, metadata, state.targets)
+            self.commit_statement(state, statement, metadata)
+
+    def commit_statement(self, state: State, statement: Statement, metadata: Signed) -> None:
+        content = statement.encode()
+        place = stored_path(statement_path(statement.channel), sha256(content).hexdigest())
+        self.commit(state, {statement.channel: metadata}, {place: content})
+
+    def refresh(self) -> list[str]:
+        """Sign a new timestamp, and whatever is at hand and has lived more than half its time; returns these roles."""
+        with self.store.locked():
+            state = self.state()
+            renewed = {}
+            for role in (TARGETS, *PATTERNS):
+                if self.half_over(state, role):
+                    metadata = self.successor(state, role)
+                    self.keys.sign(role, metadata, state.delegator(role))
+                    if not self.lacks(state.delegator(role), role, metadata):
+                        renewed[role] = metadata
+            roles = [*renewed, *([SNAPSHOT] if renewed or self.half_over(state, SNAPSHOT) else []), TIMESTAMP]
+            self.commit(state, renewed, {}, snapshot=SNAPSHOT in roles)
+        return roles
+
+    def half_over(self, state: State, role: str) -> bool:
+        left: timedelta = state.roles[role].signed.expires - datetime.now(timezone.utc)
+        return left < timedelta(days=LIFE_DAYS[role]) / 2
+
+    def successor(self, state: State, role: str) -> Signed:
+        """The role's metadata once more, unsigned, with a new expiry and the next version that has no file yet.
+
+        A publish that was cut off may have left a file of the next version; none is ever overwritten, because somebody
+        else may be about to name it in timestamp.json.
+        """
+        signed = deepcopy(state.roles[role].signed)
+        signed.version += 1
+        names = set() if role == TIMESTAMP else set(self.store.names(METADATA_FOLDER))
+        while f"{signed.version}.{role}.json" in names:
+            signed.version += 1
+        signed.expires = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=LIFE_DAYS[role])
+        if signed.expires < state.roles[role].signed.expires:
+            raise TrustError(
+                f"{role}: expected an expiry after {state.roles[role].signed.expires}, found {signed.expires}: "
+                "the clock of this machine is wrong"
+            )
+        return Metadata(signed)
+
+    def lacks(self, delegator: Root | Targets, role: str, metadata: Signed) -> str:
+        """What signatures are missing, in words; nothing where devices would take the metadata."""
+        result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        if result.verified:
+            return ""
+        keys = ", ".join(key.keyid[:12] for key in result.unsigned.values())
+        places = ", ".join(self.keys.places.get(role, ())) or "none"
+        return (
+            f"{role}: expected {result.missing} more of the signatures by keys {keys}, but no such key is at hand "
+            f"(places: {places})"
+        )
+
+    def commit(
+        self,
+        state: State,
+        roles: Mapping[str, Signed],
+        files: Mapping[str, bytes],
+        *,
+        snapshot: bool = True,
+        also: Root | None = None,
+    ) -> None:
+        """Write what follows `state`, so that a device that reads meanwhile, or after a cut, finds either whole.
+
+        Args:
+            state: what this rests on; nothing is written where somebody else has published since.
+            roles: signed metadata of targets and of delegated roles, of the versions after the state's.
+            files: of targets, by place below TARGETS_FOLDER.
+            snapshot: whether a new one is due; without it only the timestamp is signed anew.
+            also: a root that will follow, whose keys sign snapshot and timestamp, too.
+        """
+        targets = roles[TARGETS].signed if TARGETS in roles else state.targets
+        writes: dict[str, bytes] = {f"{TARGETS_FOLDER}/{name}": content for name, content in files.items()}
+        for role, metadata in roles.items():
+            before, version = state.roles[role].signed.version, metadata.signed.version
+            if not before < version <= before + MAX_JUMP:
+                raise TrustError(f"{role}: expected a version soon after {before}, found {version}")
+            if missing := self.lacks(targets if role in PATTERNS else state.root, role, metadata):
+                raise TrustError(missing)
+            writes[f"{METADATA_FOLDER}/{metadata.signed.version}.{role}.json"] = metadata.to_bytes()
+        delegators = [state.root, *([also] if also else [])]
+        timestamp = self.successor(state, TIMESTAMP)
+        if snapshot:
+            summary = self.successor(state, SNAPSHOT)
+            for role, metadata in roles.items():
+                summary.signed.meta[f"{role}.json"] = meta_file(metadata)
+            self.keys.sign(SNAPSHOT, summary, *delegators)
+            if missing := self.lacks(state.root, SNAPSHOT, summary):
+                raise TrustError(missing)
+            writes[f"{METADATA_FOLDER}/{summary.signed.version}.{SNAPSHOT}.json"] = summary.to_bytes()
+            timestamp.signed.snapshot_meta = meta_file(summary)
+        self.keys.sign(TIMESTAMP, timestamp, *delegators)
+        if missing := self.lacks(state.root, TIMESTAMP, timestamp):
+            raise TrustError(missing)
+        for name, content in writes.items():
+            self.store.create(name, content)
+        self.store.replace(TIMESTAMP_FILE, timestamp.to_bytes(), state.timestamp)
+        self.check()
+
+    def check(self) -> None:
+        """Read everything as a new device would. Raises TrustError where it would refuse."""
+        with TemporaryDirectory() as folder:
+            self._read_as_a_device(Path(folder), ignore_expiry=False)
+
+    def _read_as_a_device(self, folder: Path, *, ignore_expiry: bool) -> None:
+        try:
+            bootstrap = self._root.read_bytes()
+        except OSError as error:
+            raise TrustError(
+                f"{self._root}: expected the root.json that `trust init` made ({error.strerror})"
+            ) from error
+        try:
+            updater = Updater(
+                str(folder), f"{_BASE}{METADATA_FOLDER}", fetcher=StoreFetcher(self.store), bootstrap=bootstrap
+            )
+            if ignore_expiry:  # what has expired must be read, in order to be renewed
+                updater._trusted_set.reference_time = _LONG_AGO
+            updater.refresh()
+            for pattern in PATTERNS.values():
+                updater.get_targetinfo(pattern.replace("*", "-"))  # loads the role that would list it
+        except (RepositoryError, DownloadError, ValueError) as error:
+            raise TrustError(f"{self.store.where}: expected metadata that a device takes, found: {error}") from error
+
+
+def meta_file(metadata: Signed) -> MetaFile:
+    """What snapshot and timestamp say about other metadata."""
+    return MetaFile.from_data(metadata.signed.version, metadata.to_bytes(), ["sha256"])
+
+
+class StoreFetcher(FetcherInterface):
+    """The client's way to a store."""
+
+    def __init__(self, store: RepositoryStore) -> None:
+        self._store = store
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        content = self._store.read(url.removeprefix(_BASE))
+        if content is None:
+            raise DownloadHTTPError(f"{url}: not found", 404)
+        return iter([content])

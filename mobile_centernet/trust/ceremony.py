@@ -10,7 +10,7 @@ from mobile_centernet.files import write_atomically
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.keys import same_key
 from mobile_centernet.trust.layout import LIFE_DAYS, METADATA_FOLDER, PATTERNS, ROOT, SNAPSHOT, TARGETS, TIMESTAMP
-from mobile_centernet.trust.repository import TIMESTAMP_FILE, Repository, Signed, State, meta_file
+from mobile_centernet.trust.repository import TIMESTAMP_FILE, Repository, Signed, SignedState, meta_file
 
 ROOT_THRESHOLD = 2
 LEAST_ROOT_KEYS = 3
@@ -50,7 +50,7 @@ def init(
     delegations = Delegations({key.keyid: key for name in PATTERNS for key in keys[name]}, delegated)
     targets = Targets(1, None, expiry[TARGETS], {}, delegations)
     _check_keys(root, targets)
-    state = State({ROOT: Metadata(root), TARGETS: Metadata(targets)}, b"")
+    state = SignedState({ROOT: Metadata(root), TARGETS: Metadata(targets)}, b"")
     written: dict[str, Signed] = {ROOT: Metadata(root), TARGETS: Metadata(targets)}
     written |= {name: Metadata(Targets(1, None, expiry[name])) for name in PATTERNS}
     for name in (*written, SNAPSHOT, TIMESTAMP):

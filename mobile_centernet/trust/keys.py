@@ -128,7 +128,7 @@ class KeyRing:
                     public = SSlibKey.from_crypto(private.public_key())
                 except ValueError as error:
                     raise TrustError(f"{place}: expected an Ed25519, ECDSA or RSA key, found another kind") from error
-                yield from (CryptoSigner(private, key) for key in wanted if same_key(key, public))
+                yield from (CryptoSigner(private, key) for key in wanted if same_key(key, public))  # type: ignore[arg-type]
 
     def sign(self, role: str, metadata: Metadata[Root], *delegators: Root | Targets) -> None:
         """Add the signatures of all keys at hand that one of the delegators names for `role`.

@@ -53,7 +53,7 @@ Signed = Metadata[Any]
 
 
 @dataclass(frozen=True)
-class State:
+class SignedState:
     """What timestamp.json leads to, all of it verified, expired or not: metadata by role."""
 
     roles: Mapping[str, Signed]
@@ -90,7 +90,7 @@ class Repository:
         self._root = root
         self._cache = cache
 
-    def state(self, *, fast_forwarded: bool = False) -> State:
+    def state(self, *, fast_forwarded: bool = False) -> SignedState:
         """Raises TrustError also for version numbers that only an attack explains, unless they are expected."""
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
@@ -105,9 +105,9 @@ class Repository:
                     f"{self.store.where}: {role}: expected versions that count publishes, found "
                     f"{metadata.signed.version}: somebody signed it to lock you out; `trust recover` gets out of it"
                 )
-        return State(roles, timestamp)
+        return SignedState(roles, timestamp)
 
-    def statements(self, state: State, channel: str) -> Iterator[tuple[Statement, str]]:
+    def statements(self, state: SignedState, channel: str) -> Iterator[tuple[Statement, str]]:
         """A channel's signed history, newest first, each with its SHA-256. Every step back is checked by its digest."""
         path = statement_path(channel)
         target = state.roles[channel].signed.targets.get(path)
@@ -149,12 +149,12 @@ class Repository:
             self.commit(state, {BUNDLES: bundles}, {stored_path(path, digest): content})
         return path
 
-    def next_statement(self, state: State, channel: str, **fields: Any) -> Statement:
+    def next_statement(self, state: SignedState, channel: str, **fields: Any) -> Statement:
         """The statement that may follow a channel's newest one: its number and what is before it are given."""
         before, digest = next(self.statements(state, channel), (None, None))
         return Statement(channel=channel, number=before.number + 1 if before else 1, previous=digest, **fields)
 
-    def stage_statement(self, state: State, statement: Statement) -> Signed:
+    def stage_statement(self, state: SignedState, statement: Statement) -> Signed:
         """The channel's metadata that names the statement, not signed by anybody yet."""
         listed = state.roles[BUNDLES].signed.targets.get(statement.bundle)
         if listed is None or (listed.hashes["sha256"], listed.length) != (statement.sha256, statement.bytes):
@@ -180,7 +180,7 @@ class Repository:
             self.keys.sign(statement.channel, metadata, state.targets)
             self.commit_statement(state, statement, metadata)
 
-    def commit_statement(self, state: State, statement: Statement, metadata: Signed) -> None:
+    def commit_statement(self, state: SignedState, statement: Statement, metadata: Signed) -> None:
         content = statement.encode()
         place = stored_path(statement_path(statement.channel), sha256(content).hexdigest())
         self.commit(state, {statement.channel: metadata}, {place: content})
@@ -200,11 +200,11 @@ class Repository:
             self.commit(state, renewed, {}, snapshot=SNAPSHOT in roles)
         return roles
 
-    def half_over(self, state: State, role: str) -> bool:
+    def half_over(self, state: SignedState, role: str) -> bool:
         left: timedelta = state.roles[role].signed.expires - datetime.now(timezone.utc)
         return left < timedelta(days=LIFE_DAYS[role]) / 2
 
-    def successor(self, state: State, role: str) -> Signed:
+    def successor(self, state: SignedState, role: str) -> Signed:
         """The role's metadata once more, unsigned, with a new expiry and the next version that has no file yet.
 
         A publish that was cut off may have left a file of the next version; none is ever overwritten, because somebody
@@ -237,7 +237,7 @@ class Repository:
 
     def commit(
         self,
-        state: State,
+        state: SignedState,
         roles: Mapping[str, Signed],
         files: Mapping[str, bytes],
         *,

@@ -1,5 +1,6 @@
 """Tables in plain text and in markdown."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -22,6 +23,11 @@ def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write rows as a table in markdown; a `|` inside a cell becomes `/`."""
+    """Write rows as a table in markdown; a `|` inside a cell becomes `/`, and what is markup there is shown as text."""
     lines = (header, ["---"] * len(header), *rows)
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(as_markdown(cell).replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def as_markdown(text: str) -> str:
+    """Text that markdown shows as it is: no HTML, no link, no image comes of it."""
+    return re.sub(r"[\[\]`]", r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -22,3 +22,9 @@ def test_a_zero_column_or_width_is_no_special_case() -> None:
 
 def test_a_bar_in_a_cell_does_not_end_it() -> None:
     assert markdown_table(("a", "b"), [("1|2", "3")]) == "| a | b |\n| --- | --- |\n| 1/2 | 3 |"
+
+
+def test_names_are_no_markup() -> None:
+    cell = "<script>x</script> & ![y](javascript:z) `code`"
+    shown = r"&lt;script>x&lt;/script> &amp; !\[y\](javascript:z) \`code\`"
+    assert markdown_table(("a",), [(cell,)]) == f"| a |\n| --- |\n| {shown} |"

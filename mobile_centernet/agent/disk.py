@@ -31,6 +31,12 @@ def write_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def sync_file(path: Path) -> None:
+    """Push to the disk what another process has written."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def rename(source: Path, target: Path) -> None:
     source.replace(target)
 

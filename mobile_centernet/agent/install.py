@@ -128,6 +128,9 @@ class Installer:
                     disk.remove_folder(building)
                     building.mkdir()
                     result = self._self_test(folder, manifest, building)
+                    for built in building.iterdir():
+                        disk.sync_file(built)
+                    disk.sync_folder(building)
                     disk.rename(building, engine)
                     disk.sync_folder(engine.parent)
             else:

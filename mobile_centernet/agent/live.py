@@ -16,7 +16,7 @@ from mobile_centernet.agent.store import AgentStore
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.bundle.unpack import read_manifest
 from mobile_centernet.detections import Detections
-from mobile_centernet.errors import ModelError, UserError
+from mobile_centernet.errors import ModelError
 from mobile_centernet.inference.onnx import AUTO, Detector
 from mobile_centernet.inference.stream import FrameDetections, detect_stream
 
@@ -119,14 +119,14 @@ class LiveDetector:
     def _follow(self) -> None:
         failed = None
         while not self._end.wait(self._look_every_s):
-            digest = self._store.pointed()
-            if digest in (None, self._newest.digest, failed):
-                continue
+            digest = None
             try:
-                self._newest = Release(self._store, digest, *self._settings)
-            except (UserError, OSError) as error:
-                logger.error("release %s does not load, the old one stays: %s", digest[:12], error)
+                digest = self._store.pointed()
+                if digest in (None, self._newest.digest):
+                    failed = None  # the agent went back: it may try that one again later
+                elif digest != failed:
+                    self._newest = Release(self._store, digest, *self._settings)
+                    logger.info("release %d from now on", self._newest.manifest.release)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next release must be followed
+                logger.error("release %s does not load, the old one stays: %s", (digest or "?")[:12], error)
                 failed = digest
-            else:
-                failed = None
-                logger.info("release %d from now on", self._newest.manifest.release)

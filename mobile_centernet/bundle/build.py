@@ -16,7 +16,7 @@ from mobile_centernet.bundle.manifest import Manifest, PinnedFile, Tolerance, Va
 from mobile_centernet.bundle.tar import END, pack
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
-from mobile_centernet.tables import markdown_table
+from mobile_centernet.tables import as_markdown, markdown_table
 
 CARD = "MODEL_CARD.md"
 
@@ -118,8 +118,8 @@ def model_card(manifest: Manifest) -> str:
     origin = sorted(manifest.lineage.items())
     sections = [
         f"# {manifest.name} {manifest.version}, release {manifest.release}",
-        f"Finds {', '.join(manifest.classes)} in a camera's picture and draws a box around each. The picture may have "
-        f"any size; it is stretched to {width}x{height}.",
+        f"Finds {as_markdown(', '.join(manifest.classes))} in a camera's picture and draws a box around each. "
+        f"The picture may have any size; it is stretched to {width}x{height}.",
         "## Files",
         markdown_table(
             ("file", "precision", "MiB", "may differ from the golden detections by"),

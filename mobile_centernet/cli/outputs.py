@@ -116,7 +116,10 @@ def save_detections(
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for row in rows:
-        writer.writerow([row["file_name"], row["category_id"], *row["bbox"], row["score"]])
+        name = row["file_name"]
+        # A spreadsheet takes such a text for a formula, which may start programs.
+        name = f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+        writer.writerow([name, row["category_id"], *row["bbox"], row["score"]])
     try:
         write_atomically(out / CSV, table.getvalue().encode(errors="surrogateescape"))
         write_json(out / RESULTS, [{key: dict(row)[key] for key in keys} for row in rows])

@@ -52,7 +52,7 @@ class GraphMetadata:
                 raise TypeError(f"classes: {names!r}")
             classes = tuple(str(name) for name in names)
             model, precision = props["model"], props["precision"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ModelError(
                 f"{path}: expected model, classes, input_size and precision in its metadata: {error!r}"
             ) from error

@@ -7,15 +7,22 @@ from types import TracebackType
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
+from onnxruntime.capi import onnxruntime_pybind11_state
 
 from mobile_centernet.detections import DetectionBatch, NumpyBatch
 from mobile_centernet.errors import ModelError
+from mobile_centernet.files import file_digest
 from mobile_centernet.inference.detector import BaseDetector
 from mobile_centernet.inference.graph import INPUT, OUTPUTS, GraphMetadata
 
-# What ONNX Runtime raises for a file that is no ONNX, was cut off, or whose graph does not hold together.
-UNREADABLE = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf)
+# Raised for a file that is no ONNX, was cut off or does not hold together, and where memory or a driver gives up.
+# ONNX Runtime's own have no common base, and each version has others; RuntimeError is what its bindings raise besides.
+_KINDS = [kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type)]
+_BACKEND_ERRORS = (
+    *(kind for kind in _KINDS if issubclass(kind, Exception)),
+    RuntimeError,
+    MemoryError,
+)
 
 # Fastest first. An installed ONNX Runtime has some of them built in.
 PROVIDERS = {
@@ -70,10 +77,14 @@ class Detector(BaseDetector):
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
             # TensorRT before 11 must be allowed it besides.
             allowed = {"trt_fp16_enable": precision != "fp32", "trt_int8_enable": precision == "int8"}
-            cache = (
-                {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(engine_cache)} if engine_cache else {}
-            )
-            wanted[PROVIDERS["tensorrt"]] = {**allowed, **cache}
+            wanted[PROVIDERS["tensorrt"]] = dict(allowed)
+            if engine_cache:
+                # TensorRT tells cached engines apart by the names in a graph, which all our graphs share.
+                wanted[PROVIDERS["tensorrt"]] |= {
+                    "trt_engine_cache_enable": True,
+                    "trt_engine_cache_path": str(engine_cache),
+                    "trt_engine_cache_prefix": file_digest(path)[:16],
+                }
         if threads is not None:
             options.intra_op_num_threads = threads
 
@@ -115,11 +126,15 @@ class Detector(BaseDetector):
     def run(self, images: NDArray[np.float32]) -> NumpyBatch:
         """The raw graph, for one image at a time: [1, 3, h, w] RGB 0..255 of `input_size`.
 
-        Raises ModelError when it finds a class that the file does not name, after someone edited it.
+        Raises ModelError where ONNX Runtime gives up, and when it finds a class that the file does not name, after
+        someone edited it.
         """
         if self._session is None:
             raise ModelError(f"{self.path}: expected an open detector, found one that was closed")
-        boxes, scores, labels = self._session.run(list(OUTPUTS), {INPUT: images})
+        try:
+            boxes, scores, labels = self._session.run(list(OUTPUTS), {INPUT: images})
+        except _BACKEND_ERRORS as error:  # no memory left, a driver that gave up
+            raise ModelError(f"{self.path}: ONNX Runtime could not run it ({_reason(error)})") from error
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise ModelError(
                 f"{self.path}: expected labels of its {len(self.classes)} classes ({', '.join(self.classes)}), "
@@ -133,9 +148,12 @@ def _session(
 ) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers.items()))
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path}: expected a complete ONNX file, but it does not load ({reason})") from error
+    except _BACKEND_ERRORS as error:
+        raise ModelError(f"{path}: expected a complete ONNX file, but it does not load ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _metadata(session: onnxruntime.InferenceSession, path: Path) -> GraphMetadata:

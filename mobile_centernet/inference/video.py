@@ -1,5 +1,6 @@
 """Frames of a camera or a video file. Needs OpenCV; any other source of RGB arrays does as well."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,11 @@ from mobile_centernet.errors import DataError, UserError
 def video_frames(source: int | str | Path) -> Iterator[NDArray[np.uint8]]:
     """Yield RGB frames [H, W, 3] of a camera's number, a file, an address or a GStreamer pipeline.
 
-    Raises UserError without OpenCV, DataError where the source does not open.
+    A file ends; a camera, an address or a pipeline that ends was lost.
+
+    Raises:
+        UserError: there is no OpenCV.
+        DataError: the source does not open, or was lost.
     """
     try:
         import cv2
@@ -22,10 +27,17 @@ def video_frames(source: int | str | Path) -> Iterator[NDArray[np.uint8]]:
     capture = cv2.VideoCapture(str(source) if isinstance(source, Path) else source)
     try:
         if not capture.isOpened():
+            is_pipeline = isinstance(source, str) and "!" in source
+            if is_pipeline and not re.search(r"GStreamer: +YES", cv2.getBuildInformation()):
+                raise DataError(
+                    f"{source}: expected an OpenCV with GStreamer, found one without (JetPack's own has it)"
+                )
             raise DataError(f"{source}: expected a camera or a video, found none that opens")
         while True:
             has_frame, bgr = capture.read()
             if not has_frame:
+                if not Path(str(source)).is_file():
+                    raise DataError(f"{source}: expected another frame of a live source, found its end")
                 return
             yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
     finally:

@@ -134,6 +134,14 @@ def test_the_competitions_csv(model: Path, pictures: Path, tmp_path: Path) -> No
         assert float(line["confidence"]) == row["score"]
 
 
+def test_a_file_name_is_no_formula(model: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (pictures / "a.png").rename(tmp_path / "in" / "=cmd|'C calc'!A0.png")
+    predict(tmp_path / "in", model, tmp_path / "out", "--threshold", 0, "--no-drawing")
+    lines = (tmp_path / "out" / "detections.csv").read_text().splitlines()[1:]
+    assert lines and all(line.startswith("'=cmd") for line in lines)
+
+
 def test_thresholds_by_class(model: Path, pictures: Path, tmp_path: Path) -> None:
     predict(pictures, model, tmp_path / "all", "--threshold", 0)
     everything = rows(tmp_path / "all")

@@ -14,8 +14,10 @@ from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import ModelError
 from mobile_centernet.evaluation.detect import results_for
+from mobile_centernet.files import file_digest
 from mobile_centernet.images import pillow, read_image
 from mobile_centernet.inference import onnx
+from mobile_centernet.inference.graph import GraphMetadata
 from mobile_centernet.inference.onnx import Detector
 from tests.helpers.arrays import arrays
 from tests.helpers.tiny import CLASSES, tiny_detector
@@ -135,7 +137,31 @@ def test_tensorrt_may_use_the_precision_of_the_graph(tmp_path: Path, monkeypatch
         "trt_int8_enable": True,
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(tmp_path),
+        "trt_engine_cache_prefix": file_digest(tmp_path / "int8.onnx")[:16],
     }
+
+
+@pytest.mark.parametrize("kind", ["Fail", "RuntimeException", "EPFail", "NoSuchFile"])
+def test_what_the_backend_raises_is_one_sentence(model: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory left, a driver that gave up: ONNX Runtime's exceptions have no base in common."""
+    failure = getattr(onnxruntime.capi.onnxruntime_pybind11_state, kind)
+
+    class Exhausted(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def run(self, *_: object) -> None:
+            raise failure("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory\nat line 9")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Exhausted)
+    detector = Detector(model, provider="cpu")
+    with pytest.raises(ModelError) as said:
+        detector.detect(np.zeros((8, 8, 3), np.uint8))
+    assert str(said.value).endswith("could not run it ([ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory)")
+
+
+@pytest.mark.parametrize("size", ["[" * 100_000, "[1e400, 1]", "[1]", "{}"])
+def test_metadata_that_is_nonsense(size: str) -> None:
+    props = {**GraphMetadata("m", ("a",), (8, 8), "fp32").to_props(), "input_size": size}
+    with pytest.raises(ModelError, match="expected model, classes, input_size and precision"):
+        GraphMetadata.from_props(props, Path("x.onnx"))
 
 
 def test_a_closed_detector_says_so(model: Path) -> None:

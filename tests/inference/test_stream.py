@@ -1,5 +1,6 @@
 """A live source: the newest frame is looked at, late ones are dropped and counted, nothing is left running."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -188,6 +189,27 @@ def test_frames_of_a_video_come_whole_in_order_and_rgb(tmp_path: Path) -> None:
     assert len(frames) == 8 and frames[0].shape == (48, 64, 3)
     assert [round(float(image[..., 1].mean()) / 30) for image in frames] == list(range(8))
     assert all(image[..., 0].mean() > 200 > 60 > image[..., 2].mean() for image in frames)
+
+
+def test_a_live_source_that_ends_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that is pulled out is an error; the end of a file is none."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    camera = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera(str(path)))
+    frames = video_frames(0)
+    assert next(frames).shape == (48, 64, 3)
+    with pytest.raises(DataError, match="0: expected another frame of a live source"):
+        next(frames)
+
+
+def test_a_pipeline_that_this_opencv_cannot_open() -> None:
+    if re.search(r"GStreamer: +YES", cv2.getBuildInformation()):
+        pytest.skip("needs an OpenCV without GStreamer")
+    with pytest.raises(DataError, match="expected an OpenCV with GStreamer"):
+        next(iter(video_frames("videotestsrc ! appsink")))
 
 
 def test_a_source_that_does_not_open(tmp_path: Path) -> None:

@@ -1,17 +1,34 @@
 """What people do with root's and targets' keys: begin a repository, change and revoke keys, sign in several places."""
 
+import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from tuf.api.metadata import DelegatedRole, Delegations, Key, Metadata, Role, Root, Snapshot, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
 
 from mobile_centernet.files import write_atomically
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.keys import same_key
-from mobile_centernet.trust.layout import LIFE_DAYS, METADATA_FOLDER, PATTERNS, ROOT, SNAPSHOT, TARGETS, TIMESTAMP
+from mobile_centernet.trust.layout import (
+    BUNDLES,
+    CHANNELS,
+    LIFE_DAYS,
+    MAX_VERSION,
+    METADATA_FOLDER,
+    PATTERNS,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+)
 from mobile_centernet.trust.repository import TIMESTAMP_FILE, Repository, Signed, SignedState, meta_file
+from mobile_centernet.trust.statement import Statement
 
+STAGED = "mobile-centernet staged metadata"
 ROOT_THRESHOLD = 2
 LEAST_ROOT_KEYS = 3
 
@@ -70,6 +87,184 @@ def init(
         write_atomically(root_file, written[ROOT].to_bytes())
         repository.store.replace(TIMESTAMP_FILE, written[TIMESTAMP].to_bytes(), None)
         repository.check()
+
+
+@dataclass
+class Staged:
+    """Metadata that travels between the people who sign it: a root, or a channel's next statement."""
+
+    role: str
+    metadata: Signed
+    statement: Statement | None = None
+
+    def encode(self) -> bytes:
+        """As a file."""
+        text = self.statement.encode().decode() if self.statement else None
+        document = {"kind": STAGED, "role": self.role, "statement": text, "metadata": self.metadata.to_dict()}
+        return f"{json.dumps(document, indent=1)}\n".encode()
+
+    @classmethod
+    def parse(cls, content: bytes) -> "Staged":
+        """The inverse of `encode`. Raises TrustError for anything else."""
+        try:
+            document = json.loads(content)
+            if document["kind"] != STAGED or document["role"] not in (ROOT, *CHANNELS):
+                raise ValueError(f"{document['kind']!r:.100} of {document['role']!r:.100}")
+            text = document["statement"]
+            statement = Statement.parse(text.encode()) if document["role"] != ROOT else None
+            return cls(document["role"], Metadata.from_dict(document["metadata"]), statement)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DeserializationError) as error:
+            raise TrustError(f"expected {STAGED}, found something else ({error!r:.300})") from error
+
+    def sign(self, repository: Repository) -> str:
+        """Add the signatures of the keys at hand; what signatures are missing still, in words."""
+        state = repository.state()
+        self._check(repository, state)
+        delegators = [state.root, self.metadata.signed] if self.role == ROOT else [state.targets]
+        repository.keys.sign(self.role, self.metadata, *delegators)
+        missing = [repository.lacks(delegator, self.role, self.metadata) for delegator in delegators]
+        return "; ".join(filter(None, missing))
+
+    def publish(self, repository: Repository) -> None:
+        """Raises TrustError where signatures are missing, its own or those of snapshot and timestamp."""
+        with repository.store.locked():
+            state = repository.state()
+            self._check(repository, state)
+            if self.statement is None:
+                _publish_root(repository, state, self.metadata)
+            else:
+                repository.commit_statement(state, self.statement, self.metadata)
+
+    def _check(self, repository: Repository, state: SignedState) -> None:
+        """What is signed must be what the statement says, or the very next root."""
+        if self.statement is None:
+            if self.metadata.signed.version != state.root.version + 1:
+                raise TrustError(
+                    f"root: expected version {state.root.version + 1}, found {self.metadata.signed.version}"
+                )
+            _check_keys(self.metadata.signed, state.targets)
+            return
+        expected = repository.stage_statement(state, self.statement)
+        signed = self.metadata.signed
+        if self.role != self.statement.channel or (signed.targets, signed.delegations) != (
+            expected.signed.targets,
+            None,
+        ):
+            raise TrustError(f"{self.role}: expected metadata that names this statement alone, found others")
+
+
+def change_key(
+    repository: Repository, role: str, old: Sequence[str], new: Sequence[Key], *, revoke: bool = False
+) -> Staged | None:
+    """Take keys from a role and give it others, without a moment in which a device refuses what it finds.
+
+    A delegated role is signed anew in the publish that changes its keys. Snapshot, timestamp and targets are first
+    signed with the old and the new key; then comes the root that names the new one, then the new key signs alone.
+
+    Args:
+        role: whose.
+        old: keys that go, by their ids or the beginnings of them.
+        new: keys that come.
+        revoke: the old ones are believed no more: they sign nothing again (a device that reads in the very moment of
+            such a change of root tries again), and `bundles` lists only releases that a channel names.
+
+    Returns:
+        None when it is published. A root that too few at hand can sign is left to others.
+
+    Raises:
+        TrustError: nothing was changed.
+    """
+    with repository.store.locked():
+        state = repository.state()
+        delegator = deepcopy(state.delegator(role))
+        present = [delegator.get_key(keyid) for keyid in delegator.get_delegated_role(role).keyids]
+        for named in old:
+            gone = [key for key in present if named and key.keyid.startswith(named)]
+            if len(gone) != 1:
+                known = ", ".join(key.keyid[:12] for key in present)
+                raise TrustError(f"{role}: expected one of its keys {known}, found {named!r}")
+            delegator.revoke_key(gone[0].keyid, role)
+        for key in new:
+            delegator.add_key(key, role)
+        left = delegator.get_delegated_role(role)
+        least = LEAST_ROOT_KEYS if role == ROOT else left.threshold
+        if len(left.keyids) < least:
+            raise TrustError(f"{role}: expected {least} keys at least, found {len(left.keyids)}: name a new one, too")
+        changed = repository.successor(state, ROOT if role not in PATTERNS else TARGETS)
+        if isinstance(delegator, Root):
+            _check_keys(delegator, state.targets)
+            changed.signed.keys, changed.signed.roles = delegator.keys, delegator.roles
+            repository.keys.sign(ROOT, changed, state.root, delegator)
+            if repository.lacks(state.root, ROOT, changed) or repository.lacks(delegator, ROOT, changed):
+                return Staged(ROOT, changed)
+            _publish_root(repository, state, changed, old_keys=not revoke)
+            return None
+        _check_keys(state.root, delegator)
+        changed.signed.delegations = delegator.delegations
+        own = repository.successor(state, role)
+        if revoke and role == BUNDLES:
+            heads = [next(repository.statements(state, channel), None) for channel in CHANNELS]
+            believed = {head[0].bundle for head in heads if head}
+            own.signed.targets = {path: file for path, file in own.signed.targets.items() if path in believed}
+        repository.keys.sign(TARGETS, changed, state.root)
+        repository.keys.sign(role, own, delegator)
+        repository.commit(state, {TARGETS: changed, role: own}, {})
+    return None
+
+
+def recover(repository: Repository, new: Mapping[str, Key]) -> None:
+    """Begin version numbers again that somebody drove up, so that every device takes what follows.
+
+    A device forgets snapshot's and timestamp's versions with their keys, so both get new ones.
+
+    Args:
+        repository: all keys must be at hand: enough of root, the new ones, and those of roles that were driven up.
+        new: the new keys of snapshot and timestamp.
+
+    Raises:
+        TrustError: a key is not at hand; nothing was changed.
+    """
+    with repository.store.locked():
+        state = repository.state(fast_forwarded=True)
+        root = repository.successor(state, ROOT)
+        for role in (SNAPSHOT, TIMESTAMP):
+            for keyid in list(root.signed.roles[role].keyids):
+                root.signed.revoke_key(keyid, role)
+            root.signed.add_key(new[role], role)
+        _check_keys(root.signed, state.targets)
+        repository.keys.sign(ROOT, root, state.root)
+        if missing := repository.lacks(state.root, ROOT, root):
+            raise TrustError(missing)
+        roles = {**deepcopy(dict(state.roles)), ROOT: root}
+        names = [name.split(".") for name in repository.store.names(METADATA_FOLDER)]
+        again = {}
+        for role, metadata in roles.items():
+            if metadata.signed.version >= MAX_VERSION:
+                found = [
+                    int(name[0]) for name in names if name[1] == role and name[0].isdecimal() and len(name[0]) < 10
+                ]
+                again[role] = metadata
+                metadata.signed.version = max(found, default=0)
+        lowered = SignedState(roles, state.timestamp)
+        signed = {role: repository.successor(lowered, role) for role in again if role not in (SNAPSHOT, TIMESTAMP)}
+        for role, metadata in signed.items():
+            repository.keys.sign(role, metadata, lowered.delegator(role))
+        repository.commit(lowered, signed, {}, root=root)
+
+
+def _publish_root(repository: Repository, state: SignedState, root: Signed, *, old_keys: bool = True) -> None:
+    """Publish a root that enough have signed, and what its keys sign; with `old_keys` first what both can verify."""
+    for delegator in (state.root, root.signed):
+        if missing := repository.lacks(delegator, ROOT, root):
+            raise TrustError(missing)
+    roles = {}
+    if root.signed.roles[TARGETS] != state.root.roles[TARGETS]:
+        roles[TARGETS] = repository.successor(state, TARGETS)
+        repository.keys.sign(TARGETS, roles[TARGETS], *([state.root] if old_keys else []), root.signed)
+    if old_keys:
+        repository.commit(state, roles, {}, also=root.signed)
+        state, roles = repository.state(), {}
+    repository.commit(SignedState({**state.roles, ROOT: root}, state.timestamp), roles, {}, root=root)
 
 
 def _check_keys(root: Root, targets: Targets) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, TargetFile, Targets
+from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
 
 from mobile_centernet.trust.errors import TrustError
@@ -92,14 +93,29 @@ class Repository:
 
     def state(self, *, fast_forwarded: bool = False) -> SignedState:
         """Raises TrustError also for version numbers that only an attack explains, unless they are expected."""
+        timestamp_file = self._cache / f"{TIMESTAMP}.json"
         try:
-            self._cache.mkdir(parents=True, exist_ok=True)
-            self._read_as_a_device(self._cache, ignore_expiry=True)
-            roles = {role: Metadata.from_file(str(self._cache / f"{role}.json")) for role in LIFE_DAYS}
-            timestamp = (self._cache / f"{TIMESTAMP}.json").read_bytes()
-        except OSError as error:
-            raise TrustError(f"{self._cache}: expected room for the newest metadata: {error}") from error
+            try:
+                self._read_as_a_device(self._cache, ignore_expiry=True)
+            except TrustError as error:
+                # A publish may have been cut off between a root and the first timestamp by its key. Then, and only
+                # where this machine saw that timestamp when its key was good, the state is the one before.
+                seen = timestamp_file.read_bytes() if timestamp_file.is_file() else None
+                if not isinstance(error.__cause__, UnsignedMetadataError) or self.store.read(TIMESTAMP_FILE) != seen:
+                    raise
+            roles: dict[str, Signed] = {
+                role: Metadata.from_file(str(self._cache / f"{role}.json")) for role in LIFE_DAYS
+            }
+            timestamp = timestamp_file.read_bytes()
+        except (OSError, DeserializationError) as error:
+            raise TrustError(f"{self._cache}: expected the newest metadata and room for it: {error}") from error
+        meta = {SNAPSHOT: roles[TIMESTAMP].signed.snapshot_meta}
+        meta |= {role: roles[SNAPSHOT].signed.meta[f"{role}.json"] for role in (TARGETS, *PATTERNS)}
         for role, metadata in roles.items():
+            if role in meta and metadata.signed.version != meta[role].version:
+                raise TrustError(
+                    f"{self._cache}: expected {role} {meta[role].version}, found {metadata.signed.version}"
+                )
             if metadata.signed.version >= MAX_VERSION and not fast_forwarded:
                 raise TrustError(
                     f"{self.store.where}: {role}: expected versions that count publishes, found "
@@ -191,18 +207,20 @@ class Repository:
             state = self.state()
             renewed = {}
             for role in (TARGETS, *PATTERNS):
-                if self.half_over(state, role):
+                if self.is_due(state, role):
                     metadata = self.successor(state, role)
                     self.keys.sign(role, metadata, state.delegator(role))
                     if not self.lacks(state.delegator(role), role, metadata):
                         renewed[role] = metadata
-            roles = [*renewed, *([SNAPSHOT] if renewed or self.half_over(state, SNAPSHOT) else []), TIMESTAMP]
+            roles = [*renewed, *([SNAPSHOT] if renewed or self.is_due(state, SNAPSHOT) else []), TIMESTAMP]
             self.commit(state, renewed, {}, snapshot=SNAPSHOT in roles)
         return roles
 
-    def half_over(self, state: SignedState, role: str) -> bool:
+    def is_due(self, state: SignedState, role: str) -> bool:
+        """Whether more than half the role's time is over, or its key is another one by now."""
         left: timedelta = state.roles[role].signed.expires - datetime.now(timezone.utc)
-        return left < timedelta(days=LIFE_DAYS[role]) / 2
+        is_unsigned = bool(self.lacks(state.delegator(role), role, state.roles[role]))
+        return is_unsigned or left < timedelta(days=LIFE_DAYS[role]) / 2
 
     def successor(self, state: SignedState, role: str) -> Signed:
         """The role's metadata once more, unsigned, with a new expiry and the next version that has no file yet.
@@ -212,7 +230,7 @@ class Repository:
         """
         signed = deepcopy(state.roles[role].signed)
         signed.version += 1
-        names = set() if role == TIMESTAMP else set(self.store.names(METADATA_FOLDER))
+        names = set() if role in (ROOT, TIMESTAMP) else set(self.store.names(METADATA_FOLDER))
         while f"{signed.version}.{role}.json" in names:
             signed.version += 1
         signed.expires = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=LIFE_DAYS[role])
@@ -243,6 +261,7 @@ class Repository:
         *,
         snapshot: bool = True,
         also: Root | None = None,
+        root: Signed | None = None,
     ) -> None:
         """Write what follows `state`, so that a device that reads meanwhile, or after a cut, finds either whole.
 
@@ -251,43 +270,50 @@ class Repository:
             roles: signed metadata of targets and of delegated roles, of the versions after the state's.
             files: of targets, by place below TARGETS_FOLDER.
             snapshot: whether a new one is due; without it only the timestamp is signed anew.
-            also: a root that will follow, whose keys sign snapshot and timestamp, too.
+            also: a root that will follow, so that what is written must be signed by its keys, too.
+            root: the state's root, where it is not published yet.
         """
+        delegators = [state.root, *([also] if also else [])]
         targets = roles[TARGETS].signed if TARGETS in roles else state.targets
         writes: dict[str, bytes] = {f"{TARGETS_FOLDER}/{name}": content for name, content in files.items()}
+
+        def take(role: str, metadata: Signed) -> None:
+            for delegator in [targets] if role in PATTERNS else delegators:
+                if missing := self.lacks(delegator, role, metadata):
+                    raise TrustError(missing)
+            writes[f"{METADATA_FOLDER}/{metadata.signed.version}.{role}.json"] = metadata.to_bytes()
+
+        timestamp = self.successor(state, TIMESTAMP)
         for role, metadata in roles.items():
             before, version = state.roles[role].signed.version, metadata.signed.version
             if not before < version <= before + MAX_JUMP:
                 raise TrustError(f"{role}: expected a version soon after {before}, found {version}")
-            if missing := self.lacks(targets if role in PATTERNS else state.root, role, metadata):
-                raise TrustError(missing)
-            writes[f"{METADATA_FOLDER}/{metadata.signed.version}.{role}.json"] = metadata.to_bytes()
-        delegators = [state.root, *([also] if also else [])]
-        timestamp = self.successor(state, TIMESTAMP)
+            take(role, metadata)
         if snapshot:
             summary = self.successor(state, SNAPSHOT)
-            for role, metadata in roles.items():
-                summary.signed.meta[f"{role}.json"] = meta_file(metadata)
+            summary.signed.meta.update({f"{role}.json": meta_file(metadata) for role, metadata in roles.items()})
             self.keys.sign(SNAPSHOT, summary, *delegators)
-            if missing := self.lacks(state.root, SNAPSHOT, summary):
-                raise TrustError(missing)
-            writes[f"{METADATA_FOLDER}/{summary.signed.version}.{SNAPSHOT}.json"] = summary.to_bytes()
+            take(SNAPSHOT, summary)
             timestamp.signed.snapshot_meta = meta_file(summary)
+        if root:
+            writes[f"{METADATA_FOLDER}/{root.signed.version}.{ROOT}.json"] = root.to_bytes()
         self.keys.sign(TIMESTAMP, timestamp, *delegators)
-        if missing := self.lacks(state.root, TIMESTAMP, timestamp):
-            raise TrustError(missing)
+        take(TIMESTAMP, timestamp)
+        last = writes.popitem()[1]
         for name, content in writes.items():
             self.store.create(name, content)
-        self.store.replace(TIMESTAMP_FILE, timestamp.to_bytes(), state.timestamp)
+        self.store.replace(TIMESTAMP_FILE, last, state.timestamp)
         self.check()
 
     def check(self) -> None:
-        """Read everything as a new device would. Raises TrustError where it would refuse."""
+        """Read everything as a new device would, and remember it. Raises TrustError where the device would refuse."""
         with TemporaryDirectory() as folder:
             self._read_as_a_device(Path(folder), ignore_expiry=False)
+        self._read_as_a_device(self._cache, ignore_expiry=True)
 
     def _read_as_a_device(self, folder: Path, *, ignore_expiry: bool) -> None:
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             bootstrap = self._root.read_bytes()
         except OSError as error:
             raise TrustError(

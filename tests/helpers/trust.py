@@ -1,6 +1,7 @@
 """A whole trust repository in a folder, with every key at hand, and a device that reads it."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,40 @@ from mobile_centernet.trust.layout import (
 )
 from mobile_centernet.trust.repository import Repository, StoreFetcher
 from mobile_centernet.trust.statement import Statement
-from mobile_centernet.trust.store import FolderStore, RepositoryStore
+from mobile_centernet.trust.store import LOCK, FolderStore
 
 MODEL = "street"
+
+
+class WatchedStore(FolderStore):
+    """A folder that calls `before_write` with each name, also of what is written in vain."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.before_write: Callable[[str], None] = lambda _name: None
+
+    def create(self, name: str, content: bytes) -> None:
+        self.before_write(name)
+        super().create(name, content)
+
+    def replace(self, name: str, content: bytes, before: bytes | None) -> None:
+        self.before_write(name)
+        super().replace(name, content, before)
+
+
+class CutOffError(Exception):
+    """The publisher's machine stops here."""
+
+    @classmethod
+    def after(cls, writes: int) -> Callable[[str], None]:
+        """For `WatchedStore.before_write`: raises before the write that follows so many."""
+        left = iter(range(writes))
+
+        def stop(name: str) -> None:
+            if next(left, None) is None:
+                raise cls(name)
+
+        return stop
 
 
 class Fleet:
@@ -30,19 +62,35 @@ class Fleet:
     Devices read it from disk by `statement`, or from any web server that serves `served`.
     """
 
-    def __init__(self, folder: Path, store: RepositoryStore | None = None) -> None:
+    def __init__(self, folder: Path, store: WatchedStore | None = None) -> None:
+        self.adopt(folder, store)
+        for place in (place for places in self.places.values() for place in places):
+            generate_key(Path(place))
+        public = {role: [public_key(place) for place in places] for role, places in self.places.items()}
+        init(self.repository(), self.root_file, public, {})
+
+    def adopt(self, folder: Path, store: WatchedStore | None = None) -> None:
+        """Take what lies in a folder already."""
         self.folder = folder
         self.served = folder / "repository"
         self.root_file = folder / "root.json"
-        self.store = store or FolderStore(self.served)
+        self.store = store or WatchedStore(self.served)
         names = {role: [role] for role in LIFE_DAYS if role != ROOT} | {ROOT: ["root-1", "root-2", "root-3"]}
-        self.places = {role: [self.key(name) for name in named] for role, named in names.items()}
-        init(
-            self.repository(),
-            self.root_file,
-            {role: [public_key(place) for place in places] for role, places in self.places.items()},
-            {},
-        )
+        keys = folder / "keys"
+        self.places = {role: [str(keys / f"{name}.key") for name in named] for role, named in names.items()}
+
+    @classmethod
+    def copy(cls, made: Path, folder: Path) -> "Fleet":
+        """Another one with the same keys and contents."""
+        shutil.copytree(made, folder)
+        fleet = cls.__new__(cls)
+        fleet.adopt(folder)
+        return fleet
+
+    def files(self) -> dict[str, bytes]:
+        """All that devices can read, by path."""
+        found = (path for path in self.served.rglob("*") if path.is_file() and path.name != LOCK)
+        return {path.relative_to(self.served).as_posix(): path.read_bytes() for path in found}
 
     def key(self, name: str) -> str:
         """A new key; returns its place."""
@@ -62,11 +110,19 @@ class Fleet:
         path = repository.publish_bundle(content, MODEL, version)
         return self.promote(content, version, path, channel, **fields)
 
-    def promote(self, content: bytes, version: str, path: str, channel: str = CHAMPION, **fields: Any) -> Statement:
+    def promote(
+        self,
+        content: bytes,
+        version: str,
+        path: str,
+        channel: str = CHAMPION,
+        repository: Repository | None = None,
+        **fields: Any,
+    ) -> Statement:
         """A channel's next statement, signed: it names a bundle that is listed already."""
         digest = sha256(content).hexdigest()
         named = {"model": MODEL, "bundle": path, "sha256": digest, "bytes": len(content), "version": version}
-        repository = self.repository()
+        repository = repository or self.repository()
         statement = repository.next_statement(
             repository.state(), channel, **{**named, "manifest": sha256(b"manifest" + content).hexdigest(), **fields}
         )

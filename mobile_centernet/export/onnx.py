@@ -51,8 +51,14 @@ def export_onnx(
     if not 1 <= k <= cells:
         raise ModelError(f"{model.name}: expected k in 1..{cells} for {width}x{height}, found {k}")
 
+    network = copy.deepcopy(model).float().cpu()
+    if network.scaled_input:  # the first convolution's weights take the division, equal but for rounding
+        stem = next(module for module in network.backbone.modules() if isinstance(module, nn.Conv2d))
+        stem.weight = nn.Parameter(stem.weight.detach() / network.pixel_std)
+        network.takes_pixels = True
+
     # With the TorchScript exporter: the newer one starts at opset 18, and onnx.version_converter cannot go back to 13.
-    detector = DetectionGraph(copy.deepcopy(model).float().cpu(), k).eval()
+    detector = DetectionGraph(network, k).eval()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # It warns that it is the older exporter and that it freezes shapes: both are what we want.
         warnings.simplefilter("ignore")

@@ -30,6 +30,10 @@ cpu:      uint8 with any zero point, every tensor of the network, weights stored
     x86 without VNNI ONNX Runtime adds two products in 16 bits, which clamps where weights use all 8
 """
 
+# Sums of 27 products gain nothing from int8 kernels, and every output has to be rounded: up to so many channels a first
+# convolution is faster in float32. With more, what it costs to quantize its output eats that up.
+NARROW_STEM = 16
+
 # What the calibrator has to watch for either layout.
 QUANTIZED = ("Conv", "ConvTranspose", "Add", "Resize", "Relu", "MaxPool")
 _OPERATORS = {"tensorrt": ("Conv", "ConvTranspose", "Add"), "cpu": QUANTIZED}
@@ -112,10 +116,15 @@ def to_int8(graph: ModelProto, ranges: TensorsData, keep_float: Collection[str],
     Args:
         graph: float32, as `export_onnx` writes it.
         ranges: of the operators in QUANTIZED, from `calibration.calibrate`.
-        keep_float: names of nodes that stay as they are.
+        keep_float: names of nodes that stay as they are; for a CPU so does a first convolution of few channels.
         layout: for which runtime.
     """
-    quantizable = set(NetworkSubgraph.of(graph.graph).nodes) - set(keep_float)
+    network = NetworkSubgraph.of(graph.graph)
+    quantizable = set(network.nodes) - set(keep_float)
+    if layout == "cpu":
+        widths = {tensor.name: tensor.dims[0] for tensor in graph.graph.initializer if tensor.dims}
+        first = [node for node in graph.graph.node if node.name in network.first]
+        quantizable -= {node.name for node in first if widths[node.input[1]] <= NARROW_STEM}
     prepared = _with_shapes(graph)
     add_pre_process_metadata(prepared)  # else it is advised to fold what is folded
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""CenterNet (Zhou et al., "Objects as Points", 2019) on any backbone: three heads that read the same features."""
+"""CenterNet (Zhou et al., "Objects as Points", 2019) on any backbone: heads that read the same features."""
 
 import math
 from typing import NamedTuple
@@ -38,7 +38,10 @@ class CenterNetOutput(NamedTuple):
 class CenterNet(nn.Module):
     """The detector: an image in, heatmap logits, sizes and offsets out; `codec.decode` makes them boxes.
 
-    `backbone` maps a normalised image to `backbone_channels` features at a quarter of its resolution.
+    `backbone` maps a normalised image to `backbone_channels` features at a quarter of its resolution. CenterNet has a
+    head of its own for heatmap, size and offset; with `shared_head` one has the channels of all three, in this order.
+    With `scaled_input` pixels are divided by 255, else they are normalised by ImageNet's mean and deviation;
+    `takes_pixels` says that the backbone has weights for pixels as they are: exports divide those instead.
     """
 
     stride = STRIDE
@@ -46,19 +49,33 @@ class CenterNet(nn.Module):
     pixel_std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, backbone_channels: int, *, name: str, num_classes: int, head_channels: int
+        self,
+        backbone: nn.Module,
+        backbone_channels: int,
+        *,
+        name: str,
+        num_classes: int,
+        head_channels: int,
+        shared_head: bool = False,
+        scaled_input: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
         self.num_classes = num_classes
         self.head_channels = head_channels
         self.backbone = backbone
-        self.heatmap_head = Head(backbone_channels, head_channels, num_classes, bias=HEATMAP_BIAS)
-        self.size_head = Head(backbone_channels, head_channels, 2)
-        self.offset_head = Head(backbone_channels, head_channels, 2)
+        self.shared_head, self.scaled_input, self.takes_pixels = shared_head, scaled_input, False
+        if shared_head:
+            self.head = Head(backbone_channels, head_channels, num_classes + 2 + 2)
+            nn.init.constant_(self.head.out.bias[:num_classes], HEATMAP_BIAS)
+        else:
+            self.heatmap_head = Head(backbone_channels, head_channels, num_classes, bias=HEATMAP_BIAS)
+            self.size_head = Head(backbone_channels, head_channels, 2)
+            self.offset_head = Head(backbone_channels, head_channels, 2)
+        mean, std = ((0.0,) * 3, (255.0,) * 3) if scaled_input else (PIXEL_MEAN, PIXEL_STD)
         # Not persistent: they are constants of the code, and the official checkpoints don't have them.
-        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> CenterNetOutput:
         """image: [B, 3, H, W], RGB 0..255, uint8 or float; H and W multiples of 32, else ValueError."""
@@ -66,7 +83,11 @@ class CenterNet(nn.Module):
         if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
             expected = f"sides in multiples of {COARSEST_STRIDE}"
             raise ValueError(f"expected an image with {expected}, found {width}x{height}")
-        features = self.backbone((image.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std)
+        pixels = image.to(self.pixel_mean.dtype)
+        features = self.backbone(pixels if self.takes_pixels else (pixels - self.pixel_mean) / self.pixel_std)
+        if self.shared_head:
+            # Not by slices: their open ends would be 64-bit constants in ONNX, which TensorRT 8.2 clamps.
+            return CenterNetOutput(*self.head(features).split([self.num_classes, 2, 2], dim=1), features)
         return CenterNetOutput(
             self.heatmap_head(features), self.size_head(features), self.offset_head(features), features
         )

@@ -9,6 +9,7 @@ from functools import reduce
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mobile_centernet.models.blocks import (
     BasicBlock,
@@ -20,23 +21,25 @@ from mobile_centernet.models.blocks import (
     initialise_convolutions,
 )
 
-STEM_CHANNELS = 64
-
 
 @dataclass(frozen=True)
 class HRNetSpec:
     """One row of the table of HRNets.
 
     `channels` are those of the four branches, highest resolution first. Stage k (2, 3, 4) works on the first
-    k of them, in `modules[k - 2]` modules with `blocks` basic blocks per branch. Stage 1 is `stage1_blocks`
-    bottlenecks of `stage1_planes`.
+    k of them, in `modules[k - 2]` modules with `blocks` basic blocks per branch, of each branch its own number.
+    `stem` are the channels of the two convolutions before them, which halve the image. Stage 1, between the two, is
+    `stage1_blocks` (may be 0) of the kind `stage1_block` with `stage1_planes`. `cascade` is explained at HRModule.
     """
 
     channels: tuple[int, int, int, int]
     modules: tuple[int, int, int]
-    blocks: int
+    blocks: tuple[int, int, int, int]
+    stem: tuple[int, int] = (64, 64)
+    stage1_block: type[BasicBlock] | type[Bottleneck] = Bottleneck
     stage1_blocks: int = 4
     stage1_planes: int = 64
+    cascade: bool = False
 
 
 class HRNet(nn.Module):
@@ -48,20 +51,22 @@ class HRNet(nn.Module):
     def __init__(self, spec: HRNetSpec) -> None:
         super().__init__()
         self.out_channels = spec.channels[0]
-        self.conv1 = conv3x3(3, STEM_CHANNELS, stride=2)
-        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
-        self.conv2 = conv3x3(STEM_CHANNELS, STEM_CHANNELS, stride=2)
-        self.bn2 = nn.BatchNorm2d(STEM_CHANNELS)
+        half, quarter = spec.stem
+        self.conv1 = conv3x3(3, half, stride=2)
+        self.bn1 = nn.BatchNorm2d(half)
+        self.conv2 = conv3x3(half, quarter, stride=2)
+        self.bn2 = nn.BatchNorm2d(quarter)
         self.relu = nn.ReLU(inplace=True)
-        planes, wide = spec.stage1_planes, spec.stage1_planes * Bottleneck.expansion
-        rest = (Bottleneck(wide, planes) for _ in range(spec.stage1_blocks - 1))
-        self.layer1 = nn.Sequential(Bottleneck(STEM_CHANNELS, planes), *rest)
-        self.transition1 = _transition([wide], spec.channels[:2])
-        self.stage2 = _stage(spec.channels[:2], spec.modules[0], spec.blocks)
+        self.layer1 = nn.Sequential()
+        for _ in range(spec.stage1_blocks):
+            self.layer1.append(spec.stage1_block(quarter, spec.stage1_planes))
+            quarter = spec.stage1_planes * spec.stage1_block.expansion
+        self.transition1 = _transition([quarter], spec.channels[:2])
+        self.stage2 = _stage(spec, 2)
         self.transition2 = _transition(spec.channels[:2], spec.channels[:3])
-        self.stage3 = _stage(spec.channels[:3], spec.modules[1], spec.blocks)
+        self.stage3 = _stage(spec, 3)
         self.transition3 = _transition(spec.channels[:3], spec.channels)
-        self.stage4 = _stage(spec.channels, spec.modules[2], spec.blocks, last=True)
+        self.stage4 = _stage(spec, 4)
         initialise_convolutions(self)  # the official std of 0.001 expects ImageNet weights and trains slowly without
 
     def forward(self, image: Tensor) -> Tensor:
@@ -79,11 +84,18 @@ class HRModule(nn.Module):
     """Branches side by side, then every branch receives the sum of all, resampled to its own resolution.
 
     `out_branches` 1 builds only what the highest resolution receives: nothing reads the others after stage 4.
+    `cascade` adds coarse branches to each other before they are enlarged, a + up(b + up(c)) for a + up(b) + up(up(c)):
+    equal but for rounding (nearest neighbours commute with sums), in fewer and smaller steps.
     """
 
-    def __init__(self, channels: Sequence[int], blocks: int, out_branches: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], blocks: Sequence[int], out_branches: int, cascade: bool = False
+    ) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
+        self.cascade = cascade
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(c, c) for _ in range(count))) for c, count in zip(channels, blocks, strict=True)
+        )
         self.fuse_layers = nn.ModuleList()
         for target in range(out_branches):  # 0: the highest resolution
             row = nn.ModuleList()
@@ -107,15 +119,24 @@ class HRModule(nn.Module):
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         branches = [branch(x) for branch, x in zip(self.branches, branches, strict=True)]
         fused = []
-        for row in self.fuse_layers:
-            resampled: list[Tensor] = [resample(x) for resample, x in zip(row.children(), branches, strict=True)]
-            fused.append(self.relu(reduce(torch.add, resampled)))
+        for target, row in enumerate(self.fuse_layers):
+            sources = list(zip(row.children(), branches, strict=True))
+            enlarged = sources[target + 1 :] if self.cascade else []
+            summands: list[Tensor] = [resample(x) for resample, x in sources[: len(sources) - len(enlarged)]]
+            coarse: Tensor | None = None
+            for layer, x in reversed(enlarged):
+                convolution, norm, _ = layer.children()
+                own: Tensor = norm(convolution(x))
+                coarse = F.interpolate(own if coarse is None else own + coarse, scale_factor=2.0, mode="nearest")
+            fused.append(self.relu(reduce(torch.add, summands if coarse is None else [*summands, coarse])))
         return fused
 
 
-def _stage(channels: Sequence[int], modules: int, blocks: int, last: bool = False) -> nn.Sequential:
-    out_branches = [len(channels)] * (modules - 1) + [1 if last else len(channels)]
-    return nn.Sequential(*(HRModule(channels, blocks, out) for out in out_branches))
+def _stage(spec: HRNetSpec, number: int) -> nn.Sequential:
+    """Stage 2, 3 or 4, which has as many branches."""
+    channels, blocks, modules = spec.channels[:number], spec.blocks[:number], spec.modules[number - 2]
+    out_branches = [number] * (modules - 1) + [1 if number == len(spec.channels) else number]
+    return nn.Sequential(*(HRModule(channels, blocks, out, spec.cascade) for out in out_branches))
 
 
 def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:

@@ -12,6 +12,7 @@ from torch import nn
 from mobile_centernet.export.onnx import export_onnx
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.variants import build_model
+from tests.helpers.heads import last_layers
 
 CLASSES = ("vehicle", "pedestrian", "scooter", "bicycle")
 SIZE = (96, 128)
@@ -43,9 +44,10 @@ def lively() -> Callable[[str], CenterNet]:
         with torch.no_grad():
             model.train()(images)
             features = model.eval()(images).features
-        for head, spread in ((model.heatmap_head, 1.0), (model.size_head, 2.0), (model.offset_head, 0.2)):
-            nn.init.normal_(head.out.weight, std=spread / float(features.std()) / head.out.in_channels)
-        nn.init.constant_(model.size_head.out.bias, 5.0)
+        last = last_layers(model)
+        for (weight, _), spread in zip(last, (1.0, 2.0, 0.2), strict=True):
+            nn.init.normal_(weight, std=spread / float(features.std()) / weight.shape[1])
+        nn.init.constant_(last.size.bias, 5.0)
         return model
 
     return build

@@ -275,6 +275,24 @@ class TestInt8:
         quantized = [node.name for node in nodes(graph, "Conv") if fed & set(node.input)]
         assert len(quantized) == count and not set(quantized) & set(kept)
 
+    @pytest.mark.parametrize(
+        ("layout", "channels", "in_int8"),
+        [("cpu", 16, ["body"]), ("cpu", 17, ["stem", "body"]), ("tensorrt", 16, ["stem", "body"])],
+    )
+    def test_a_narrow_first_convolution_stays_float_on_a_cpu(
+        self, layout: Layout, channels: int, in_int8: list[str]
+    ) -> None:
+        header = '<ir_version: 7, opset_import: ["" : 13]> small (float[1,3,8,8] image) => (float[1,2,8,8] y)'
+        body = "{ [stem] a = Conv (image, wide) [relu] b = Relu (a) [body] y = Conv (b, narrow) }"
+        graph: ModelProto = parser.parse_model(f"{header} {body}")
+        for name, shape in (("wide", (channels, 3, 1, 1)), ("narrow", (2, channels, 1, 1))):
+            weights = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+            graph.graph.initializer.append(numpy_helper.from_array(weights, name))
+        image = np.random.default_rng(1).uniform(0, 255, (1, 3, 8, 8)).astype(np.float32)
+        found = to_int8(graph, calibrate(graph, [image], "minmax", layout == "tensorrt"), (), layout)
+        dequantized = {name for node in nodes(found, "DequantizeLinear") for name in node.output}
+        assert [node.name for node in nodes(found, "Conv") if node.input[1] in dequantized] == in_int8
+
     def test_the_cpus_layout_stores_int8_and_lets_relus_vanish(self, int8: dict[str, ModelProto]) -> None:
         values = constants(int8["cpu"])
         kinds = {value.dtype for value in values.values() if value.ndim == 4}

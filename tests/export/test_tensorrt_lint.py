@@ -42,10 +42,22 @@ def test_our_graphs_hold_only_what_it_documents(graph: ModelProto, pictures: lis
     assert any("UINT8" in finding for finding in lint(to_int8(graph, ranges, (), "cpu")))  # not meant for it
 
 
-@pytest.mark.parametrize("name", ["resnet18_conv", "dla34_conv", "hrnet_w16_lite", "hrnet_w32_lite"])
+@pytest.mark.parametrize("name", ["resnet18_conv", "dla34_conv", "hrnet_w16_lite", "hrnet_w32_lite", "hrnet_w16_nano"])
 def test_so_do_the_other_bodies(name: str, lively: Callable[[str], CenterNet], tmp_path: Path) -> None:
     export_onnx(lively(name), tmp_path / "model.onnx", classes=CLASSES, input_size=(64, 64))
     assert lint(read_graph(tmp_path / "model.onnx")[0]) == []
+
+
+def test_a_network_that_starts_at_the_image_does_in_every_precision(
+    lively: Callable[[str], CenterNet], pictures: list[NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    """Their image goes straight into the first convolution, and one head says everything."""
+    export_onnx(lively("hrnet_w16_nano_wide"), tmp_path / "model.onnx", classes=CLASSES, input_size=SIZE)
+    graph, _ = read_graph(tmp_path / "model.onnx")
+    assert graph.graph.node[0].op_type == "Conv" and graph.graph.node[0].input[0] == "image"
+    ranges = calibrate(graph, [to_input(pictures[0], SIZE)], "minmax")
+    precisions = {"fp32": graph, "fp16": to_fp16(graph), "int8": to_int8(graph, ranges, (), "tensorrt")}
+    assert {precision: lint(found) for precision, found in precisions.items()} == {key: [] for key in precisions}
 
 
 def change_attribute(graph: ModelProto, operator: str, name: str, value: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mobile_centernet import codec
 from mobile_centernet.losses.criterion import PAPER_WEIGHTS, Criterion
 from mobile_centernet.losses.distillation import Direction
+from mobile_centernet.models.variants import build_model
 
 DETECTION = {"heatmap", "size", "offset"}
 DISTILLATION = {"pixelwise", "pairwise"}
@@ -33,14 +34,14 @@ def output(seed: int, batch: int = 2, channels: int = 4) -> Output:
     return Output(maps[0], maps[1], maps[2], maps[3].relu())
 
 
-def targets(*frames: Frame) -> dict[str, Tensor]:
+def targets(*frames: Frame, size: tuple[int, int] = (8, 10)) -> dict[str, Tensor]:
     """A batch of frames given as (boxes, labels)."""
     encoded = [
         codec.encode(
             np.array(boxes, np.float32).reshape(-1, 4),
             np.array(labels, np.int64),
             num_classes=3,
-            output_size=(8, 10),
+            output_size=size,
             max_objects=4,
         )
         for boxes, labels in frames
@@ -159,3 +160,18 @@ def test_direction_reaches_the_pixelwise_term() -> None:
         for direction in ("student_teacher", "teacher_student")
     )
     assert there.item() != pytest.approx(back.item())
+
+
+@pytest.mark.parametrize("student", ["hrnet_w16_nano", "hrnet_w16_nano_wide"])
+def test_small_students_learn_from_a_wider_teacher_in_every_parameter(student: str) -> None:
+    torch.manual_seed(0)
+    taught, teacher = build_model(student, 3).train(), build_model("hrnet_w32_lite", 3).eval()
+    image = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8)
+    criterion = Criterion()
+    with torch.no_grad():
+        advice = teacher(image)
+    terms = criterion(taught(image), targets(CARS, WALKERS, size=(8, 16)), advice)
+    assert set(terms) == DETECTION | DISTILLATION
+    (terms["pixelwise"] + terms["pairwise"] + terms["size"] + terms["offset"]).backward()
+    unmoved = [name for name, value in taught.named_parameters() if value.grad is None or not value.grad.any()]
+    assert not unmoved

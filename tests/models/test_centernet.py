@@ -49,6 +49,13 @@ def test_normalisation_by_hand() -> None:
     torch.testing.assert_close(backbone.image[0, :, 0, 0], torch.tensor(expected))
 
 
+def test_scaled_input_by_hand() -> None:
+    backbone = Recorder()
+    model = CenterNet(backbone, 8, name="recorder", num_classes=1, head_channels=4, scaled_input=True)
+    model(torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32))
+    torch.testing.assert_close(backbone.image[0, :, 0, 0], torch.tensor([0.0, 1.0, 0.2]))
+
+
 def test_uint8_and_float_are_the_same(model: CenterNet, image: Tensor) -> None:
     torch.testing.assert_close(model(image), model(image.float()), rtol=0, atol=0)
 
@@ -57,12 +64,20 @@ def test_normalisation_is_no_part_of_the_weights(model: CenterNet) -> None:
     assert not [name for name in model.state_dict() if "pixel" in name]
 
 
-def test_every_cell_starts_at_ten_percent() -> None:
-    model = CenterNet(Recorder(), 8, name="recorder", num_classes=3, head_channels=4)
+@pytest.mark.parametrize("shared", [False, True])
+def test_every_cell_starts_at_ten_percent(shared: bool) -> None:
+    model = CenterNet(Recorder(), 8, name="recorder", num_classes=3, head_channels=4, shared_head=shared)
     output = model(torch.zeros(1, 3, 32, 32))
     torch.testing.assert_close(output.heatmap_logits, torch.full((1, 3, 8, 8), -math.log(9)))
     assert not output.size.any()
     assert not output.offset.any()
+
+
+def test_a_shared_head_says_heatmap_size_and_offset_in_this_order() -> None:
+    model = CenterNet(Recorder(), 8, name="recorder", num_classes=3, head_channels=4, shared_head=True)
+    model.head.out.bias.data = torch.arange(7.0)
+    found = model(torch.zeros(1, 3, 32, 32))
+    assert [part[0, :, 0, 0].tolist() for part in found[:3]] == [[0, 1, 2], [3, 4], [5, 6]]
 
 
 def test_heads_leave_the_features_alone(model: CenterNet, image: Tensor) -> None:

@@ -28,6 +28,8 @@ def counted(name: str) -> Complexity:
         ("hrnet_w16", 1_616_366, "5.60", "5.66"),
         ("hrnet_w16_lite", 1_299_054, "2.30", "2.33"),
         ("hrnet_w32_lite", 4_886_670, "6.23", "6.27"),
+        ("hrnet_w16_nano", 1_211_502, "1.50", "1.51"),
+        ("hrnet_w16_nano_wide", 1_249_214, "1.63", "1.64"),
     ],
 )
 def test_table_2_at_10_classes_and_576x320(name: str, params: int, conv_gmacs: str, thop_2020: str) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from mobile_centernet.models.hrnet import HRNet, HRNetSpec
+from mobile_centernet.models.hrnet import HRModule, HRNet, HRNetSpec
 from mobile_centernet.models.variants import MODELS
 
 OFFICIAL = {"hrnet_w16": "pose_hrnet_w16_student", "hrnet_w32": "pose_hrnet_w32_teacher"}
@@ -64,3 +65,29 @@ def test_every_parameter_learns(backbone: HRNet) -> None:
         key for key, parameter in backbone.named_parameters() if parameter.grad is None or not parameter.grad.any()
     ]
     assert not still
+
+
+def test_a_cascade_gives_the_same_sums() -> None:
+    """Rows that add from both sides, from below alone, and from above alone; training and inference."""
+    torch.manual_seed(0)
+    channels = (4, 3, 2, 5)
+    plain, cascade = (HRModule(channels, (1, 1, 1, 1), 4, cascade=cascade).double() for cascade in (False, True))
+    cascade.load_state_dict(plain.state_dict())
+    branches = [torch.randn(2, c, 32 >> i, 16 >> i, dtype=torch.float64) for i, c in enumerate(channels)]
+    for mode in (True, False):
+        for expected, found in zip(plain.train(mode)(branches), cascade.train(mode)(branches), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+            assert found.any()
+
+
+@pytest.mark.parametrize("student", ["hrnet_w16_nano", "hrnet_w16_nano_wide"])
+def test_small_students_are_the_table_in_layers(student: str) -> None:
+    spec = MODELS[student].backbone
+    assert isinstance(spec, HRNetSpec)
+    body = HRNet(spec)
+    depths = [[len(branch) for branch in stage[0].branches] for stage in (body.stage2, body.stage3, body.stage4)]
+    assert depths == [list(spec.blocks[:branches]) for branches in (2, 3, 4)]
+    assert [tuple(conv.weight.shape[:2]) for conv in (body.conv1, body.conv2)] == [(16, 3), (32, 16)]
+    assert len(body.layer1) == spec.stage1_blocks
+    # Where the stem has the first branch's channels, it is the first branch.
+    assert isinstance(body.transition1[0], nn.Identity) == (student == "hrnet_w16_nano_wide")

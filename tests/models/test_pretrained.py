@@ -41,7 +41,7 @@ HEADS = 12  # tensors: three heads of two convolutions with bias
 def tiny(seed: int, num_classes: int = 2, planes: int = 2) -> CenterNet:
     """A backbone with the official names, small enough for hundreds of files."""
     torch.manual_seed(seed)
-    backbone = HRNet(HRNetSpec((2, 3, 4, 5), (1, 1, 1), blocks=1, stage1_blocks=1, stage1_planes=planes))
+    backbone = HRNet(HRNetSpec((2, 3, 4, 5), (1, 1, 1), (1, 1, 1, 1), stage1_blocks=1, stage1_planes=planes))
     return CenterNet(backbone, 2, name="tiny", num_classes=num_classes, head_channels=3)
 
 

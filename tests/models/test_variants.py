@@ -16,17 +16,22 @@ from mobile_centernet.images import to_input
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.variants import MODELS, build_model
+from tests.helpers.heads import last_layers
 
 PAPER = ("resnet18", "resnet50", "dla34", "hrnet_w32", "hrnet_w16")
 SIZE = (64, 96)
 LITE = ("hrnet_w16_lite", "hrnet_w32_lite")
+NANO = ("hrnet_w16_nano", "hrnet_w16_nano_wide")
 PLAIN = ("resnet18_conv", "resnet50_conv", "dla34_conv")
 
 
 def test_table() -> None:
-    assert tuple(MODELS) == (*PAPER, *LITE, *PLAIN)
+    assert tuple(MODELS) == (*PAPER, *LITE, *NANO, *PLAIN)
     heads = {name: spec.head_channels for name, spec in MODELS.items()}
-    assert heads == dict.fromkeys(MODELS, 64) | {"hrnet_w16": 32, "hrnet_w16_lite": 32}
+    narrow = {"hrnet_w16": 32, "hrnet_w16_lite": 32, "hrnet_w16_nano": 48, "hrnet_w16_nano_wide": 32}
+    assert heads == dict.fromkeys(MODELS, 64) | narrow
+    assert {name for name, spec in MODELS.items() if spec.shared_head and spec.scaled_input} == set(NANO)
+    assert {name for name, spec in MODELS.items() if spec.shared_head or spec.scaled_input} == set(NANO)
 
 
 def test_only_the_papers_models_carry_the_papers_figures() -> None:
@@ -40,7 +45,7 @@ def test_only_the_papers_models_carry_the_papers_figures() -> None:
     }
 
 
-@pytest.mark.parametrize("name", [*PAPER, *LITE])  # the plain variants are run below
+@pytest.mark.parametrize("name", [*PAPER, *LITE, *NANO])  # the plain variants are run below
 def test_every_body_gives_rectified_features_at_a_quarter(name: str) -> None:
     torch.manual_seed(0)
     model = build_model(name, 3).eval()
@@ -48,7 +53,7 @@ def test_every_body_gives_rectified_features_at_a_quarter(name: str) -> None:
         output = model(torch.randint(0, 256, (1, 3, 32, 64), dtype=torch.uint8))
     assert model.name == name
     assert output.heatmap_logits.shape == (1, 3, 8, 16)
-    assert output.features.shape == (1, model.heatmap_head.hidden.in_channels, 8, 16)
+    assert output.features.shape == (1, model.backbone.out_channels, 8, 16)
     assert (output.features >= 0).all() and output.features.any()
 
 
@@ -67,16 +72,21 @@ def lively(name: str, pictures: list[NDArray[np.uint8]]) -> CenterNet:
             module.momentum = None  # running statistics become plain means
     with torch.no_grad():
         model.train()(torch.from_numpy(np.concatenate([to_input(picture, SIZE) for picture in pictures])))
-    nn.init.normal_(model.heatmap_head.out.weight, std=0.1)
-    nn.init.constant_(model.size_head.out.bias, 5.0)
+    nn.init.normal_(last_layers(model).heatmap.weight, std=0.1)
+    nn.init.constant_(last_layers(model).size.bias, 5.0)
     return model.eval()
 
 
 @pytest.mark.parametrize(
     ("name", "deconvolutions"),
-    [("resnet18_conv", 3), ("dla34_conv", 8), pytest.param("resnet50_conv", 3, marks=pytest.mark.slow)],
+    [
+        *((name, 0) for name in NANO),
+        ("resnet18_conv", 3),
+        ("dla34_conv", 8),
+        pytest.param("resnet50_conv", 3, marks=pytest.mark.slow),
+    ],
 )
-def test_plain_variants_export_and_say_what_torch_says(
+def test_other_variants_export_and_say_what_torch_says(
     name: str, deconvolutions: int, pictures: list[NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     model, path = lively(name, pictures), tmp_path / "model.onnx"
@@ -86,6 +96,7 @@ def test_plain_variants_export_and_say_what_torch_says(
     operators = Counter(node.op_type for node in graph.graph.node)
     assert operators["ConvTranspose"] == deconvolutions
     assert not operators.keys() & {"BatchNormalization", "GridSample"}
+    assert (graph.graph.node[0].op_type == "Conv") == (name in NANO)  # others normalise before it
     graph_in_torch = DetectionGraph(model, k=20)
     for picture in pictures:
         image = to_input(picture, SIZE)

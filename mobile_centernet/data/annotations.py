@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import overload
@@ -18,8 +18,10 @@ def normalise(category: str) -> str:
     return " ".join(category.lower().split())
 
 
-class FrameState(StrEnum):
+class FrameState(str, Enum):
     """What is known about a frame. An unlabelled frame must never train as background."""
+
+    __str__ = str.__str__  # as StrEnum, which Python 3.10 has not
 
     LABELLED = "labelled"
     EMPTY = "empty"
@@ -101,8 +103,10 @@ class Frame:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-class Action(StrEnum):
+class Action(str, Enum):
     """What was done about a finding."""
+
+    __str__ = str.__str__  # as StrEnum, which Python 3.10 has not
 
     QUARANTINED = "quarantined"
     REPAIRED = "repaired"

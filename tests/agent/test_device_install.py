@@ -203,8 +203,16 @@ def test_the_device_part_is_python_3_10() -> None:
         "mobile_centernet.bundle",
         "-p",
         "mobile_centernet.images",
+        "-p",
+        "mobile_centernet.inference",
         "-m",
         "mobile_centernet.cli.bundle",
+        "-m",
+        "mobile_centernet.cli.predict",
+        "-m",
+        "mobile_centernet.cli.bench",
+        "-m",
+        "mobile_centernet.cli.info",
     ]
     command = [sys.executable, "-m", "mypy", "--python-version", "3.10", "--config-file", "pyproject.toml", *parts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -80,3 +80,9 @@ def file_digest(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def folder_above(name: str) -> Path | None:
+    """The folder that holds a file of that name: the current one, or the nearest above it."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / name).is_file()), None)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.mlops.lineage import flatten
-from mobile_centernet.mlops.tracking.tracking import EXPERIMENT, connect
+from mobile_centernet.mlops.mlflow_server import EXPERIMENT, connect, failures
 from pipelines.graph import DVC_FILE, load_stages
 
 logger = logging.getLogger(__name__)
@@ -100,12 +100,8 @@ def run_dvc(*arguments: str) -> list[str]:
 
 def _newest_run(stage: str) -> str | None:
     """Address of the newest MLflow run of `stage`. Best effort, like all tracking: None where MLflow has no answer."""
-    if "MLFLOW_TRACKING_URI" not in os.environ and not Path("mlflow.db").exists():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").exists():
         return None
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         mlflow = connect()
         runs = mlflow.search_runs(
@@ -115,7 +111,7 @@ def _newest_run(stage: str) -> str | None:
             max_results=1,
             output_format="list",
         )
-    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+    except failures() as error:
         logger.warning("%s: MLflow was not asked for its run (%s)", stage, type(error).__name__)
         return None
     if not runs:

@@ -46,6 +46,7 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
             input_size=params.input_size.hw,
             quality=params.store.jpeg_quality,
             work=paths.WORK / stage,
+            keep=paths.WORK / f"{stage}_kept",
         )
         alike = report["alike"]
         numbers = {"leaked_videos": len(alike["leaked_videos"])}

@@ -19,11 +19,20 @@ COMMANDS = {
     "bench": ("mobile_centernet.cli.bench:bench", "Measure latency, throughput and memory of models."),
     "bundle": ("mobile_centernet.cli.bundle:bundle", "Releases for devices: build, sign, verify and inspect."),
     "data": ("mobile_centernet.cli.data:data", "Check a data set, look at it, hand it to other tools."),
+    "doctor": ("mobile_centernet.cli.project:doctor", "What this machine and project lack, and what to do about it."),
     "evaluate": ("mobile_centernet.cli.evaluate:evaluate", "Print mAP@0.5 and AP by class of a model on a data set."),
     "info": ("mobile_centernet.cli.info:info", "Print parameters and cost of models."),
+    "promote": ("mobile_centernet.cli.project:promote", "Let the gate decide about the challenger, or roll back."),
+    "refresh": ("mobile_centernet.cli.project:refresh", "Ask every address in params.yaml whether its file changed."),
+    "repro": ("mobile_centernet.cli.project:repro", "Run what is stale of the pipeline, from footage to a version."),
+    "retrain": ("mobile_centernet.cli.project:retrain", "Refresh, train, judge, promote: what schedules call."),
+    "train": ("mobile_centernet.cli.project:train", "Run what is stale of the pipeline up to the trained student."),
     "predict": ("mobile_centernet.cli.predict:predict", "Draw detections on images, a video or a camera's frames."),
 }
 """Where each command is, and its line in the group's help, which is shown without importing it."""
+
+ON_DEVICES = ("onnxruntime", "securesystemslib", "tuf")
+"""What the extra `edge` installs; any other module comes with `train`."""
 
 
 class LazyGroup(click.Group):
@@ -57,7 +66,16 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             click.echo(f"error: {error}", err=True)
-            ctx.exit(USER_ERROR)
+            return ctx.exit(USER_ERROR)
+        except ModuleNotFoundError as error:
+            module = (error.name or "").partition(".")[0]
+            if module in ("", __name__.partition(".")[0]):
+                raise
+            extra = "edge" if module in ON_DEVICES else "train"
+            command = f"{ctx.info_name} {ctx.invoked_subcommand or ''}".strip()
+            install = f"pip install 'mobile-centernet[{extra}]'"
+            click.echo(f"error: {command}: expected the module {module}, found none: {install}", err=True)
+            return ctx.exit(USER_ERROR)
 
 
 @click.group(cls=LazyGroup)

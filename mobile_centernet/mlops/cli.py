@@ -6,6 +6,8 @@ imports this file.
 """
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobile_centernet.errors import UserError, exit_on_user_error
+from mobile_centernet.files import folder_above
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.tables import text_table
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 SHOWN_DIGITS = 12
 SHOWN_CHARACTERS = 40
+SOME_REFUSED = 3  # exit code, as of every command that is done except for some bad items
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 which_argument = click.argument("which", metavar="VERSION_OR_ALIAS")
@@ -32,6 +36,7 @@ which_argument = click.argument("which", metavar="VERSION_OR_ALIAS")
 @click.group()
 def registry() -> None:
     """Versions of the model in MLflow: list, show, compare, go back to the previous one (docs/operations.md)."""
+    os.chdir(folder_above("dvc.yaml") or Path())  # from anywhere inside a project; without one, params.yaml is named
 
 
 @registry.command("list")
@@ -193,7 +198,8 @@ def promote(ctx: click.Context, which: str, dry_run: bool, approve_by: str | Non
 
 @click.group()
 def tracking() -> None:
-    """What stages have to tell MLflow, and whether it knows: list, sync (docs/operations.md)."""
+    """What stages have to tell MLflow, and whether it knows: list, sync, drop (docs/operations.md)."""
+    os.chdir(folder_above("dvc.yaml") or Path())
 
 
 @tracking.command("list")
@@ -206,10 +212,17 @@ def list_records() -> None:
 
 
 @tracking.command("sync")
-def sync_records() -> None:
-    """Send MLflow (MLFLOW_TRACKING_URI, or the project's own database) the runs that it missed. Repeats do no harm."""
-    from mobile_centernet.mlops.tracking.record import all_records
+@click.option("--again", metavar="RECORD", multiple=True, help="Forget that a server has it, and send it as a new run.")
+@click.pass_context
+def sync_records(ctx: click.Context, again: Sequence[str]) -> None:
+    """Send MLflow (MLFLOW_TRACKING_URI, or the project's own database) the runs that it missed. Repeats do no harm.
 
+    Exit code 3: MLflow has taken all but those that are named.
+    """
+    from mobile_centernet.mlops.tracking.record import all_records, find_record
+
+    for name in again:
+        find_record(name).forget_synced()
     records = all_records()
     if all(record.complete for record in records):
         click.echo("nothing to send: MLflow has every run that was recorded here")
@@ -218,12 +231,32 @@ def sync_records() -> None:
     from mobile_centernet.mlops.tracking.upload import sync
 
     try:
-        counts = sync(records)
+        counts, refused = sync(records)
     except mlflow_server.failures() as error:
         raise UserError(
             f"tracking sync: expected MLflow to take the runs: {mlflow_server.first_line(error)}"
         ) from error
     click.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
+    for name, why in refused.items():
+        click.echo(f"{name}: MLflow refuses it: {why}", err=True)
+        click.echo(f"  as a new run: mobile-centernet tracking sync --again {name}", err=True)
+        click.echo(f"  or not at all: mobile-centernet tracking drop {name}", err=True)
+    if refused:
+        ctx.exit(SOME_REFUSED)
+
+
+@tracking.command("drop")
+@click.argument("name", metavar="RECORD")
+def drop_record(name: str) -> None:
+    """Delete the record of a run that MLflow shall not have. What MLflow has of it stays."""
+    from mobile_centernet.mlops.tracking.record import find_record
+
+    record = find_record(name)
+    with record.when_dead() as dead:
+        if not dead:
+            raise UserError(f"{name}: expected a run that has ended, found one that goes on")
+        shutil.rmtree(record.folder)
+    click.echo(f"dropped {name}")
 
 
 def _params() -> "Params":

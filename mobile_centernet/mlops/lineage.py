@@ -4,23 +4,63 @@ import getpass
 import hashlib
 import json
 import os
+import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
 
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 DATA_FILES = ("*.tar", "annotations_*.json")
 """What a prepared set is made of: its images and its annotations, not the report on them."""
 
 
+EXECUTION = "MOBILE_CENTERNET_EXECUTION"
+"""A variable: the pipeline run to which a stage belongs, where DVC alone cannot tell, because each step has its own."""
+
+
 def git_commit() -> str:
-    """The commit, with `-dirty` behind it when files that git tracks differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    described = subprocess.run(command, capture_output=True, text=True, check=False)
-    return described.stdout.strip() if described.returncode == 0 else "unknown: not a git checkout"
+    """The commit, with `-dirty` behind it when files that git tracks differ from it.
+
+    dvc.lock does not count: a run writes it while it goes on.
+    """
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        return "unknown: not a git checkout, or one without a commit"
+    command = ["git", "diff", "--quiet", "HEAD", "--", ":/", f":(exclude){paths.DVC_LOCK}"]
+    changed = subprocess.run(command, capture_output=True, check=False).returncode
+    return f"{found.stdout.strip()}-dirty" if changed else found.stdout.strip()
+
+
+def execution() -> str | None:
+    """The pipeline run to which this stage belongs: the same text in all its stages; None for a stage run by hand."""
+    if known := os.environ.get(EXECUTION):
+        return known
+    parent = Path(f"/proc/{os.getppid()}/stat")
+    if "DVC_STAGE" not in os.environ or not parent.is_file():
+        return None
+    # DVC's shell execs the stage, so the parent is the `dvc repro`. Its start makes the number unique on this machine.
+    ticks = int(parent.read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    started = datetime.now(UTC) - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / CLOCK_TICKS)
+    what = f"experiment {os.environ['DVC_EXP_NAME']}" if os.environ.get("DVC_EXP_NAME") else "dvc repro"
+    return f"{what}, {started:%Y-%m-%d %H:%M:%S} UTC, {platform.node()} {os.getppid()}"
+
+
+def dvc_datasets(stage: str) -> dict[str, str]:
+    """Digests in dvc.lock, by path, of the raw and prepared sets that `stage` of dvc.yaml reads."""
+    if not paths.DVC_FILE.is_file() or not paths.DVC_LOCK.is_file():
+        return {}
+    listed = yaml.safe_load(paths.DVC_FILE.read_text(encoding="utf-8"))["stages"].get(stage, {}).get("deps", [])
+    locked = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8")).get("stages", {}).values()
+    made = {out["path"]: str(out.get("md5", "")) for entry in locked for out in entry.get("outs", [])}
+    return {path: made[path] for path in listed if path in made and Path(path).parent in (paths.RAW, paths.PREPARED)}
 
 
 def user() -> str:

@@ -4,13 +4,20 @@ import importlib.util
 import logging
 import os
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from mobile_centernet.errors import UserError
+from mobile_centernet.mlops import paths
+
 EXPERIMENT = "mobile-centernet"
 LONGEST_INITIALISATION = 300.0  # seconds that another process may take to make the database
+
+logger = logging.getLogger(__name__)
 
 # Before MLflow is imported: by default a dead server blocks every call for minutes, and usage is reported.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -21,38 +28,81 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 
+class TrackingAddressError(UserError):
+    """MLFLOW_TRACKING_URI is no address."""
+
+
+def tracking_uri() -> str | None:
+    """What MLFLOW_TRACKING_URI says; None where it is not set, or empty as env files and compose leave it.
+
+    Raises TrackingAddressError for an address without a scheme, which MLflow would take for a folder.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not address:
+        return None
+    if "://" not in address and address != "databricks":
+        example = "an address such as https://mlflow.example.com"
+        raise TrackingAddressError(f"MLFLOW_TRACKING_URI: expected {example}, found {without_password(address)!r}")
+    return address
+
+
 def connect() -> Any:
     """The mlflow module, bound to MLFLOW_TRACKING_URI or else to the project's own sqlite database.
 
     A fresh sqlite database is damaged when two processes initialise it at once, hence the lock.
+
+    Raises:
+        Exception: one of those that `failures` names.
     """
+    root = paths.project_root()
+    database, artifacts = root / paths.MLFLOW_DB, (root / "mlartifacts").as_uri()
+    own = f"sqlite:///{database}"
+    address = tracking_uri() or own
     import mlflow
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # not a line per new table
     for talkative in ("mlflow.tracking.fluent", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    mlflow.set_tracking_uri(address)
+    if address != own:
         mlflow.set_experiment(EXPERIMENT)
         return mlflow
-    root = Path.cwd().resolve()
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
     with FileLock(root / "mlflow.lock", timeout=LONGEST_INITIALISATION):
-        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            mlflow.create_experiment(EXPERIMENT, artifact_location=(root / "mlartifacts").as_uri())
+        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        elif experiment.artifact_location != artifacts and experiment.artifact_location.endswith("/mlartifacts"):
+            _move_artifacts(database, experiment.artifact_location, artifacts)
         mlflow.set_experiment(EXPERIMENT)
     return mlflow
+
+
+def _move_artifacts(database: Path, before: str, now: str) -> None:
+    """Let the database of a project that was moved or copied look for artifacts where the project is now.
+
+    MLflow keeps absolute addresses in several tables, and would write new artifacts into the old folder.
+    """
+    changed = 0
+    with closing(sqlite3.connect(database)) as connection, connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            for column in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
+                where = f"rtrim(substr(\"{column[1]}\", 1, length(:old) + 1), '/') = :old"
+                setting = f'"{column[1]}" = :new || substr("{column[1]}", length(:old) + 1)'
+                update = f'UPDATE "{table}" SET {setting} WHERE {where}'  # noqa: S608 names from the database itself
+                changed += connection.execute(update, {"old": before, "new": now}).rowcount
+    logger.info("%s: the project was at %s before; %d addresses of artifacts follow it", database, before, changed)
 
 
 def failures() -> tuple[type[Exception], ...]:
     """What MLflow's calls raise when a server, a database or the network fails, or when it is not installed."""
     if importlib.util.find_spec("mlflow") is None:
-        return (ImportError,)
+        return ImportError, TrackingAddressError
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, RequestException, SQLAlchemyError, OSError
+    return MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError, TrackingAddressError
 
 
 def without_password(text: str) -> str:

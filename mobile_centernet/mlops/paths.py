@@ -63,3 +63,16 @@ TENSORRT_TIMING = WORK / "tensorrt.timing"
 REGISTRATION_LOCK = WORK / "registration.lock"
 RELEASE_LOCK = WORK / "release.lock"
 PROMOTION_LOCK = WORK / "promotion.lock"
+
+
+def project_root() -> Path:
+    """The project that this stage belongs to, which keeps mlflow.db and the tracking records.
+
+    That is the current directory, unless DVC made it for a queued experiment (`dvc exp run --queue`, `--temp`): such a
+    checkout lies in `.dvc/tmp/exps` of the project and is deleted with everything in it when the experiment ends.
+    """
+    here = Path.cwd().resolve()
+    for folder in here.parents:
+        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
+            return folder.parents[2]
+    return here

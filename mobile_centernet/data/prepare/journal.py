@@ -1,25 +1,30 @@
-"""What a killed prepare leaves for the next one: its finished shards, and what was found out about their frames.
+"""What a prepare leaves for the next one: its finished shards, and what was found out about their frames.
 
-A work folder holds
-- `fingerprint`: of the frames, settings and code at work; where there is another one, everything is done again,
+A killed one leaves its work folder, which holds
+- `fingerprint`: of the frames, settings and code at work; where there is another one, it is begun again,
 - `set/`: the prepared set so far,
 - `shards/images-00000.tar.jsonl`, ...: one entry per frame, written whole once that shard is safely on disk.
+
+A complete one leaves the same notes and links to its shards in another folder (`KeptFrames`).
 """
 
+import errno
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mobile_centernet.data.annotations import Action, Finding, FrameState
 from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.similarity.perceptual import ImageHash
-from mobile_centernet.data.store.shards import ShardRef, shard_name
+from mobile_centernet.data.store.shards import ShardReader, ShardRef, shard_name
+from mobile_centernet.errors import DataError
 from mobile_centernet.files import write_atomically
 
 
@@ -59,7 +64,7 @@ class Journal:
             note, images = self._note(self.shards), self.set / shard_name(self.shards)
             finished = note.is_file() and images.is_file()
             if finished:
-                entries = [_read(json.loads(line)) for line in note.read_text(encoding="utf-8").splitlines()]
+                entries = [_read(line.partition(" ")[2]) for line in note.read_text(encoding="utf-8").splitlines()]
                 places = (entry[0] for entry in entries if not isinstance(entry, Finding))
                 finished = images.stat().st_size >= max(place.offset + place.nbytes for place in places)
             if finished:
@@ -73,21 +78,23 @@ class Journal:
         """What is known about the frames of the shards that were finished when this journal was opened."""
         for shard in range(self.shards):
             with self._note(shard).open(encoding="utf-8") as lines:
-                yield from (_read(json.loads(line)) for line in lines)
+                yield from (_read(line.partition(" ")[2]) for line in lines)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, key: str, entry: Entry) -> None:
         """Note the next frame. The first one of a new shard says that the one before is finished.
 
         As JSON, from which `_read` makes exactly the same: Python writes floats so that they come back bit by bit.
+
+        Args:
+            key: digest of all that the entry was made from.
+            entry: what was made of it.
         """
         if isinstance(entry, Finding):
-            self._lines.append(json.dumps({"finding": asdict(entry)}))
+            self._lines.append(f"{key} {json.dumps({'finding': asdict(entry)})}")
             return
         place, frame = entry
         if self._shard not in (None, place.shard):
-            lines = "".join(f"{line}\n" for line in self._lines)
-            write_atomically(self._notes / f"{self._shard}.jsonl", lines.encode())
-            self._lines = []
+            self.finish_shard()
         self._shard = place.shard
         checked = frame.checked
         record = {
@@ -101,13 +108,75 @@ class Journal:
             "findings": [asdict(finding) for finding in checked.findings],
             "dropped": checked.dropped,
         }
-        self._lines.append(json.dumps(record))
+        self._lines.append(f"{key} {json.dumps(record)}")
+
+    def finish_shard(self) -> None:
+        """Write down what is known about the frames of a shard that is safely on disk."""
+        if self._shard is None:
+            return
+        lines = "".join(f"{line}\n" for line in self._lines)
+        write_atomically(self._notes / f"{self._shard}.jsonl", lines.encode())
+        self._lines = []
+
+    def keep(self, folder: Path) -> None:
+        """Leave the complete set's shards in `folder` for the next prepare, which takes unchanged frames from there.
+
+        They are hard links, which take no room, and copies where `folder` is on another disk.
+        """
+        self.finish_shard()
+        new = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for note in sorted(self._notes.glob("*.jsonl")):
+            shutil.copy(note, new / note.name)
+            try:
+                os.link(self.set / note.stem, new / note.stem)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                    raise
+                shutil.copy(self.set / note.stem, new / note.stem)
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
 
     def _note(self, shard: int) -> Path:
         return self._notes / f"{shard_name(shard)}.jsonl"
 
 
-def _read(entry: dict[str, Any]) -> Entry:
+class KeptFrames:
+    """Frames of the last complete set, each by the digest of all that it was made from."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder or Path()
+        self._images = ShardReader(self._folder)
+        self._lines: dict[str, str] = {}
+        for note in sorted(folder.glob("*.jsonl")) if folder else ():
+            for line in note.read_text(encoding="utf-8").splitlines():
+                key, _, entry = line.partition(" ")
+                if not entry.startswith('{"finding"'):  # a disk that failed once may read the image now
+                    self._lines[key] = entry
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._lines
+
+    def take(self, key: str) -> tuple[bytes, PreparedFrame]:
+        """The stored image and what is known about it. Raises DataError where its shard is gone or damaged."""
+        place, frame = cast(tuple[ShardRef, PreparedFrame], _read(self._lines[key]))
+        try:
+            data = self._images.read(place)
+        except OSError as error:
+            data, found = b"", str(error)
+        else:
+            found = f"{len(data)} bytes"
+        if len(data) != place.nbytes:
+            shard = self._folder / place.shard
+            raise DataError(
+                f"{shard}: expected {place.nbytes} bytes at {place.offset}, found {found}; delete that folder"
+            )
+        return data, frame
+
+
+def _read(line: str) -> Entry:
+    entry: dict[str, Any] = json.loads(line)
     if "finding" in entry:
         return _finding(entry["finding"])
     checked = CheckedBoxes(

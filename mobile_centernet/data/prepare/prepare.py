@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -29,7 +29,7 @@ from tqdm import tqdm
 from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
 from mobile_centernet.data.convert import CheckedBoxes, ClassMap, convert
 from mobile_centernet.data.parallel import in_order
-from mobile_centernet.data.prepare.journal import Entry, Journal, PreparedFrame
+from mobile_centernet.data.prepare.journal import Entry, Journal, KeptFrames, PreparedFrame
 from mobile_centernet.data.readers.common import quarantined
 from mobile_centernet.data.similarity.decoder_warnings import decoder_warnings
 from mobile_centernet.data.similarity.duplicates import leakage, near_duplicates, videos_in_two_splits
@@ -91,6 +91,7 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
     work: Path | None = None,
+    keep: Path | None = None,
 ) -> Document:
     """Write `frames` to the folder `out`, which appears only when it is complete and replaces an older prepared set.
 
@@ -101,10 +102,11 @@ def prepare(
         out: a new folder, an empty one or an older prepared set.
         max_size, input_size: (height, width) that training images are shrunk towards, and not below: see `fit`.
         quality: of these JPEGs. Other splits keep their files' own bytes: what is scored is what a device sees.
-        workers: processes that share the work (default: one per core); the bytes do not depend on their number.
+        workers: processes that share the work (default: one per core), on whose number no byte depends.
         progress: show a progress bar, on a terminal.
         work: what a killed run had finished here (default: `.<name>.partial` beside `out`) is used again if frames,
-            images (by size and time of change), settings and code are the same. After a failure only `work` is kept.
+            images (by size and time of change), settings and code are the same; only a failure leaves it.
+        keep: a folder. What the last prepare left there of the same frames is taken as it is, and this one's is left.
 
     Returns:
         What `report.json` holds.
@@ -112,26 +114,24 @@ def prepare(
     Raises:
         DataError: `out` cannot be written or holds something else, a frame comes twice, or no frame can be used.
     """
-    frames = list(frames)
-    if not frames:
+    if not (frames := list(frames)):
         raise DataError("prepare: expected frames, found none")
-    for frame in frames:
-        if not re.fullmatch(r"[\w-]+", frame.split):
-            raise DataError(f"{frame.name}: expected a split such as train, val or test, found {frame.split!r}")
+    if odd := next((frame for frame in frames if not re.fullmatch(r"[\w-]+", frame.split)), None):
+        raise DataError(f"{odd.name}: expected a split such as train, val or test, found {odd.split!r}")
     if twice := [name for name, count in Counter(frame.name for frame in frames).items() if count > 1]:
         raise DataError(f"prepare: expected every frame once, found {twice[0]} twice")
 
     splits = list(dict.fromkeys(frame.split for frame in frames))
     ordered = sorted(frames, key=lambda frame: splits.index(frame.split))
-    store = partial(
-        _store, root=raw.root, class_map=class_map, max_size=max_size, input_size=input_size, quality=quality
-    )
+    settings = {"class_map": class_map, "max_size": max_size, "input_size": input_size, "quality": quality}
+    store = partial(_store, root=raw.root, **settings)  # type: ignore[arg-type]
     classes, findings, summaries = class_map.classes, list(raw.findings), {split: SplitSummary() for split in splits}
     stored: list[tuple[Frame, ImageHash]] = []
-    mark = _fingerprint(ordered, raw.root, class_map, max_size, input_size, quality)
-    with _new_folder(out, mark, work) as journal, ShardWriter(journal.set, journal.shards) as shards:
-        results = in_order(store, ordered[journal.frames :], workers)
-        entries = chain(journal.entries(), _place(ordered[journal.frames :], results, shards, journal))
+    keys, kept = _keys(ordered, raw.root, settings), KeptFrames(keep)
+    with _new_folder(out, keys, work, keep) as journal, ShardWriter(journal.set, journal.shards) as shards:
+        left = list(zip(ordered, keys, strict=True))[journal.frames :]
+        results = in_order(store, [frame for frame, key in left if key not in kept], workers)
+        entries = chain(journal.entries(), _place(left, kept, results, shards, journal))
         shown = tqdm(zip(ordered, entries, strict=True), "prepare", len(ordered), disable=None if progress else True)
         for split, members in groupby(shown, key=lambda pair: pair[0].split):
             with CocoWriter(journal.set / annotations_name(split), classes) as coco:
@@ -173,13 +173,12 @@ def fit(size: Size, max_size: Size, input_size: Size = (1, 1)) -> Size:
     return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
 
 
-def _fingerprint(
-    frames: Iterable[Frame], root: Path, class_map: ClassMap, max_size: Size, input_size: Size, quality: int
-) -> str:
-    """sha256 of everything that the bytes of the shards and their journal depend on."""
-    digest = hashlib.sha256(repr((class_map, max_size, input_size, quality, cv2.__version__, np.__version__)).encode())
+def _keys(frames: Iterable[Frame], root: Path, settings: Mapping[str, object]) -> list[str]:
+    """By frame, a digest of everything that its stored image and its entry in the journal depend on."""
+    common = hashlib.sha256(repr((settings, cv2.__version__, np.__version__)).encode())
     for code in (prepare, decode_image, jpeg_size, decoder_warnings, perceptual_hash, convert, ShardWriter, Journal):
-        digest.update(Path(inspect.getfile(code)).read_bytes())
+        common.update(Path(inspect.getfile(code)).read_bytes())
+    keys = []
     for frame in frames:
         try:
             status = frame.image.stat()
@@ -189,26 +188,32 @@ def _fingerprint(
         boxes = [(box.category, box.xyxy, box.ignore, box.spelling) for box in frame.boxes]
         facts = (frame.name, frame.video, frame.split, str(frame.state), frame.declared_size, dict(frame.attributes))
         line = repr((os.path.relpath(frame.image, root), picture, facts, boxes))
+        digest = common.copy()
         digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()
+        keys.append(digest.hexdigest())
+    return keys
 
 
 def _place(
-    frames: Iterable[Frame],
-    results: Iterable[tuple[bytes, PreparedFrame] | Finding],
+    frames: Iterable[tuple[Frame, str]],
+    kept: KeptFrames,
+    results: Iterator[tuple[bytes, PreparedFrame] | Finding],
     shards: ShardWriter,
     journal: Journal,
 ) -> Iterator[Entry]:
-    """Put images into their shards, and note what is known about each frame."""
-    for frame, result in zip(frames, results, strict=True):
+    """Put images, `kept` ones or the next of `results`, into their shards, and note what is known about each frame."""
+    for frame, key in frames:
+        result = kept.take(key) if key in kept else next(results)
         entry: Entry
         if isinstance(result, Finding):
             entry = result
         else:
             data, prepared = result
             entry = shards.add(_file_name(frame), data), prepared
-        journal.add(entry)
+        journal.add(key, entry)
         yield entry
+    if any(True for _ in results):
+        raise AssertionError("expected one result for each frame that is not kept, found more")
 
 
 def _store(
@@ -270,8 +275,8 @@ def _near_duplicates(stored: Sequence[tuple[Frame, ImageHash]], splits: Sequence
 
 
 @contextmanager
-def _new_folder(out: Path, fingerprint: str, work: Path | None) -> Iterator[Journal]:
-    """A journal whose set takes the place of `out` only when everything went well."""
+def _new_folder(out: Path, keys: Sequence[str], work: Path | None, keep: Path | None) -> Iterator[Journal]:
+    """A journal whose set takes the place of `out`, and whose shards stay in `keep`, only when everything went well."""
     beside, replaced = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.replaced")
     folder = work or beside
     try:
@@ -279,8 +284,10 @@ def _new_folder(out: Path, fingerprint: str, work: Path | None) -> Iterator[Jour
             raise DataError(f"{out}: expected a new folder or an older prepared set, found something else")
         shutil.rmtree(replaced, ignore_errors=True)
         out.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(folder, fingerprint)
+        journal = Journal(folder, hashlib.sha256("".join(keys).encode()).hexdigest())
         yield journal
+        if keep:
+            journal.keep(keep)
         complete = out.with_name(f".{out.name}.complete")
         shutil.rmtree(complete, ignore_errors=True)
         shutil.move(journal.set, complete)  # a copy where `work` is on another disk; renamed below, at once

@@ -1,6 +1,6 @@
 """What a run has for MLflow, written on this machine first: no server can lose it, slow it down or stop it.
 
-.work/tracking/TIME-STAGE-ID/
+.work/tracking/TIME-STAGE-ID/, in the project itself also while DVC runs a queued experiment elsewhere
     events.jsonl      one event a line: `start`, `metrics` ..., `end`
     files/            small files to attach
     delivered.json    by server: the run's id there and how many lines it has
@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mobile_centernet.errors import UserError
 from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
 
@@ -34,11 +35,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SyncState:
-    """How much of a run one server has: its id there, lines of events.jsonl, and whether that is all there will be."""
+    """How much of a run one server has: its id there, lines of events.jsonl, and whether that is all there will be.
+
+    `parent` is the id of the run of the whole pipeline, above it.
+    """
 
     run_id: str
     lines: int
     complete: bool = False
+    parent: str | None = None
 
 
 class RunRecord:
@@ -56,9 +61,11 @@ class RunRecord:
     def create(cls, name: str) -> "RunRecord":
         """A new, empty record, alive until `close`."""
         stem = re.sub(r"[^\w.-]", "-", name)
-        folder = paths.TRACKING / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{stem}-{uuid.uuid4().hex[:12]}"
+        folder = (
+            paths.project_root() / paths.TRACKING / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{stem}-{uuid.uuid4().hex[:12]}"
+        )
         folder.mkdir(parents=True)
-        record = cls(folder.resolve())
+        record = cls(folder)
         record._alive.acquire()
         return record
 
@@ -107,6 +114,10 @@ class RunRecord:
         if state.complete:
             shutil.rmtree(self.files, ignore_errors=True)  # megabytes of pages; the numbers stay
 
+    def forget_synced(self) -> None:
+        """As if no server had anything of it."""
+        self._states_file.unlink(missing_ok=True)
+
     @property
     def complete(self) -> bool:
         """Whether some server has all of it."""
@@ -137,4 +148,13 @@ class RunRecord:
 
 def all_records() -> list[RunRecord]:
     """Oldest first."""
-    return [RunRecord(folder) for folder in sorted(paths.TRACKING.glob("*")) if folder.is_dir()]
+    place = paths.project_root() / paths.TRACKING
+    return [RunRecord(folder) for folder in sorted(place.glob("*")) if folder.is_dir()]
+
+
+def find_record(name: str) -> RunRecord:
+    """Raises UserError where there is no record of that name."""
+    for record in all_records():
+        if record.name == name:
+            return record
+    raise UserError(f"{name}: expected a record that `mobile-centernet tracking list` names, found none of that name")

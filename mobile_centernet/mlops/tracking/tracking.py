@@ -5,6 +5,7 @@ What MLflow did not get, `mobile-centernet tracking sync` sends later.
 """
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,17 @@ class Tracker:
         with self._best_effort():
             self._record = RunRecord.create(stage)
             tags = {"stage": stage, "mlflow.user": lineage.user(), "git_commit": lineage.git_commit()}
-            self._record.write(START, stage=stage, tags=tags, params=dict(lineage.flatten(params)))
+            for tag, variable in (("dvc_exp", "DVC_EXP_NAME"), ("dvc_exp_baseline", "DVC_EXP_BASELINE_REV")):
+                if value := os.environ.get(variable):
+                    tags[tag] = value
+            self._record.write(
+                START,
+                stage=stage,
+                tags=tags,
+                params=dict(lineage.flatten(params)),
+                execution=lineage.execution(),
+                datasets=lineage.dvc_datasets(stage),
+            )
             self._uploader = Uploader(self._record, stage)
 
     def log(self, record: Mapping[str, float], *, step: int = 0, prefix: str = "") -> None:

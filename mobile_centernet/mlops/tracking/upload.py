@@ -1,20 +1,32 @@
 """Sending run records to MLflow: as often as one likes, nothing twice, from wherever it was cut off."""
 
+import json
 import logging
 import os
+import posixpath
+import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
 
 from mobile_centernet.mlops import mlflow_server
-from mobile_centernet.mlops.tracking.record import END, METRICS, START, RunRecord, SyncState
+from mobile_centernet.mlops.tracking.record import END, METRICS, START, Event, RunRecord, SyncState
 
 RECORD_TAG = "record"  # of the run in MLflow: the record's name
+EXECUTION_TAG = "execution"  # of the run above the stages' runs
+PARENT_TAG = "mlflow.parentRunId"  # as MLflow calls it
+SYSTEM = "system/"  # what MLflow shows as system metrics
+SYSTEM_PAUSE = 60.0  # seconds between two of their samples
 PAUSE = 5.0  # seconds between two uploads of a run that goes on
 LONGEST_PAUSE = 300.0  # between two tries at a server that does not answer
 LAST_WAIT_SERVER, LAST_WAIT_LOCAL = 20.0, 120.0  # seconds that the end of a run waits for what is still on its way
-MOST_METRICS, MOST_PARAMS, LONGEST_PARAM = 1000, 100, 6000  # of MLflow, for one request
+MOST_METRICS, MOST_PARAMS = 1000, 100  # of MLflow, for one request
+LONGEST_PARAM, LONGEST_NAME, LONGEST_DIGEST = 6000, 240, 36  # characters; of a name, room for what tells two apart
 
 Item = TypeVar("Item")
 
@@ -29,44 +41,58 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
 
     Args:
         record: the run.
-        ended: nothing will be added any more; a run without an end was killed, and is marked so.
+        ended: nothing will be added any more; a run without an end was killed.
 
     Raises:
         Exception: one of those that `mlflow_server.failures` names.
     """
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
     mlflow = mlflow_server.connect()
     client = mlflow.MlflowClient()
     server = mlflow_server.without_password(mlflow.get_tracking_uri())
     events = record.events()
-    started = next((int(event["time_ms"]) for event in events if event), int(time.time() * 1000))
+    known = [event for event in events if event is not None]
+    started = int(known[0]["time_ms"]) if known else int(time.time() * 1000)
+    start = next((event for event in known if event["event"] == START), {})
     state = record.sync_state(server)
     if state is None:
         experiment = mlflow.get_experiment_by_name(mlflow_server.EXPERIMENT).experiment_id
-        found = client.search_runs([experiment], f"tags.{RECORD_TAG} = '{record.name}'", max_results=1)
-        if not found:
-            start = next((event for event in events if event and event["event"] == START), {})
-            tags = {**start.get("tags", {}), RECORD_TAG: record.name}
-            name = start.get("stage", record.name)
-            found = [client.create_run(experiment, start_time=started, tags=tags, run_name=name)]
-        state = SyncState(str(found[0].info.run_id), 0)
+        tags = {**start.get("tags", {}), RECORD_TAG: record.name}
+        parent = None
+        if execution := start.get("execution"):
+            above = {**start["tags"], "stage": "pipeline", EXECUTION_TAG: execution}
+            parent = _find_or_create(client, experiment, EXECUTION_TAG, above, execution, started)
+            tags[PARENT_TAG] = parent
+        run = _find_or_create(client, experiment, RECORD_TAG, tags, start.get("stage", record.name), started)
+        state = SyncState(run, 0, parent=parent)
         record.mark_synced(server, state)
     if state.complete:
         return
 
     new = [event for event in events[state.lines :] if event is not None]
-    starts = [event["params"] for event in new if event["event"] == START]
-    params = [Param(key, str(value)[:LONGEST_PARAM]) for values in starts for key, value in values.items()]
-    for few_params in _chunks(params, MOST_PARAMS):
-        client.log_batch(state.run_id, params=few_params)
-    metrics = [
-        Metric(key, value, event["time_ms"], event["step"])
-        for event in new
-        if event["event"] == METRICS
-        for key, value in event["values"].items()
-    ]
-    for few_metrics in _chunks(metrics, MOST_METRICS):
+    param_names = _accepted(start.get("params", {}))
+    params = [Param(param_names[key], str(value)[:LONGEST_PARAM]) for key, value in start.get("params", {}).items()]
+    if any(event["event"] == START for event in new):
+        for few_params in _chunks(params, MOST_PARAMS):
+            client.log_batch(state.run_id, params=few_params)
+        datasets = []
+        for path, digest in start.get("datasets", {}).items():  # by this digest of dvc.lock `dvc pull` finds the files
+            dataset = Dataset(Path(path).name, digest[:LONGEST_DIGEST], "local", json.dumps({"uri": path}))
+            datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", Path(path).parent.name)]))
+        if datasets:
+            client.log_inputs(state.run_id, datasets=datasets)
+    names = _accepted(key for event in known if event["event"] == METRICS for key in event["values"])
+
+    def metrics_of(some: Sequence[Event]) -> list[Metric]:
+        return [
+            Metric(names[key], value, event["time_ms"], event["step"])
+            for event in some
+            if event["event"] == METRICS
+            for key, value in event["values"].items()
+        ]
+
+    for few_metrics in _chunks(metrics_of(new), MOST_METRICS):
         client.log_batch(state.run_id, metrics=few_metrics)
 
     end = next((event for event in new if event["event"] == END), None)
@@ -78,7 +104,40 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
         if record.files.is_dir():
             client.log_artifacts(state.run_id, str(record.files))
         client.set_terminated(state.run_id, end["status"], end["time_ms"])
-    record.mark_synced(server, SyncState(state.run_id, len(events), complete=end is not None))
+        if state.parent:  # it has what its stages have said so far, and stands as the last of them
+            for few_params in _chunks(params, MOST_PARAMS):
+                client.log_batch(state.parent, params=few_params)
+            last = {metric.key: metric.value for metric in metrics_of(known) if not metric.key.startswith(SYSTEM)}
+            summary = [Metric(f"{start['stage']}/{key}", value, end["time_ms"], 0) for key, value in last.items()]
+            for few_metrics in _chunks(summary, MOST_METRICS):
+                client.log_batch(state.parent, metrics=few_metrics)
+            client.set_terminated(state.parent, end["status"], end["time_ms"])
+    record.mark_synced(server, replace(state, lines=len(events), complete=end is not None))
+
+
+def _find_or_create(client: Any, experiment: str, by: str, tags: Mapping[str, str], name: str, started: int) -> str:
+    """Id of the run with the value that `tags` have for the tag `by`."""
+    wanted = tags[by].replace("'", "")
+    found = client.search_runs([experiment], f"tags.{by} = '{wanted}'", max_results=1)
+    if not found:
+        given = {**tags, by: wanted}
+        found = [client.create_run(experiment, start_time=started, tags=given, run_name=name)]
+    return str(found[0].info.run_id)
+
+
+def _accepted(names: Iterable[str]) -> dict[str, str]:
+    """Each name as MLflow takes it: class names may hold brackets, and it takes slashes for those of a path."""
+    accepted: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in dict.fromkeys(names):
+        clean = re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME] or "_"
+        if posixpath.normpath(clean) != clean or clean.startswith(("/", "..")) or clean == ".":
+            clean = clean.replace("/", "_").replace(".", "_")
+        while clean in taken:
+            clean += "_"
+        accepted[name] = clean
+        taken.add(clean)
+    return accepted
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
@@ -92,7 +151,7 @@ class Uploader:
     def __init__(self, record: RunRecord, stage: str, pause: float = PAUSE) -> None:
         self._record, self._stage, self._pause = record, stage, pause
         self._ending = threading.Event()
-        self._failed = False
+        self._failed, self._samples = False, 0
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
@@ -107,33 +166,56 @@ class Uploader:
         return self._record.complete
 
     def _work(self) -> None:
-        pause, ending = 0.0, False
+        pause, ending, sampled = 0.0, False, -SYSTEM_PAUSE
+        process = psutil.Process()
         while not ending:
             ending = self._ending.wait(pause)
             try:
+                if time.monotonic() - sampled >= SYSTEM_PAUSE:
+                    sampled = time.monotonic()
+                    memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._record.folder))
+                    values = {
+                        f"{SYSTEM}cpu_utilization_percentage": psutil.cpu_percent(),
+                        f"{SYSTEM}system_memory_usage_percentage": memory.percent,
+                        f"{SYSTEM}process_memory_usage_megabytes": process.memory_info().rss / 1e6,
+                        f"{SYSTEM}disk_available_megabytes": disk.free / 1e6,
+                        f"{SYSTEM}load_average": os.getloadavg()[0],
+                    }
+                    self._record.write(METRICS, step=self._samples, values=values)
+                    self._samples += 1
                 sync_record(self._record)
                 self._failed, pause = False, self._pause
             except mlflow_server.failures() as error:
                 if not self._failed:
-                    message = "%s: MLflow does not answer, its numbers are kept here (%s)"
+                    message = "%s: MLflow has not taken its numbers, they are kept here (%s)"
                     logger.warning(message, self._stage, mlflow_server.first_line(error))
                 self._failed, pause = True, min(LONGEST_PAUSE, max(2 * pause, 6 * self._pause))
 
 
-def sync(records: Sequence[RunRecord]) -> Mapping[str, int]:
-    """Send every record of a run that has ended; how many were `sent`, are `running`, were there `already`.
+def sync(records: Sequence[RunRecord]) -> tuple[Mapping[str, int], Mapping[str, str]]:
+    """Send every record of a run that has ended; one that the server refuses keeps none of the others.
+
+    Returns:
+        How many were `sent`, are `running`, were there `already`; and by the name of its record, why one was refused.
 
     Raises:
-        Exception: one of those that `mlflow_server.failures` names; what was sent until then stays so.
+        Exception: one of those that `mlflow_server.failures` names, where MLflow does not answer; what was sent until
+            then stays so.
     """
     counts = {"sent": 0, "running": 0, "already": 0}
+    refused: dict[str, str] = {}
     for record in records:
         if record.complete:
             counts["already"] += 1
             continue
         with record.when_dead() as dead:
             if dead:
-                sync_record(record, ended=True)
+                try:
+                    sync_record(record, ended=True)
+                except mlflow_server.failures() as error:
+                    mlflow_server.connect()  # raises where it is not the record's fault
+                    refused[record.name] = mlflow_server.first_line(error)
+                    continue
                 logger.info("sent %s", record.name)
             counts["sent" if dead else "running"] += 1
-    return counts
+    return counts, refused

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from mobile_centernet.data.prepare import prepare as prepare_module
 from mobile_centernet.data.prepare.journal import Journal
 from mobile_centernet.data.prepare.prepare import prepare
 from mobile_centernet.data.store import shards
+from mobile_centernet.errors import DataError
 
 CLASSES = ClassMap(("vehicle",), {"car": "vehicle", "rider": None})
 FRAMES, PER_SHARD, BROKEN = 48, 4, 9
@@ -157,3 +159,53 @@ def test_a_shard_that_is_cut_off_or_gone_is_made_again(
         assert (journal.shards, len(list(journal.set.iterdir()))) == (3, 3)
         write(raw, tmp_path / "out", work)
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_the_next_set_takes_unchanged_frames_and_reads_only_the_others(raw: RawSet, tmp_path: Path) -> None:
+    keep, settings = tmp_path / "keep", {"keep": tmp_path / "keep"}
+    write(replace(raw, frames=raw.frames[3:]), tmp_path / "out", None, **settings)
+    shards_of_keep = {path.name: path.stat().st_ino for path in keep.glob("*.tar")}
+    assert shards_of_keep == {path.name: path.stat().st_ino for path in (tmp_path / "out").glob("*.tar")}  # no room
+
+    fresh = [frame for frame in raw.frames[:3] if frame.split == "train"]
+    changed = replace(raw.frames[20], boxes=raw.frames[20].boxes[:1])
+    frames = (*raw.frames[20:4:-1], raw.frames[3], *fresh)  # other order; frames 0 and 4 and those behind 20 are gone
+    raw = replace(raw, frames=tuple(changed if frame is raw.frames[20] else frame for frame in frames))
+    write(raw, tmp_path / "whole", None)
+    untouched = [frame for frame in raw.frames if frame not in (*fresh, changed)]
+    for frame in untouched:  # in a way that only reading them shows
+        times = frame.image.stat()
+        frame.image.write_bytes(b"\0" * times.st_size)
+        os.utime(frame.image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    write(raw, tmp_path / "out", None, workers=2, **settings)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not {path for path in tmp_path.iterdir() if path.name.endswith((".new", ".partial"))}
+
+
+def test_a_frame_that_could_not_be_read_is_read_again_and_other_settings_take_nothing(
+    raw: RawSet, tmp_path: Path
+) -> None:
+    settings = {"keep": tmp_path / "keep"}
+    write(raw, tmp_path / "out", None, **settings)
+    broken, good = raw.frames[BROKEN].image, raw.frames[BROKEN + 1].image
+    times = broken.stat()
+    broken.write_bytes(good.read_bytes())
+    with broken.open("r+b") as file:  # the disk reads it now: as long and as old as it was
+        file.truncate(times.st_size)
+    os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
+    write(raw, tmp_path / "out", None, **settings)
+    write(raw, tmp_path / "whole", None)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    spoil(raw, FRAMES)
+    with pytest.raises(DataError, match="expected readable pictures"):
+        write(raw, tmp_path / "other", None, **settings, quality=50)
+
+
+def test_a_kept_shard_that_is_cut_off_or_gone_is_named(raw: RawSet, tmp_path: Path) -> None:
+    for damage in (lambda path: os.truncate(path, 700), Path.unlink):
+        write(raw, tmp_path / "out", None, keep=tmp_path / "keep")
+        damage(tmp_path / "keep/images-00003.tar")
+        with pytest.raises(DataError, match=r"keep/images-00003.tar: expected \d+ bytes at .*; delete that folder"):
+            write(raw, tmp_path / "out", None, keep=tmp_path / "keep")
+        shutil.rmtree(tmp_path / "keep")
+        shutil.rmtree(tmp_path / "out")  # its third shard was the same file

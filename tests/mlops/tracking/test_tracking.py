@@ -1,6 +1,7 @@
 """No failure of MLflow stops a stage or loses a number: it is recorded here first, and sent when MLflow answers."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -183,7 +184,7 @@ def test_a_line_that_was_cut_off_is_named_and_the_rest_is_sent(caplog: pytest.Lo
     with record.events_file.open("a") as file:
         file.write('{"event": "metrics", "step": 2, "val')
     record.close()
-    assert upload.sync([record]) == {"sent": 1, "running": 0, "already": 0}
+    assert upload.sync([record]) == ({"sent": 1, "running": 0, "already": 0}, {})
     assert steps_of(only_run("torn"), "loss") == [(1, 2.0)]
     assert 'events.jsonl line 2: expected an event, found b\'{"event": "metr\'' in caplog.text
 
@@ -197,6 +198,129 @@ def test_a_clock_that_was_set_back_loses_no_number(monkeypatch: pytest.MonkeyPat
     run = only_run("clock")
     assert run.info.status == "FINISHED" and run.data.metrics["loss"] == 1.0  # MLflow's latest is by step
     assert steps_of(run, "loss") == [(0, 2.0), (1, 1.0)]
+
+
+# --- what MLflow does not take as it is ----------------------------------------------------------------------------
+
+
+def ended_record(stage: str, **metrics: float) -> RunRecord:
+    record = RunRecord.create(stage)
+    record.write("start", stage=stage, tags={"stage": stage}, params={"class_map.tuk tuk (CNG)": "vehicle"})
+    record.write("metrics", step=0, values=metrics)
+    record.write("end", status="FINISHED", tags={})
+    record.close()
+    return record
+
+
+def test_class_names_that_mlflow_does_not_take_arrive_under_acceptable_ones() -> None:
+    names = ("student.ap50.three wheelers (CNG)", "a(b", "a)b", "a_b", "../car", "a//b", "ä", ".", "", "x" * 300)
+    record = ended_record("classes", **{name: float(number) for number, name in enumerate(names)})
+    assert upload.sync([record]) == ({"sent": 1, "running": 0, "already": 0}, {})
+    found = only_run("classes").data
+    assert sorted(found.metrics.values()) == [float(number) for number in range(len(names))]
+    assert found.metrics["student.ap50.three wheelers _CNG_"] == 0.0
+    assert found.params == {"class_map.tuk tuk _CNG_": "vehicle"}
+
+
+def test_a_run_deleted_in_mlflow_keeps_no_other_back_and_can_be_sent_again_or_dropped() -> None:
+    first, bad, last = (ended_record(stage, loss=1.0) for stage in ("first", "bad", "last"))
+    upload.sync_record(bad, ended=True)
+    bad.mark_synced(f"sqlite:///{Path('mlflow.db').resolve()}", upload.SyncState(only_run("bad").info.run_id, 1))
+    mlflow.MlflowClient().delete_run(only_run("bad").info.run_id)
+
+    answer = command("sync")
+    assert answer.exit_code == 3 and answer.stdout == "2 sent, 0 running, 0 already\n"
+    assert f"{bad.name}: MLflow refuses it: " in answer.stderr and "deleted" in answer.stderr
+    assert f"mobile-centernet tracking sync --again {bad.name}" in answer.stderr
+    assert only_run("first").info.status == only_run("last").info.status == "FINISHED"
+
+    assert command("sync", "--again", bad.name).exit_code == 0
+    assert only_run("bad").info.status == "FINISHED"
+    assert command("drop", first.name).output == f"dropped {first.name}\n"
+    assert [record.name for record in all_records()] == sorted([bad.name, last.name])
+    unknown = command("drop", "nothing")
+    assert unknown.exit_code == 2 and unknown.stderr.startswith("error: nothing: expected a record")
+
+
+def test_an_empty_address_is_none_and_one_without_a_scheme_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "  ")
+    a_stage("empty")
+    assert_all_there("empty")
+    assert Path("mlflow.db").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
+    sentence = "MLFLOW_TRACKING_URI: expected an address such as https://mlflow.example.com, found 'localhost:5000'"
+    with pytest.raises(RegistryError, match=sentence):
+        Registry("nothing")
+    a_stage("no scheme")  # tracking stops no stage
+    assert sentence in command("sync").stderr
+
+
+def test_a_project_that_was_copied_keeps_its_own_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_home: Callable[[], None]
+) -> None:
+    a_stage("before")
+    copy = tmp_path / "with a space" / "copy"
+    shutil.copytree(Path.cwd(), copy)
+    before = sorted(Path("mlartifacts").rglob("summary.json"))
+    monkeypatch.chdir(copy)
+    at_home()
+    a_stage("after")
+    assert sorted(Path.cwd().parent.parent.rglob("mlartifacts")) == [copy / "mlartifacts"]
+    for stage in ("before", "after"):
+        run = only_run(stage)
+        assert run.info.artifact_uri.startswith((copy / "mlartifacts").as_uri())
+        assert Path(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/summary.json")).read_text() == "{}"
+    assert len(sorted(Path("mlartifacts").rglob("summary.json"))) == len(before) + 1
+
+
+# --- what belongs together ------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_that_runs_elsewhere_records_into_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Path.cwd()
+    elsewhere = project / ".dvc/tmp/exps/standalone/tmp1234"  # deleted when `dvc exp run --temp` ends
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("DVC_EXP_NAME", "silly-name")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
+    a_stage("tried")
+    assert {path.name for path in elsewhere.iterdir()} == {"model.safetensors", "summary.json"}
+    shutil.rmtree(project / ".dvc")
+    monkeypatch.chdir(project)
+    assert_all_there("tried")
+    assert only_run("tried").data.tags["dvc_exp"] == "silly-name"
+    assert [record.complete for record in all_records()] == [True]
+
+
+def test_stages_of_one_execution_are_below_one_run_that_has_their_params_and_last_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MOBILE_CENTERNET_EXECUTION", "a night's run")
+    a_stage("one")
+    with pytest.raises(RuntimeError, match="boom"), tracking.run("two", PARAMS, ("classes",)) as tracker:
+        tracker.log({"loss": 2.0}, step=1)
+        tracker.log({"loss": 1.0}, step=2)
+        raise RuntimeError("boom")
+    above, one, two = only_run("pipeline"), only_run("one"), only_run("two")
+    assert one.data.tags["mlflow.parentRunId"] == two.data.tags["mlflow.parentRunId"] == above.info.run_id
+    assert above.data.params == one.data.params | two.data.params
+    assert above.data.metrics["two/loss"] == 1.0 and "one/finetune/map50" in above.data.metrics
+    assert above.info.status == "FAILED"
+    assert not [name for name in above.data.metrics if "system" in name]
+    assert one.data.metrics["system/disk_available_megabytes"] > 0
+
+
+def test_a_run_names_the_sets_that_its_stage_reads_by_their_digests_in_dvc_lock() -> None:
+    Path("dvc.yaml").write_text("stages:\n  learn:\n    deps: [data/prepared/ivslab, data/models/teacher]\n")
+    Path("dvc.lock").write_text(
+        "stages:\n  prepare:\n    outs: [{path: data/prepared/ivslab, md5: 0cc175b9c0f1b6a831c399e269772661.dir}]\n"
+    )
+    a_stage("learn")
+    (entry,) = only_run("learn").inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("ivslab", "0cc175b9c0f1b6a831c399e269772661.dir")
+    assert entry.dataset.source == '{"uri": "data/prepared/ivslab"}'
+    Path("dvc.yaml").unlink()
+    Path("dvc.lock").unlink()
 
 
 # --- a real server that is killed and comes back, a real process that is killed ------------------------------------

@@ -1,6 +1,8 @@
-# What a pod runs: the committed checkout with everything that requirements.lock names. ZenML builds it
-# (pipelines/stacks/*.yaml) and adds its own layer; by hand: docker build -t mobile-centernet .
-FROM python:3.11-slim-bookworm
+# What a pod runs: the committed checkout with everything that requirements.lock names. ZenML builds the stage
+# `checkout` (pipelines/stacks/*.yaml) and adds its own layer; by hand: docker build -t mobile-centernet .
+# Another base, such as a mirror's or one with CUDA: --build-arg BASE=registry.example.com/python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE} AS checkout
 
 # git: DVC works in a checkout, and every registered version names its commit.
 RUN apt-get update \
@@ -17,9 +19,18 @@ ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSIO
 COPY requirements.lock ./
 RUN pip install --requirement requirements.lock
 
-COPY . .
+COPY --chown=pipeline:pipeline . .
 RUN pip install --no-deps --no-build-isolation --editable .
 
-# No USER here: ZenML's layer changes the owner of /app and then becomes user 1000 (`user` in the stack's settings).
-# By hand: docker run --user 1000 --volume ...:/app/data mobile-centernet
+# The stage that a build by hand ends with. ZenML's layer is not built on it: it has to be root once more, changes the
+# owner of /app and then becomes user 1000 by itself (`user` in the stack's settings).
+FROM checkout AS pipeline
+# A new volume takes its owner from the folder in the image; without volumes everything goes with the container.
+RUN mkdir -p /app/data /app/.work /app/.dvc/cache /app/mlartifacts \
+ && chown pipeline:pipeline /app && chown -R pipeline:pipeline /app/data /app/.work /app/.dvc /app/mlartifacts
+USER pipeline
+ENV DVC_SITE_CACHE_DIR=/app/.work/dvc
+VOLUME ["/app/data", "/app/.work", "/app/.dvc/cache"]
+# docker run --volume data:/app/data --volume work:/app/.work --volume cache:/app/.dvc/cache \
+#   --env MLFLOW_TRACKING_URI=https://mlflow.example.com mobile-centernet
 CMD ["python", "-m", "pipelines", "training"]

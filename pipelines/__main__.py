@@ -94,8 +94,8 @@ def promotion(ctx: click.Context, arguments: Sequence[str]) -> None:
 def _zenml(pipeline: str) -> Iterator[None]:
     """ZenML's environment, which its import reads, and one sentence for what goes wrong."""
     setup_logging()
-    prepare_environment()
     with exit_on_user_error(pipeline, FAILED):
+        prepare_environment()
         yield
 
 

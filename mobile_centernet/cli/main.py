@@ -72,9 +72,8 @@ class LazyGroup(click.Group):
             if module in ("", __name__.partition(".")[0]):
                 raise
             extra = "edge" if module in ON_DEVICES else "train"
-            command = f"{ctx.info_name} {ctx.invoked_subcommand or ''}".strip()
-            install = f"pip install 'mobile-centernet[{extra}]'"
-            click.echo(f"error: {command}: expected the module {module}, found none: {install}", err=True)
+            needed = f"expected the module {module}, which this command needs, found none"
+            click.echo(f"error: {needed}: pip install 'mobile-centernet[{extra}]'", err=True)
             return ctx.exit(USER_ERROR)
 
 

@@ -7,44 +7,71 @@ from pathlib import Path
 import click
 
 from mobile_centernet.cli.options import InputSizeParam, json_option, threads_option
-from mobile_centernet.inference.benchmark import PARTS, time_models
+from mobile_centernet.inference.benchmark import PARTS, Pace, time_models
 from mobile_centernet.tables import text_table
+
+NOTE = """\
+CPU ms: processor time of all threads, mean; of a whole image until the next one is due, where they have a pace.
+By part: p50 ms on the clock / CPU ms."""
 
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Any ONNX file, of whatever project, as a bare network in the same run; repeatable.",
+)
 @click.option("--size", "sizes", type=InputSizeParam(), multiple=True, help="Input size of checkpoints; repeatable.")
 @click.option("--picture", type=click.Path(path_type=Path), help="A JPEG.  [default: one of 1280x720, made here]")
 @click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured images per model.")
 @click.option("--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Images that do not count.")
+@click.option(
+    "--fps", type=click.FloatRange(min=0, min_open=True), help="Images a second, as of a camera.  [default: no pause]"
+)
+@click.option("--spinning", is_flag=True, help="ONNX Runtime's idle threads keep their cores busy instead of sleeping.")
 @threads_option
 @json_option
 def bench(
     models: Sequence[str],
+    compare: Sequence[Path],
     sizes: Sequence[tuple[int, int]],
     picture: Path | None,
     runs: int,
     warm_up: int,
+    fps: float | None,
+    spinning: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure latency, throughput and memory of each MODEL, end to end and by part; they take turns in one run."""
-    document = time_models(models, sizes, picture, runs, warm_up, threads)
+    """Measure latency, processor time and memory of each MODEL, end to end and by part; they take turns in one run."""
+    document = time_models(models, sizes, picture, runs, warm_up, Pace(threads, spinning, fps), compare)
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     machine = document["machine"]
-    whole: list[tuple[str, ...]] = [("end to end", "runs on", "p50 ms", "p95 ms", "p99 ms", "per second", "peak MiB")]
-    parts: list[tuple[str, ...]] = [("by part, p50 ms", *PARTS)]
+    whole: list[tuple[str, ...]] = [
+        ("end to end", "runs on", "p50 ms", "p95 ms", "p99 ms", "CPU ms", "per second", "peak MiB")
+    ]
+    parts: list[tuple[str, ...]] = [("by part, ms / CPU ms", *PARTS, "network, times the first's")]
+    first = document["models"][0]["parts_ms"]["network"]["p50"]
     for row in document["models"]:
-        name = f"{row['model']} {row['input_size']['width']}x{row['input_size']['height']}"
-        latency = (f"{row['latency_ms'][key]:.1f}" for key in ("p50", "p95", "p99"))
+        name, by_part, cpu = row["model"], row["parts_ms"], row["parts_cpu_ms"]
+        if row["input_size"]:
+            name += f" {row['input_size']['width']}x{row['input_size']['height']}"
+        figures = ["-"] * 5
+        if row["latency_ms"]:
+            figures = [f"{row['latency_ms'][key]:.1f}" for key in ("p50", "p95", "p99")]
+            figures += [f"{row['cpu_ms']:.1f}", f"{row['throughput_per_s']:.1f}"]
         memory = f"{row['peak_memory_mib']:.0f}" if row["peak_memory_mib"] else "-"
-        whole.append((name, row["runs_on"], *latency, f"{row['throughput_per_s']:.1f}", memory))
-        by_part = row["parts_ms"]
-        parts.append((name, *(f"{by_part[part]['p50']:.2f}" if part in by_part else "-" for part in PARTS)))
+        whole.append((name, row["runs_on"], *figures, memory))
+        cells = (f"{by_part[part]['p50']:.2f} / {cpu[part]:.2f}" if part in by_part else "-" for part in PARTS)
+        parts.append((name, *cells, f"{by_part['network']['p50'] / first:.2f}"))
+    pace = f", {document['fps']:g} images a second" if document["fps"] else ""
     click.echo(
-        f"{document['runs']} images each after {document['warm_up']}, in turns; image: {document['picture']}; "
+        f"{document['runs']} images each after {document['warm_up']}, in turns{pace}; image: {document['picture']}; "
         f"{machine['cores']} cores ({machine['processor']}), threads {machine['threads'] or 'as they like'}, "
-        f"load {machine['load']:.1f}\n\n{text_table(whole, '<<>')}\n\n{text_table(parts, '<>')}"
+        f"idle ones {'spin' if document['spinning'] else 'sleep'}, load {machine['load']:.1f}\n\n"
+        f"{text_table(whole, '<<>')}\n\n{text_table(parts, '<>')}\n\n{NOTE}"
     )

@@ -22,7 +22,7 @@ ENGINES = (".engine", ".plan")
 
 @contextmanager
 def open_model(
-    source: str, *, threads: int | None = None, input_size: tuple[int, int] | None = None
+    source: str, *, threads: int | None = None, input_size: tuple[int, int] | None = None, spinning: bool = False
 ) -> Iterator[BaseDetector]:
     """Open a `.onnx`, `.safetensors` or `.engine` file of this project, or an address such as `models:/name@alias`.
 
@@ -30,6 +30,7 @@ def open_model(
         source: the file or the address.
         threads: CPU threads that an image may use, for all of PyTorch or for the one ONNX file.
         input_size: (height, width), another one than the model was made for; only a checkpoint can take it.
+        spinning: whether an ONNX file's idle threads keep their cores busy, see `Detector`.
 
     Raises:
         ModelError: it cannot be opened, in one sentence.
@@ -56,7 +57,7 @@ def open_model(
 
             model = EngineDetector(path)
         else:
-            model = Detector(path, threads)
+            model = Detector(path, threads, spinning=spinning)
         if input_size and model.input_size != input_size:
             (height, width), (fixed_height, fixed_width) = input_size, model.input_size
             raise ModelError(

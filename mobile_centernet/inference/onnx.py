@@ -1,8 +1,10 @@
 """An exported model, on a device or anywhere. numpy, ONNX Runtime, and OpenCV or Pillow only."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -44,6 +46,8 @@ class Detector(BaseDetector):
         provider: what runs it: tensorrt, cuda or cpu. `auto` takes the fastest one that works here, and warns where one
             that is built in does not; naming one makes anything else a ModelError.
         engine_cache: an existing folder where TensorRT keeps the engines it builds, which takes it minutes.
+        spinning: CPU threads that have nothing to do keep a core busy, as is ONNX Runtime's default, where they sleep
+            else. It may save a little time between an image's layers and costs several times the processor time.
 
     Raises:
         ModelError: the file is missing, no complete ONNX file or not exported by this project, or `provider` does not
@@ -53,12 +57,15 @@ class Detector(BaseDetector):
     kind = "onnx"
 
     def __init__(
-        self, path: Path | str, threads: int | None = None, provider: str = AUTO, engine_cache: Path | None = None
+        self,
+        path: Path | str,
+        threads: int | None = None,
+        provider: str = AUTO,
+        engine_cache: Path | None = None,
+        spinning: bool = False,
     ) -> None:
         self.path = path = Path(path)
         self.name = path.name
-        if not path.is_file():
-            raise ModelError(f"{path}: expected an ONNX file, found {'a directory' if path.exists() else 'nothing'}")
         # Provider names of ONNX Runtime with their options, fastest first, the CPU after them for the odd layer.
         available = [long for long in PROVIDERS.values() if long in onnxruntime.get_available_providers()]
         wanted: dict[str, dict[str, object]] = {long: {} for long in available}
@@ -68,12 +75,11 @@ class Detector(BaseDetector):
                 raise ModelError(f"{path}: expected a provider that is here ({', '.join(names)}), found {provider!r}")
             wanted = {PROVIDERS[provider]: {}, PROVIDERS["cpu"]: {}}
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: warnings on stderr would drown the command's own sentence
+        options = session_options(threads, spinning)
         if PROVIDERS["tensorrt"] in wanted:
             # The precision is the graph's own, so its metadata is read first.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            precision = _metadata(_session(path, options, {PROVIDERS["cpu"]: {}}), path).precision
+            precision = _metadata(open_session(path, options, {PROVIDERS["cpu"]: {}}), path).precision
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
             # TensorRT before 11 must be allowed it besides.
             allowed = {"trt_fp16_enable": precision != "fp32", "trt_int8_enable": precision == "int8"}
@@ -85,10 +91,8 @@ class Detector(BaseDetector):
                     "trt_engine_cache_path": str(engine_cache),
                     "trt_engine_cache_prefix": file_digest(path)[:16],
                 }
-        if threads is not None:
-            options.intra_op_num_threads = threads
 
-        session = _session(path, options, wanted)
+        session = open_session(path, options, wanted)
         fastest = next(iter(wanted))
         if fastest not in session.get_providers():
             problem = f"{path}: expected to run on {fastest}, which is built into ONNX Runtime but does not work here"
@@ -131,10 +135,7 @@ class Detector(BaseDetector):
         """
         if self._session is None:
             raise ModelError(f"{self.path}: expected an open detector, found one that was closed")
-        try:
-            boxes, scores, labels = self._session.run(list(OUTPUTS), {INPUT: images})
-        except _BACKEND_ERRORS as error:  # no memory left, a driver that gave up
-            raise ModelError(f"{self.path}: ONNX Runtime could not run it ({_reason(error)})") from error
+        boxes, scores, labels = run_session(self._session, self.path, {INPUT: images}, OUTPUTS)
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise ModelError(
                 f"{self.path}: expected labels of its {len(self.classes)} classes ({', '.join(self.classes)}), "
@@ -143,13 +144,38 @@ class Detector(BaseDetector):
         return DetectionBatch(boxes, scores, labels)
 
 
-def _session(
+def session_options(threads: int | None, spinning: bool) -> onnxruntime.SessionOptions:
+    """How sessions run here, as `Detector` takes it; they report errors only."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # warnings on stderr would drown the command's own sentence
+    for pool in ("intra_op", "inter_op"):
+        options.add_session_config_entry(f"session.{pool}.allow_spinning", "1" if spinning else "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def open_session(
     path: Path, options: onnxruntime.SessionOptions, providers: dict[str, dict[str, object]]
 ) -> onnxruntime.InferenceSession:
+    """Load any ONNX file. Raises ModelError when it is missing, damaged, or has operators that nobody knows here."""
+    if not path.is_file():
+        raise ModelError(f"{path}: expected an ONNX file, found {'a directory' if path.exists() else 'nothing'}")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers.items()))
     except _BACKEND_ERRORS as error:
         raise ModelError(f"{path}: expected a complete ONNX file, but it does not load ({_reason(error)})") from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, path: Path, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()
+) -> Sequence[Any]:
+    """The named outputs, or all. Raises ModelError, naming `path`, where ONNX Runtime gives up."""
+    try:
+        found: Sequence[Any] = session.run(list(outputs), dict(inputs))
+    except _BACKEND_ERRORS as error:  # no memory left, a driver that gave up, other inputs than it wants
+        raise ModelError(f"{path}: ONNX Runtime could not run it ({_reason(error)})") from error
+    return found
 
 
 def _reason(error: BaseException) -> str:

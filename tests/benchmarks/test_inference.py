@@ -18,7 +18,7 @@ from mobile_centernet.export.calibration import calibrate
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.precision import to_int8
 from mobile_centernet.export.subgraph import NetworkSubgraph
-from mobile_centernet.inference.benchmark import halves_of
+from mobile_centernet.inference.benchmark import Pace, halves_of
 from mobile_centernet.inference.graph import INPUT
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.inference.torch import TorchRunner
@@ -95,7 +95,7 @@ def test_from_a_decoded_frame_to_its_boxes(files: Path, file: str, threads: int,
     """What `predict` does with each frame, but for drawing, against the network from its input to its heads."""
     frame, image = np.random.default_rng(0).integers(0, 256, (*FRAME, 3)).astype(np.uint8), an_input()
     with open_model(str(files / file), threads=threads) as model:
-        bare = halves_of(model, threads).network
+        bare = halves_of(model, Pace(threads)).network
         runs = {"network": lambda: bare(image), "predict": lambda: model.detect(frame)}
         seconds = side_by_side(runs, repetitions=25, clock=CLOCKS[threads])
     row(

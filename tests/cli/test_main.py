@@ -125,6 +125,14 @@ def test_info_of_all_for_people() -> None:
     assert "10 classes, 576x320" in result.output and "paper: Table 2" in result.output
 
 
+def test_info_measures_when_asked() -> None:
+    facts = json.loads(run("info", "hrnet_w16_nano", "--size", "64x32", "--classes", 1, "--latency", "--json").stdout)
+    assert 0 < facts["cpu_ms"] < 1000
+    assert json.loads(run("info", "hrnet_w16_nano", "--json").stdout)["cpu_ms"] is None
+    card = [line.split() for line in run("info", "resnet18", "--size", "64x32", "--latency").output.splitlines()]
+    assert ["CPU", "ms", "-", "(cannot", "be", "exported)"] in card
+
+
 @pytest.mark.parametrize("arguments", [(), ("hrnet_w16", "--all")])
 def test_info_wants_one_model_or_all(arguments: tuple[str, ...]) -> None:
     result = run("info", *arguments)

@@ -7,7 +7,9 @@ only on a machine that does nothing else.
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnxruntime
@@ -18,7 +20,8 @@ from mobile_centernet.export.calibration import calibrate
 from mobile_centernet.export.onnx import export_onnx, read_graph, write_graph
 from mobile_centernet.export.precision import to_int8
 from mobile_centernet.export.subgraph import NetworkSubgraph
-from mobile_centernet.inference.benchmark import Pace, halves_of
+from mobile_centernet.images.opencv import encode_jpeg
+from mobile_centernet.inference.benchmark import Pace, TimedModel, halves_of, take_turns
 from mobile_centernet.inference.graph import INPUT
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.inference.torch import TorchRunner
@@ -103,6 +106,69 @@ def test_from_a_decoded_frame_to_its_boxes(files: Path, file: str, threads: int,
         *(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items()),
         f"{seconds['predict'] / seconds['network']:.2f}× (target 1.25×)",
     )
+
+
+CHOSEN = "hrnet_w16_nano"
+SMALL = (CHOSEN, "hrnet_w16_nano_wide", "hrnet_w16_lite")
+
+
+@pytest.fixture(scope="module")
+def students(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NAME.fp32.onnx and NAME.int8.onnx of hrnet_w16 and the smaller ones; their batch norms have seen an image."""
+    folder = tmp_path_factory.mktemp("students")
+    for name in ("hrnet_w16", *SMALL):
+        torch.manual_seed(0)
+        model = build_model(name, len(CLASSES)).train()
+        with torch.no_grad():
+            model(torch.from_numpy(an_input()))
+        fp32 = folder / f"{name}.fp32.onnx"
+        export_onnx(model.eval(), fp32, classes=CLASSES, input_size=SIZE)
+        graph, metadata = read_graph(fp32)
+        ranges = calibrate(graph, [an_input()], "minmax", symmetric=False)
+        write_graph(folder / f"{name}.int8.onnx", to_int8(graph, ranges, (), "cpu"), metadata)
+    return folder
+
+
+def test_small_students_beside_hrnet_w16(students: Path, threads: int, side_by_side, row) -> None:
+    image = an_input()
+    with ExitStack() as stack:
+        runs = {}
+        for file in sorted(students.iterdir()):
+            model = stack.enter_context(open_model(str(file), threads=threads))
+            runs[file.name.removesuffix(".onnx")] = lambda model=model: model.run(image)
+        seconds = side_by_side(runs, repetitions=25, clock=CLOCKS[threads])
+    for name in SMALL:
+        fp32, int8 = seconds[f"{name}.fp32"], seconds[f"{name}.int8"]
+        ratio = fp32 / seconds["hrnet_w16.fp32"]
+        row(
+            f"{name}, {threads} thread(s)",
+            f"fp32 {1e3 * fp32:.1f} ms, {ratio:.3f}× hrnet_w16's (target 0.30×)",
+            f"int8 {1e3 * int8:.1f} ms, {fp32 / int8:.2f}× faster (target 2×, with VNNI)",
+        )
+        assert name != CHOSEN or threads > 1 or ratio <= 0.30
+
+
+def test_processor_time_between_images(students: Path, row) -> None:
+    """Two threads, a camera of 5 images a second; each way has its turn at every image."""
+    image, jpeg = an_input(), encode_jpeg(np.zeros((*FRAME, 3), np.uint8), 90)
+    with ExitStack() as stack:
+        timed = {}
+        for spinning in (False, True):
+            pace = Pace(threads=2, spinning=spinning, fps=5)
+            path = str(students / f"{CHOSEN}.fp32.onnx")
+            model = stack.enter_context(open_model(path, threads=2, spinning=spinning))
+            model.run(image)
+            timed[spinning] = TimedModel(model, None, pace)
+        take_turns(list(timed.values()), jpeg, runs=25, warm_up=2)
+    cpu = {spinning: median(taken.cpu for taken in each.end_to_end) for spinning, each in timed.items()}
+    wall = {spinning: median(taken.wall for taken in each.end_to_end) for spinning, each in timed.items()}
+    row(
+        f"{CHOSEN} at 5 images a second, two threads",
+        f"asleep {cpu[False]:.1f} CPU ms, latency {wall[False]:.1f} ms",
+        f"spinning {cpu[True]:.1f} CPU ms, latency {wall[True]:.1f} ms",
+        f"{cpu[True] / cpu[False]:.2f}× the processor time",
+    )
+    assert cpu[False] < cpu[True]
 
 
 @pytest.mark.parametrize("file", ["model.fp32.onnx", "model.int8_cpu.onnx"])

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.mlops.params import Ablation, load_params
+from mobile_centernet.models.variants import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +45,24 @@ def test_the_street_photos_ablation_is_the_papers_method_on_seven_classes() -> N
     for section in ("input_size", "augment", "loss", "class_weights"):
         assert getattr(params, section) == getattr(paper, section)
     assert (params.ablation.training.epochs, len(params.ablation.seeds)) == (60, 3)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "shipped"), [("students.yaml", "params.yaml"), ("students.street.yaml", "params.street.yaml")]
+)
+def test_overlays_compare_small_students_with_the_distilled_hrnet_w16(
+    overlay: str, shipped: str, tmp_path: Path
+) -> None:
+    tree = yaml.safe_load((ROOT / shipped).read_text())
+    for section, keys in yaml.safe_load((ROOT / "ablation" / overlay).read_text()).items():
+        tree[section] |= keys
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    ablation = load_params(tmp_path / "params.yaml").ablation
+    assert {row.model for row in ablation.rows} <= set(MODELS)
+    models = {row.name: row.model for row in ablation.distilled}
+    assert {"hrnet_w16", "hrnet_w16_lite", "hrnet_w16_nano", "hrnet_w16_nano_wide"} == set(models.values())
+    assert {row.baseline for row in ablation.rows} - {None} <= {row.name for row in ablation.rows}
+    assert {ablation.recipe(row).epochs for row in ablation.rows} == {ablation.training.epochs}
 
 
 @pytest.mark.parametrize(

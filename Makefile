@@ -56,7 +56,7 @@ demo-retraining: install ## four nights of retraining on drawn footage: promoted
 bench: install ## measure speed and memory as ratios, side by side in one run
 	python -m pytest -m benchmark -s
 
-demo-edge: install ## one promotion reaches five device agents, four of them in trouble
+demo-edge: install ## six device agents: a promotion, an attack, a rollback, a change of keys
 	python -m examples.fleet
 
 clean: ## remove what the pipeline wrote; keeps .venv and the DVC cache

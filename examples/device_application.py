@@ -35,14 +35,14 @@ def main(source: str, root: Path, out: Path, fps: float, repeat: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     frames = paced(until(stop, source, repeat), fps)
-    shown, running = 0, 0
+    shown, running = 0, ""
     writer = None
     with LiveDetector(root) as live:
         for result in live.detect_stream(frames):
             manifest = live.release.manifest
-            if manifest.release != running:
-                running = manifest.release
-                click.echo(f"frame {result.index}: release {running}")
+            if manifest.version != running:
+                running = manifest.version
+                click.echo(f"frame {result.index}: version {running}")
             height, width = result.image.shape[:2]
             if writer is None:
                 writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))

@@ -1,11 +1,14 @@
-"""`make demo-edge`: one promotion reaches a fleet. A real MLflow server, the real gate, five agents as processes.
+"""`make demo-edge`: what happens to a fleet. A real MLflow server, the real gate, one repository behind a static
+server, six agents as processes.
 
-    corner    the canary: it follows `challenger` and reports; the sample application draws on its video all the while
+    corner    the canary: it reports; the sample application draws on its video all the while
+    plaza     nothing is wrong with it
     tunnel    has no network until the others are done
     kiosk     has no room for another release
-    depot     was never given the new signing key
+    depot     its application is down while the second release comes
     tram      its agent is killed again and again
 
+A promotion; an attack on the registry, which changes nothing; an operator's rollback; a change of the champion's key.
 Prints what runs where in the end, and why. Exit code 0 when the right release is everywhere it should be.
 """
 
@@ -22,6 +25,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -33,11 +38,18 @@ import numpy as np
 
 from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.store import AgentStore
-from mobile_centernet.bundle.keys import generate_keys
 from mobile_centernet.logs import setup_logging
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.promotion.promote import DECISION, DONE, REJECTED, rollback
+from mobile_centernet.mlops.promotion.promote import promote as decide
+from mobile_centernet.trust.ceremony import change_key
+from mobile_centernet.trust.keys import public_key
+from mobile_centernet.trust.layout import CHAMPION
 from tests.helpers import registry_project as small
 from tests.helpers.mlflow_servers import RealServer, free_port
 from tests.helpers.settings import to_toml
+from tests.helpers.trust import Fleet
 
 ROOT = Path(__file__).parents[1]
 MODEL = "street"
@@ -52,8 +64,9 @@ class FleetDevice:
     name: str
     folder: Path
     url: str
-    trusted: Path
-    alias: str = "champion"
+    fleet: Fleet
+    reports: str
+    channel: str = "champion"
     changes: dict[str, dict[str, object]] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     kills: int = 0
@@ -64,11 +77,12 @@ class FleetDevice:
 
     def start(self) -> None:
         document: dict[str, dict[str, object]] = {
-            "registry": {"url": self.url, "model": MODEL, "alias": self.alias, "report": True, "timeout_s": 20.0},
+            "trust": {"url": self.url, "root": str(self.fleet.root_file), "model": MODEL, "channel": self.channel},
+            "report": {"url": self.reports},
             "device": {"name": self.name, "profile": self.name},
-            "paths": {"root": str(self.root), "trusted": [str(self.trusted)]},
+            "paths": {"root": str(self.root)},
             "poll": {"interval_s": 1.0, "longest_s": 3.0},
-            "health": {"window_s": 1.0, "start_s": 60.0, "gap_s": 20.0},
+            "health": {"window_s": 1.0, "start_s": 60.0, "gap_s": 5.0},
             "store": {"keep_free_mb": 0},
             "proof": {"runs": 3},
         }
@@ -95,9 +109,9 @@ class FleetDevice:
         return found
 
     def release(self) -> int:
-        """Number of the committed release, 0 for none."""
+        """Version of the committed release, 0 for none."""
         release = self.status().get("release")
-        return int(release["release"]) if release else 0
+        return int(release["version"]) if release else 0
 
 
 def main() -> int:
@@ -112,35 +126,168 @@ def main() -> int:
 
 def tell(folder: Path, stack: ExitStack) -> int:
     """The story, in order."""
-    server, keys = prepare(folder, stack)
-    link = NetworkLink(server.port)
-    corner = FleetDevice("corner", folder / "corner", server.url, keys, alias="challenger")
-    tunnel = FleetDevice("tunnel", folder / "tunnel", f"http://127.0.0.1:{link.port}", keys)
-    kiosk = FleetDevice("kiosk", folder / "kiosk", server.url, keys)
-    depot = FleetDevice("depot", folder / "depot", server.url, keys / "old.pub")
-    tram = FleetDevice("tram", folder / "tram", server.url, keys)
-    devices = [corner, tunnel, kiosk, depot, tram]
-    for device in devices:
+    server, fleet, static = prepare(folder, stack)
+    link = NetworkLink(static)
+    address = f"http://127.0.0.1:{static}"
+    names = ("corner", "plaza", "tunnel", "kiosk", "depot", "tram")
+    devices = {name: FleetDevice(name, folder / name, address, fleet, server.url) for name in names}
+    corner, _, tunnel, kiosk, depot, tram = devices.values()
+    corner.channel, tunnel.url = "canary", f"http://127.0.0.1:{link.port}"
+    for device in devices.values():
         stack.callback(device.stop)
-    for device in devices[1:]:
+    for device in (device for device in devices.values() if device not in (corner, depot)):
         stack.enter_context(beating(device))
 
-    say("release 1, signed with the old key: the canary first, then everybody")
-    with link.open():
-        with beating(corner):
-            release(1, "old", keys, small.HALF)
-            for device in devices:
-                device.start()
-            until(lambda: corner.release() == 1, "the canary runs release 1")
-        promote()
-        until(lambda: all(device.release() == 1 for device in devices), "everybody runs release 1")
+    def run(expected: int, *but: FleetDevice) -> bool:
+        return all(device.release() == expected for device in devices.values() if device not in but)
 
-    say("tunnel loses its network, kiosk its room; release 2 is signed with the new key, which depot never got")
+    say("version 1: listed, then for the canary, then for everybody")
+    with link.open(), beating(depot):
+        with beating(corner):
+            for device in devices.values():
+                device.start()
+            publish(1, fleet, small.HALF)
+            until(lambda: corner.release() == 1, "the canary runs version 1")
+            (folder / "enrolled" / "corner.pub").write_bytes((corner.root / "device.pub").read_bytes())
+        promote()
+        until(lambda: run(1), "everybody runs version 1")
+
+    say("tunnel loses its network, kiosk its room, depot its application")
     kiosk.stop()
     kiosk.changes = {"store": {"keep_free_mb": 1e9}}
     kiosk.start()
+    application = draw(folder, corner, stack)
+    publish(2, fleet, small.GOOD)
+    until(lambda: corner.release() == 2, "the canary runs version 2")
+    promote()
+    rng = random.Random(7)
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(0.2, 3.0))
+        tram.stop(kill=True)
+        tram.kills += 1
+        tram.start()
+    say(f"tram: killed {tram.kills} times")
+    until(lambda: tram.release() == 2, "tram runs version 2 in spite of it")
+    until(lambda: "MB of free space" in problem(kiosk), "kiosk says what is missing")
+    until(lambda: "no application has beaten" in problem(depot), "depot says that nobody could try it")
+    until(lambda: "expected an answer" in problem(tunnel), "tunnel says that nobody answers")
+    say("tunnel has its network again, depot its application")
+    stack.enter_context(link.open())
+    stack.enter_context(beating(depot))
+    until(lambda: run(2, kiosk), "everybody but kiosk runs version 2")
 
-    # device_application.py on a video of noise, played again and again.
+    attack(fleet)
+    checked = {device.name: device.status()["last_check"] for device in devices.values()}
+    until(lambda: all(d.status().get("last_check", "") > checked[d.name] for d in devices.values()), "all asked again")
+    time.sleep(3)
+    if not run(2, kiosk):
+        raise SystemExit("the registry moved a device")
+    say("nobody runs anything else")
+
+    say(rollback(load_params(paths.PARAMS), "Ann").message)
+    until(lambda: run(1, corner), "everybody who follows champion runs version 1 again")
+
+    say("the champion's key is changed, then version 4 is promoted")
+    change_champions_key(fleet)
+    publish(4, fleet, small.GOOD)
+    until(lambda: corner.release() == 4, "the canary runs version 4")
+    promote()
+    until(lambda: run(4, kiosk), "everybody but kiosk runs version 4, by the new key's word")
+
+    application.terminate()
+    said = application.communicate(timeout=60)[0].rstrip()
+    click.echo(f"\nThe application of corner, one process from version 1 to 4:\n{said}")
+    click.echo(table(list(devices.values())))
+    went_on = all(f"version {number}" in said for number in (1, 2, 4)) and application.returncode == 0
+    return 0 if run(4, kiosk) and kiosk.release() == 1 and went_on else 1
+
+
+def prepare(folder: Path, stack: ExitStack) -> tuple[RealServer, Fleet, int]:
+    """A project to register and promote in, a registry, a repository with all its keys, and its port."""
+    project, place = folder / "project", folder / "server"
+    for path in (project, place, folder / "enrolled"):
+        path.mkdir()
+    fleet = Fleet(folder / "fleet")
+    handler = partial(Quiet, directory=str(fleet.served))
+    static = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+    threading.Thread(target=static.serve_forever, daemon=True).start()
+    stack.callback(static.shutdown)
+    server = RealServer(place, "--allowed-hosts", "*")
+    server.start()
+    stack.callback(server.kill)
+    os.chdir(project)
+    mlflow.set_tracking_uri(server.url)
+    os.environ["MLFLOW_TRACKING_URI"] = server.url
+    small.make_project(project)
+    return server, fleet, static.server_port
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def publish(number: int, fleet: Fleet, boxes: Any) -> None:
+    """Export a model, register it, which lists its bundle, and have canaries run it."""
+    from steps.register import register
+
+    trust = {"repository": str(fleet.served), "root": str(fleet.root_file), "keys": fleet.places}
+    params = small.write_params(
+        MODEL,
+        trust,
+        min_ap50={"default": 0.0},
+        max_latency_ms=60_000,
+        canaries={"healthy": 1, "most_against": 0, "devices": str(fleet.folder.parent / "enrolled")},
+    )
+    params.register_.bundle.latency_ms["default"] = 60_000.0  # a laptop that does other things besides
+    small.export_model(boxes, f"{MODEL} {number}")
+    register(params)
+    promote(canary=True)
+
+
+def promote(*, canary: bool = False) -> None:
+    """The gate, which asks for a healthy canary; the report may come a moment after the commit."""
+    deadline = time.monotonic() + PATIENCE
+    while (outcome := decide(load_params(paths.PARAMS), canary=canary)).code == REJECTED:
+        if time.monotonic() > deadline or json.loads(DECISION.read_text())["failed"] != ["canary devices"]:
+            break
+        time.sleep(1)
+    say(outcome.message)
+    if outcome.code != DONE:
+        raise SystemExit(f"promotion: {outcome.message}")
+
+
+def attack(fleet: Fleet) -> None:
+    """Somebody may write whatever they like into the registry, and has no key."""
+    from steps.register import register
+
+    small.export_model(small.HALF, f"{MODEL} 3, worse")
+    params = load_params(paths.PARAMS)
+    register(params)
+    outcome = decide(params)
+    say(f"version 3: {outcome.message}")
+    client = mlflow.MlflowClient()
+    for alias in ("champion", "previous"):
+        client.set_registered_model_alias(MODEL, alias, "3")
+    lies = {"bundle_release": "9" * 4000, "promoted_at": "now", "edge.health.corner": '{"state": "healthy"}'}
+    for tag, text in lies.items():
+        client.set_model_version_tag(MODEL, "3", tag, text)
+    say("attack: champion and previous are aliases of the rejected version 3, whose tags lie")
+
+
+def change_champions_key(fleet: Fleet) -> None:
+    """The old one is believed no more."""
+    (old,) = fleet.repository().state().targets.get_delegated_role(CHAMPION).keyids
+    new = fleet.key("champion-2")
+    fleet.places[CHAMPION] = [*fleet.places[CHAMPION], new]
+    change_key(fleet.repository(), CHAMPION, [old], [public_key(new)], revoke=True)
+    fleet.places[CHAMPION] = [new]
+
+
+def draw(folder: Path, corner: FleetDevice, stack: ExitStack) -> subprocess.Popen[str]:
+    """device_application.py on a video of noise, played again and again."""
     video, noise = folder / "street.avi", np.random.default_rng(0)
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (small.SIDE, small.SIDE))
     for _ in range(30):
@@ -152,87 +299,7 @@ def tell(folder: Path, stack: ExitStack) -> int:
     application = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     stack.enter_context(application)
     stack.callback(application.kill)
-
-    release(2, "new", keys, small.GOOD)
-    until(lambda: corner.release() == 2, "the canary runs release 2")
-    promote()
-    rng = random.Random(7)
-    for _ in range(KILLS):
-        time.sleep(rng.uniform(0.2, 3.0))
-        tram.stop(kill=True)
-        tram.kills += 1
-        tram.start()
-    say(f"tram: killed {tram.kills} times")
-    until(lambda: tram.release() == 2, "tram runs release 2 in spite of it")
-    until(lambda: "MB of free space" in problem(kiosk), "kiosk says what is missing")
-    until(lambda: "trusted key" in problem(depot), "depot says what is missing")
-    until(lambda: "expected an answer" in problem(tunnel), "tunnel says that nobody answers")
-    say("tunnel has its network again")
-    with link.open():
-        until(lambda: tunnel.release() == 2, "tunnel runs release 2")
-
-    application.terminate()
-    said = application.communicate(timeout=60)[0].rstrip()
-    click.echo(f"\nThe application of corner, one process from release 1 to 2:\n{said}")
-    expected = {"corner": 2, "tunnel": 2, "kiosk": 1, "depot": 1, "tram": 2}
-    click.echo(table(devices))
-    right = {device.name: device.release() for device in devices} == expected
-    went_on = "release 1" in said and "release 2" in said and application.returncode == 0
-    return 0 if right and went_on else 1
-
-
-def prepare(folder: Path, stack: ExitStack) -> tuple[RealServer, Path]:
-    """A project to register and promote in, a registry, two signing keys."""
-    project, place, keys = folder / "project", folder / "server", folder / "keys"
-    for path in (project, place, keys):
-        path.mkdir()
-    for name in ("old", "new"):
-        generate_keys(keys / name)
-    server = RealServer(place, "--allowed-hosts", "*")
-    server.start()
-    stack.callback(server.kill)
-    os.chdir(project)
-    mlflow.set_tracking_uri(server.url)
-    os.environ["MLFLOW_TRACKING_URI"] = server.url
-    small.make_project(project)
-    return server, keys
-
-
-def release(number: int, key: str, keys: Path, boxes: Any) -> None:
-    """Export a model, register it, attach its bundle signed with that key."""
-    from steps.register import register
-
-    os.environ["MOBILE_CENTERNET_SIGNING_KEY"] = str(keys / key)
-    params = small.write_params(
-        MODEL,
-        min_ap50={"default": 0.0},
-        max_latency_ms=60_000,
-        require_signed=True,
-        trusted_keys=[str(keys)],
-        canaries={"healthy": 1, "most_against": 0},
-    )
-    params.register_.bundle.latency_ms["default"] = 60_000.0  # a laptop that does other things besides
-    small.export_model(boxes, f"{MODEL} {number}")
-    register(params)
-
-
-def promote() -> None:
-    """The gate, which asks for a healthy canary; the report may come a moment after the commit."""
-    from mobile_centernet.mlops import paths
-    from mobile_centernet.mlops.params import load_params
-    from mobile_centernet.mlops.promotion.promote import DECISION, DONE, REJECTED
-    from mobile_centernet.mlops.promotion.promote import promote as decide
-
-    params = load_params(paths.PARAMS)
-    deadline = time.monotonic() + PATIENCE
-    while (outcome := decide(params)).code == REJECTED and time.monotonic() < deadline:
-        failed = json.loads(DECISION.read_text())["failed"]
-        if failed != ["canary devices"]:
-            break
-        time.sleep(1)
-    say(outcome.message)
-    if outcome.code != DONE:
-        raise SystemExit(f"promotion: {outcome.message}")
+    return application
 
 
 class NetworkLink:
@@ -319,7 +386,7 @@ def table(devices: list[FleetDevice]) -> str:
         words = str(status.get("problem") or "").split()
         words = [word if "/" not in word else Path(word.rstrip(":")).name[:12] + "…:" for word in words]
         why = " ".join(word if len(word) < 64 else f"{word[:12]}…" for word in words)
-        rows.append((device.name, device.alias, str(device.kills), f"release {device.release()}", why))
+        rows.append((device.name, device.channel, str(device.kills), f"version {device.release()}", why))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]) for row in rows]  # noqa: B905
     return "\n" + "\n".join(line.rstrip() for line in lines)

@@ -13,6 +13,7 @@ import click
 from mobile_centernet import __version__
 from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.errors import ConfigError, LockedError
+from mobile_centernet.agent.outside import parse_object
 from mobile_centernet.bundle.errors import StorageError
 from mobile_centernet.errors import UserError
 from mobile_centernet.logs import setup_logging
@@ -45,7 +46,7 @@ class EdgeCommands(click.Group):
 @click.option("--verbose", is_flag=True, help="Also say that nothing is new.")
 @click.pass_context
 def main(ctx: click.Context, config: Path, verbose: bool) -> None:
-    """Keep this device on the release that an alias of the model registry names (docs/edge.md)."""
+    """Keep this device on the release that its channel's signed statement names (docs/edge.md)."""
     setup_logging(logging.DEBUG if verbose else logging.INFO)
     ctx.obj = config
 
@@ -53,7 +54,7 @@ def main(ctx: click.Context, config: Path, verbose: bool) -> None:
 @main.command()
 @click.pass_obj
 def run(config: Path) -> None:
-    """Follow the alias until stopped (SIGTERM or Ctrl-C)."""
+    """Follow the channel until stopped (SIGTERM or Ctrl-C)."""
     from mobile_centernet.agent.agent import Agent
     from mobile_centernet.agent.polling import follow
     from mobile_centernet.agent.status import served
@@ -94,7 +95,7 @@ def status(config: Path, as_json: bool) -> None:
     path = load_config(config).paths.root / STATUS
     try:
         text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
+        document = parse_object(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected the status that an agent wrote, found none ({error})") from error
     click.echo(text if as_json else _summary(document), nl=not as_json)
@@ -108,7 +109,6 @@ def rollback(ctx: click.Context) -> None:
     A running agent does it within a second; where none runs, this command does.
     """
     from mobile_centernet.agent.agent import Agent
-    from mobile_centernet.agent.polling import REQUEST
 
     settings = load_config(ctx.obj)
     agent = Agent(settings)
@@ -117,7 +117,7 @@ def rollback(ctx: click.Context) -> None:
             agent.start()
             agent.rollback()
     except LockedError:
-        request = settings.paths.root / REQUEST
+        request = agent.store.request
         try:
             request.touch()
         except OSError as error:
@@ -132,7 +132,7 @@ def _summary(status: dict[str, Any]) -> str:
     lines = []
     for name in ("release", "previous", "offered"):
         found = status.get(name)
-        text = f"{found['release']} (version {found['version']}, {found['digest'][:12]})" if found else "none"
+        text = f"version {found['version']} (statement {found['number']}, {found['digest'][:12]})" if found else "none"
         lines.append(f"{name:<9} {text}")
     lines += [f"{name:<9} {status.get(name)}" for name in ("state", "since")]
     return "\n".join([*lines, f"problem   {status.get('problem') or 'none'}"])

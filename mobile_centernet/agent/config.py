@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mobile_centernet.agent.errors import ConfigError
 from mobile_centernet.bundle.protocol import DEVICE_NAME
 from mobile_centernet.inference.graph import PRECISIONS
+from mobile_centernet.trust.layout import CHANNELS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # JetPack 6
     import tomli as tomllib
 
-ADDRESS = re.compile(r"https?://[^\s/?#@:][^\s/?#@]*([/?#]\S*)?", re.IGNORECASE)
+ADDRESS = re.compile(r"https?://[^\s/?#@\\]+(/[^\s?#@]*)?", re.IGNORECASE)
 PROVIDERS = ("auto", "tensorrt", "cuda", "cpu")
 
 
@@ -37,15 +39,43 @@ def _seconds(default: float, least: float = 0.0) -> Any:
     return _setting(f"seconds from {least:g}", lambda value: least <= value < math.inf, default)
 
 
-@dataclass(frozen=True)
-class RegistrySettings:
-    """Where releases come from. Credentials come from MLFLOW_TRACKING_USERNAME and _PASSWORD, _TOKEN, or ~/.netrc."""
+def is_address(text: str) -> bool:
+    """Whether it is an address that can be asked, without a password, a query or a fragment, which may hold secrets."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        return False
+    return bool(ADDRESS.fullmatch(text) and text.isascii() and host)
 
-    url: str = _setting("http:// or https:// and a host, without a password", ADDRESS.fullmatch)
+
+_ADDRESS = "http:// or https://, a host and a path in ASCII, without a password, ? or #"
+
+
+@dataclass(frozen=True)
+class TrustSettings:
+    """Where releases come from: a repository of The Update Framework, which any web server may serve, and its root.
+
+    Credentials, if the server wants any, come from ~/.netrc (or $NETRC).
+    """
+
+    url: str = _setting(_ADDRESS, is_address)
+    root: Path = _setting("a file", lambda _: True)  # noqa: RUF009
     model: str = _setting("a model's name", bool)
-    alias: str = _setting("an alias", bool, "champion")
-    report: bool = _setting("true or false", lambda _: True, False)
-    timeout_s: float = _seconds(10.0, 0.1)  # for an answer; a download must bring 1 KiB a second over this time
+    channel: str = _setting(" or ".join(CHANNELS), lambda value: value in CHANNELS, "champion")
+    timeout_s: float = _seconds(10.0, 0.1)  # for an answer, and each piece of it
+    least_kb_s: float = _setting("kilobytes a second from 0.1", lambda value: 0.1 <= value < math.inf, 16.0)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """The MLflow server that takes reports; none where it is empty.
+
+    Credentials come from MLFLOW_TRACKING_USERNAME and _PASSWORD, _TOKEN, or ~/.netrc.
+    """
+
+    url: str = _setting(f"{_ADDRESS}, or nothing", lambda value: not value or is_address(value), "")
 
 
 @dataclass(frozen=True)
@@ -64,20 +94,22 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class PathSettings:
-    """Relative ones start at the file's folder. `root` is the agent's own; trusted keys are .pub files or folders."""
+    """`root` is the agent's own folder; a relative path starts at the file's folder."""
 
     root: Path = _setting("a folder", lambda _: True)  # noqa: RUF009
-    trusted: tuple[Path, ...] = _setting("at least one", bool)
-    revoked: Path | None = _setting("a file", lambda _: True, None)  # noqa: RUF009
 
 
 @dataclass(frozen=True)
 class PollSettings:
-    """How often the registry is asked: every `interval_s`, more or less `jitter` of it; failures double the wait."""
+    """How often the repository is asked: every `interval_s`, more or less `jitter` of it; failures double the wait."""
 
     interval_s: float = _seconds(300.0, 0.01)
     jitter: float = _setting("a share 0..1", lambda value: 0 <= value <= 1, 0.2)
     longest_s: float = _seconds(3600.0, 0.01)
+
+    def backed_off(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row: doubled by each, up to a limit."""
+        return min(self.interval_s * 2.0 ** min(failures, 30), max(self.longest_s, self.interval_s))
 
 
 @dataclass(frozen=True)
@@ -118,8 +150,9 @@ class StatusSettings:
 class Config:
     """The agent's settings, a section a field. `proof` are those of the self-test."""
 
-    registry: RegistrySettings
+    trust: TrustSettings
     paths: PathSettings
+    report: ReportSettings = field(default_factory=ReportSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
     poll: PollSettings = field(default_factory=PollSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
@@ -129,8 +162,9 @@ class Config:
 
 
 SECTIONS: dict[str, type] = {
-    "registry": RegistrySettings,
+    "trust": TrustSettings,
     "paths": PathSettings,
+    "report": ReportSettings,
     "device": DeviceSettings,
     "poll": PollSettings,
     "health": HealthSettings,
@@ -155,6 +189,11 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: expected the agent's settings, but it cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected TOML: {error}") from error
+    if "registry" in document:
+        raise ConfigError(
+            f"{path}: registry: releases come signed from a repository now: expected [trust] with url, root, model and "
+            "channel in its place, without paths.trusted and paths.revoked (docs/edge.md, Migration)"
+        )
     _check_names(document, SECTIONS, str(path))
     sections: dict[str, Any] = {}
     for section, kind in SECTIONS.items():
@@ -173,7 +212,9 @@ def load_config(path: Path) -> Config:
         for name, setting in settings.items():
             value = getattr(sections[section], name)
             if not setting.metadata["holds"](value):
-                raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found {value!r}")
+                # An address that is refused may be so for the secret in it.
+                found = "another" if name == "url" else repr(value)
+                raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found {found}")
     return Config(**sections)
 
 
@@ -184,11 +225,14 @@ def _check_names(values: Mapping[str, object], known: Mapping[str, object], wher
 
 def _typed(value: Any, kind: Any, where: str, folder: Path) -> Any:
     """`value` as the field wants it: whole numbers do for float, texts for paths; True is no number."""
-    if kind == Path or kind == (Path | None):
-        return folder / Path(_typed(value, str, where, folder)).expanduser()
-    if kind in (tuple[Path, ...], tuple[str, ...]):
-        entry_kind = Path if kind == tuple[Path, ...] else str
-        return tuple(_typed(entry, entry_kind, where, folder) for entry in _typed(value, list, where, folder))
+    if kind is Path:
+        text = _typed(value, str, where, folder)
+        try:
+            return folder / Path(text).expanduser()
+        except RuntimeError as error:  # a service has no home folder
+            raise ConfigError(f"{where}: expected a path, found {text!r} ({error})") from error
+    if kind == tuple[str, ...]:
+        return tuple(_typed(entry, str, where, folder) for entry in _typed(value, list, where, folder))
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

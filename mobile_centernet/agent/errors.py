@@ -13,11 +13,11 @@ class LockedError(UserError):
 
 
 class TransferError(UserError):
-    """The registry did not answer, or not with what was asked for; later it may."""
+    """The server did not answer, or not with what was asked for; later it may."""
 
 
 class NothingOfferedError(TransferError):
-    """The registry answers, and offers no release: the alias is gone, or no bundle belongs to its version."""
+    """The server answers, and offers no release: nobody has signed a statement of the channel."""
 
 
 class RottenError(StorageError):
@@ -25,8 +25,20 @@ class RottenError(StorageError):
 
 
 class SelfTestError(UserError):
-    """This device cannot run the release: its engine, its detections or its latency are not as they must be."""
+    """This device cannot run the release: its engine or its detections are not as they must be."""
+
+
+class SlowSelfTestError(SelfTestError):
+    """The self-test took too long, which may be the moment's fault: a hot chip, a busy one."""
 
 
 class SelfTestInterruptedError(UserError):
     """The self-test did not come to an end, which says nothing about the release."""
+
+
+class StoppedError(Exception):
+    """The agent was asked to end; a trial that this cuts off is gone back from at the next start."""
+
+
+class RollbackRequestedError(Exception):
+    """An operator asked for the release before, which comes before whatever is being done."""

@@ -1,50 +1,60 @@
-"""HTTP for a device: requests whose answers begin in time, whatever the server does, and downloads that continue.
+"""HTTP for a device: requests that end in time and hear whoever wants them to stop, whatever the server does.
 
-A download is of known size and SHA-256, in as many attempts as the network needs. Redirects are not followed.
+Each is made in a thread of its own, which does nothing but wait for the network: looking up names, connecting, TLS and
+reading cannot be interrupted otherwise. Redirects are not followed.
 """
 
+import base64
+import functools
 import http.client
+import netrc
+import os
+import queue
 import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mobile_centernet.agent.errors import TransferError
+from mobile_centernet.agent.outside import parse_count
 from mobile_centernet.bundle.errors import StorageError
+from mobile_centernet.bundle.tar import MAX_MEMBER
 from mobile_centernet.files import file_digest
 
-LEAST_RATE = 1024
-"""Bytes per second, over the time-out, that a download must bring; a slower one is left for later, not lost."""
+Hear = Callable[[], None]
+"""Called at least five times a second; what it raises ends the request."""
 
 _HEADERS = {"User-Agent": "mobile-centernet-edge", "Accept-Encoding": "identity"}
 _CHUNK = 1 << 16
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_AHEAD = 4  # pieces that wait for whoever reads them
+_TICK = 0.2
+_RANGE = re.compile(r"bytes ([^-]*)-([^/]*)/(.*)")
 
 
 @dataclass(frozen=True)
-class Offer:
-    """A release that the registry names. Nothing of it is trusted: the bundle's signature decides.
+class Answer:
+    """Of a server: `read` gives the next piece of the body, b"" at its end. TransferError where it breaks off."""
 
-    digest and bytes are those of the bundle's file; release is its number as the registry says it.
-    """
+    status: int
+    headers: Mapping[str, str]
+    read: Callable[[], bytes]
 
-    version: str
-    digest: str
-    bytes: int
-    release: int
-    url: str
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reads the system's certificates, which takes longer than a poll may
 
 
 @contextmanager
 def request(
-    method: str, url: str, headers: Mapping[str, str], timeout_s: float, body: bytes | None = None
-) -> Iterator[http.client.HTTPResponse]:
+    method: str, url: str, headers: Mapping[str, str], timeout_s: float, hear: Hear, body: bytes | None = None
+) -> Iterator[Answer]:
     """Send one request and yield its answer.
 
     Args:
@@ -52,63 +62,150 @@ def request(
         url: http:// or https://.
         headers: besides those of every request.
         timeout_s: seconds until the answer's head must be here, and the longest wait for each piece of its body.
+        hear: is asked while waiting.
         body: what to send.
 
     Raises:
         TransferError: no answer in time.
     """
     parts = urlsplit(url)
-    where = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s, context=context)
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    where = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    host, port = parts.hostname or "", parts.port
+    patience = timeout_s + 1  # whoever waits for this thread gives up first
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=patience, context=_tls())
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, port, timeout=patience)
+    )
+    arrived: queue.Queue[http.client.HTTPResponse | bytes | Exception] = queue.Queue(_AHEAD)
+    left = threading.Event()
 
-    def cut() -> None:
-        if connection.sock is not None:
+    def pass_on(item: http.client.HTTPResponse | bytes | Exception) -> None:
+        while not left.is_set():
+            with suppress(queue.Full):
+                arrived.put(item, timeout=_TICK)
+                return
+
+    def carry() -> None:
+        try:
+            target = parts.path + (f"?{parts.query}" if parts.query else "")
+            connection.request(method, target or "/", body, {**_HEADERS, **headers})
+            response = connection.getresponse()
+            pass_on(response)
+            while piece := response.read1(_CHUNK):
+                pass_on(piece)
+                if left.is_set():
+                    break
+            pass_on(b"")
+        except Exception as error:  # noqa: BLE001  # it belongs to the caller's thread
+            pass_on(error)
+        finally:
+            connection.close()
+
+    def take(what: str) -> http.client.HTTPResponse | bytes:
+        late = time.monotonic() + timeout_s
+        while True:
+            hear()
+            try:
+                item = arrived.get(timeout=_TICK)
+            except queue.Empty:
+                if time.monotonic() > late:
+                    raise TransferError(f"{where}: expected {what} within {timeout_s:g} s, found none") from None
+                continue
+            if isinstance(item, Exception):
+                # Others than these may quote what was sent, a password with it.
+                is_known = isinstance(item, OSError | http.client.HTTPException)
+                said = (getattr(item, "strerror", None) or str(item)) if is_known else ""
+                raise TransferError(f"{where}: expected {what}, found {said or type(item).__name__}") from item
+            return item
+
+    threading.Thread(target=carry, name="request", daemon=True).start()
+    try:
+        head = take("an answer")
+        assert isinstance(head, http.client.HTTPResponse)  # noqa: S101  # what `carry` passes on first
+        yield Answer(head.status, head.headers, lambda: take("more of an answer"))  # type: ignore[arg-type, return-value]
+    finally:
+        left.set()
+        if (sock := connection.sock) is not None:
             with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(timeout_s, cut)  # a socket's own time-out begins again with every byte
-    timer.daemon = True
-    timer.start()
-    try:
-        connection.request(method, f"{parts.path}?{parts.query}", body, {**_HEADERS, **headers})
-        response = connection.getresponse()
-    except (OSError, http.client.HTTPException) as error:
-        connection.close()
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise TransferError(f"{where}: expected an answer within {timeout_s:g} s, found {said}") from error
-    finally:
-        timer.cancel()
-    try:
-        yield response
-    finally:
-        connection.close()
+                sock.shutdown(socket.SHUT_RDWR)
 
 
-def read_within(response: http.client.HTTPResponse, limit: int, timeout_s: float, where: str) -> bytes:
+def read_within(answer: Answer, limit: int, timeout_s: float, where: str) -> bytes:
     """The whole body of at most `limit` bytes, within `timeout_s`. Raises TransferError."""
     deadline = time.monotonic() + timeout_s
-    pieces: list[bytes] = []
-    size = 0
-    while piece := _read_piece(response, _CHUNK, where):
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
+    content = b""
+    while piece := answer.read():
+        content += piece
+        if len(content) > limit:
             raise TransferError(f"{where}: expected at most {limit} bytes, found more")
         if time.monotonic() > deadline:
-            raise TransferError(f"{where}: expected a whole answer within {timeout_s:g} s, found {size} bytes by then")
-    return b"".join(pieces)
+            raise TransferError(f"{where}: expected a whole answer within {timeout_s:g} s, found {len(content)} bytes")
+    return content
 
 
-def download(offer: Offer, partial: Path, headers: Mapping[str, str], timeout_s: float) -> None:
-    """Bring `partial` to the offer's size and digest, continuing from what it holds already.
+def credentials(url: str, *, environment: bool) -> dict[str, str]:
+    """Headers that let this device in, read again each time, so that they can change under a running agent.
+
+    Args:
+        url: whose host `~/.netrc` (or `$NETRC`) may name.
+        environment: whether those of MLFLOW_TRACKING_* are meant for it.
+
+    Raises:
+        TransferError: what is there cannot be used; it is never quoted.
+    """
+    names = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    token, user, password = (os.environ.get(name) if environment else None for name in names)
+    named = os.environ.get("NETRC")
+    if not token and not (user and password):
+        try:
+            # A service has no home folder, or may not enter it.
+            if not named and not (Path.home() / ".netrc").is_file():
+                return {}
+        except (OSError, RuntimeError):
+            return {}
+        try:
+            found = netrc.netrc(named or str(Path.home() / ".netrc")).authenticators(urlsplit(url).hostname or "")
+        except (OSError, ValueError, netrc.NetrcParseError) as error:
+            raise TransferError(
+                f"{named or '~/.netrc'}: expected credentials in netrc form, found none ({type(error).__name__})"
+            ) from None
+        if not found:
+            return {}
+        user, password = found[0], found[2]
+    if not all(each.isprintable() and each.isascii() for each in (token or "", user or "") if each):
+        raise TransferError(
+            "credentials: expected a token or user of printable ASCII without a line's end, found another"
+        )
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
+
+
+def download(
+    url: str,
+    size: int,
+    sha256: str,
+    partial: Path,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    rate: float,
+    hear: Hear,
+) -> None:
+    """Bring `partial` to its size and digest, continuing from what it holds already.
 
     A server that ignores Range is read from the beginning. What was fetched stays for the next attempt, unless its
     digest is wrong.
+
+    Args:
+        url: of the file.
+        size: bytes of the whole file.
+        sha256: its digest.
+        partial: where it grows.
+        headers: of the request.
+        timeout_s: seconds for the answer's head and for each piece.
+        rate: bytes per second that it must bring, over each `timeout_s`; so it ends within size / rate.
+        hear: is asked while waiting.
 
     Raises:
         TransferError: it may be tried again.
@@ -116,57 +213,50 @@ def download(offer: Offer, partial: Path, headers: Mapping[str, str], timeout_s:
     """
     try:
         have = partial.stat().st_size if partial.exists() else 0
-        if have > offer.bytes:
+        if have > size:
             partial.unlink()
             have = 0
-        if have < offer.bytes:
-            _fetch_rest(offer, partial, have, headers, timeout_s)
+        if have < size:
+            with request(
+                "GET", url, {**headers, "Range": f"bytes={have}-"} if have else headers, timeout_s, hear
+            ) as answer:
+                _fetch_rest(answer, url, size, partial, have, timeout_s, rate)
         found = file_digest(partial)
-        if found != offer.digest:
+        if found != sha256:
             partial.unlink()
-            where = offer.url.partition("?")[0]
-            raise TransferError(f"{where}: expected SHA-256 {offer.digest}, found {found}; begins anew")
+            raise TransferError(f"{url}: expected SHA-256 {sha256}, found {found}; begins anew")
     except OSError as error:
         raise StorageError(f"{partial}: cannot be written ({error.strerror})") from error
 
 
-def _fetch_rest(offer: Offer, partial: Path, have: int, headers: Mapping[str, str], timeout_s: float) -> None:
+def _fetch_rest(answer: Answer, url: str, size: int, partial: Path, have: int, timeout_s: float, rate: float) -> None:
     """Add what is missing after the first `have` bytes. Raises TransferError for an answer that is not of this file."""
-    where = offer.url.partition("?")[0]
-    wanted = {**headers, "Range": f"bytes={have}-"} if have else headers
-    with request("GET", offer.url, wanted, timeout_s) as response:
-        if response.status == 206:
-            answered = response.headers.get("Content-Range", "no Content-Range")
-            found = _RANGE.fullmatch(answered)
-            if not found or (int(found[1]), int(found[3])) != (have, offer.bytes):
-                raise TransferError(f"{where}: expected bytes {have}- of {offer.bytes}, found {answered}")
-        elif response.status != 200:
-            raise TransferError(f"{where}: expected the bundle, found status {response.status}")
-        elif response.headers.get("Content-Length") not in (None, str(offer.bytes)):
-            length = response.headers["Content-Length"]
-            raise TransferError(f"{where}: expected {offer.bytes} bytes, found an answer of {length}")
-
-        size = have if response.status == 206 else 0
-        with partial.open("r+b" if partial.exists() else "wb") as file:
-            file.seek(size)
-            file.truncate()
-            mark, marked = time.monotonic(), size
-            while size < offer.bytes:
-                piece = _read_piece(response, min(_CHUNK, offer.bytes - size), where)
-                if not piece:
-                    raise TransferError(f"{where}: expected {offer.bytes} bytes, found {size}; goes on later")
-                file.write(piece)
-                size += len(piece)
-                elapsed = time.monotonic() - mark
-                if elapsed > timeout_s:
-                    if size - marked < LEAST_RATE * elapsed:
-                        raise TransferError(f"{where}: too slow: {size - marked} bytes in {elapsed:.0f} s")
-                    mark, marked = time.monotonic(), size
-
-
-def _read_piece(response: http.client.HTTPResponse, most: int, where: str) -> bytes:
-    """The next bytes, none at the end. Raises TransferError where the connection breaks."""
+    length = answer.headers.get("Content-Length")
     try:
-        return response.read1(most)
-    except (OSError, http.client.HTTPException) as error:
-        raise TransferError(f"{where}: expected more of an answer, but it broke off ({error})") from error
+        if answer.status == 206:
+            answered = answer.headers.get("Content-Range", "no Content-Range")
+            found = _RANGE.fullmatch(answered)
+            if not found or [parse_count(found[place], MAX_MEMBER) for place in (1, 3)] != [have, size]:
+                raise ValueError(f"bytes {have}- of {size}, found {answered:.60}")
+        elif answer.status != 200:
+            raise ValueError(f"the bundle, found status {answer.status}")
+        elif length is not None and parse_count(length, MAX_MEMBER) != size:
+            raise ValueError(f"{size} bytes, found an answer of {length}")
+    except ValueError as error:
+        raise TransferError(f"{url}: expected {str(error).removeprefix('expected ')}") from error
+
+    have = have if answer.status == 206 else 0
+    with partial.open("r+b" if partial.exists() else "wb") as file:
+        file.seek(have)
+        file.truncate()
+        mark, marked = time.monotonic(), have
+        while have < size:
+            if not (piece := answer.read()):
+                raise TransferError(f"{url}: expected {size} bytes, found {have}; goes on later")
+            file.write(piece[: size - have])
+            have += len(piece)
+            elapsed = time.monotonic() - mark
+            if elapsed > timeout_s:
+                if have - marked < rate * elapsed:
+                    raise TransferError(f"{url}: too slow: {have - marked} bytes in {elapsed:.0f} s")
+                mark, marked = time.monotonic(), have

@@ -4,20 +4,21 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from mobile_centernet.agent import disk
 from mobile_centernet.agent.config import Config
 from mobile_centernet.agent.device import Device
-from mobile_centernet.agent.errors import RottenError, SelfTestError, SelfTestInterruptedError
-from mobile_centernet.agent.http import Offer, download
+from mobile_centernet.agent.errors import RottenError, SelfTestError, SelfTestInterruptedError, SlowSelfTestError
+from mobile_centernet.agent.http import Hear, download
 from mobile_centernet.agent.selftest_runner import SelfTest, SelfTestResult
-from mobile_centernet.agent.store import AgentState, AgentStore
+from mobile_centernet.agent.store import AgentStore, Installed
+from mobile_centernet.agent.trust_client import TrustClient
 from mobile_centernet.bundle.errors import BundleError, StorageError
-from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.manifest import DEFAULT_PROFILE, Manifest
 from mobile_centernet.bundle.unpack import extract, read_manifest, verify_folder
+from mobile_centernet.trust.statement import Statement
 
 logger = logging.getLogger(__name__)
 
@@ -33,75 +34,70 @@ class Installer:
         self._device = device
         self._self_test = self_test
 
-    def trusted(self) -> TrustedKeys:
-        """Read again each time: keys are added and revoked under a running agent. Raises BundleError."""
-        return TrustedKeys.load(self._config.paths.trusted, self._config.paths.revoked)
-
     def circumstances(self) -> str:
-        """What a refusal depends on besides the release: another key, driver or setting is another try."""
-        try:
-            trusted = self.trusted()
-            keys = [sorted(trusted.keys), sorted(trusted.revoked)]
-        except BundleError as error:
-            keys = [[str(error)]]
-        facts = [keys, asdict(self._device), asdict(self._config.device), self._config.proof.command]
+        """What a refusal depends on besides the release: another driver or setting is another try."""
+        facts = [asdict(self._device), asdict(self._config.device), self._config.proof.command]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    def fetch(self, offer: Offer, headers: Mapping[str, str]) -> None:
+    def fetch(self, statement: Statement, client: TrustClient, hear: Hear) -> None:
         """Download a bundle, or the rest of it, where there is room.
 
         Raises:
             TransferError: it may be tried again.
             StorageError: the disk refuses, or the bundle and its unpacked files would leave too little room.
         """
-        partial = self._store.partial(offer.digest)
+        partial, settings = self._store.partial(statement.manifest), self._config.trust
         have = partial.stat().st_size if partial.exists() else 0
-        need = max(0, offer.bytes - have) + offer.bytes + int(self._config.store.keep_free_mb * _MB)
+        need = max(0, statement.bytes - have) + statement.bytes + int(self._config.store.keep_free_mb * _MB)
         free = shutil.disk_usage(self._store.root).free
         if free < need:
             raise StorageError(
-                f"{self._store.root}: expected {need / _MB:.1f} MB of free space for release {offer.release}, "
+                f"{self._store.root}: expected {need / _MB:.1f} MB of free space for version {statement.version}, "
                 f"found {free / _MB:.1f} MB"
             )
-        download(offer, partial, headers, self._config.registry.timeout_s)
+        download(
+            client.url(statement.bundle, statement.sha256),
+            statement.bytes,
+            statement.sha256,
+            partial,
+            client.headers(),
+            settings.timeout_s,
+            settings.least_kb_s * 1000,
+            hear,
+        )
 
-    def verify(self, digest: str, state: AgentState | None) -> Manifest:
+    def verify(self, installed: Installed) -> Manifest:
         """Unpack the download, or verify again the files that lie here. The partial download goes.
 
-        Args:
-            digest: of the bundle.
-            state: what the release must fit, besides the device; None for one that ran here before, which fits.
-
         Raises:
-            BundleError: no good signature covers the release, or it is not for this device, or not for now.
+            BundleError: it is not what the statement names, or not for this device.
             StorageError: the disk is at fault.
             RottenError: the files were good once; they are removed, so that others are fetched, which then are judged.
         """
-        folder, partial = self._store.folder(digest), self._store.partial(digest)
-        trusted = self.trusted()
+        folder, partial = self._store.folder(installed.digest), self._store.partial(installed.digest)
         try:
             if folder.is_dir():
                 try:
-                    manifest = verify_folder(folder, trusted)
+                    manifest = verify_folder(folder)
+                except StorageError:
+                    raise
                 except BundleError as error:
                     disk.remove_folder(folder)
                     raise RottenError(str(error)) from error
             else:
-                manifest = extract(partial, folder, trusted)
+                manifest = extract(partial, folder, installed.digest)
             disk.remove_durably(partial)
         except OSError as error:
             raise StorageError(f"{folder}: cannot be changed ({error.strerror})") from error
-        if state is None:
-            return manifest
 
-        wanted, precision = self._config.registry.model, self._config.device.precision
-        if manifest.name != wanted:
-            raise BundleError(f"bundle: expected a release of {wanted}, found one of {manifest.name}")
-        if precision not in manifest.variants:
+        for what, expected, found in (
+            ("a release of", self._config.trust.model, manifest.name),
+            ("version", installed.version, manifest.version),
+        ):
+            if found != expected:
+                raise BundleError(f"bundle: expected {what} {expected}, found {found}")
+        if (precision := self._config.device.precision) not in manifest.variants:
             raise BundleError(f"bundle: expected a variant {precision}, found {', '.join(manifest.variants)}")
-        is_again = manifest.release == state.min_release and manifest.sha256 == state.newest
-        if manifest.release <= state.min_release and not is_again:
-            raise BundleError(f"bundle: expected a release after {state.min_release}, found {manifest.release}")
         return manifest
 
     def self_test(self, digest: str, manifest: Manifest) -> SelfTestResult:
@@ -110,7 +106,7 @@ class Installer:
         An engine is built beside its place, so that only tested ones are ever in it.
 
         Raises:
-            SelfTestError: the release does not run here.
+            SelfTestError: the release does not run here; a SlowSelfTestError where that may be the moment's fault.
             SelfTestInterruptedError: that is not known yet.
         """
         folder, device, settings = self._store.folder(digest), self._device, self._config.device
@@ -120,6 +116,8 @@ class Installer:
                 if engine.is_dir():
                     try:
                         result = self._self_test(folder, manifest, engine)
+                    except SlowSelfTestError:
+                        raise
                     except SelfTestError as error:
                         disk.remove_folder(engine)
                         raise SelfTestInterruptedError(f"{error}; its engine is to be built anew") from error
@@ -140,7 +138,7 @@ class Installer:
 
         budget = manifest.latency_ms.get(settings.profile, manifest.latency_ms[DEFAULT_PROFILE])
         if not result.latency_ms <= budget:
-            raise SelfTestError(
+            raise SlowSelfTestError(
                 f"latency: expected at most {budget:g} ms a picture on profile {settings.profile}, "
                 f"found {result.latency_ms:.1f} ms ({result.provider})"
             )

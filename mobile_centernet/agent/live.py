@@ -14,7 +14,7 @@ from mobile_centernet.agent.device import Device
 from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.store import AgentStore
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.bundle.unpack import read_manifest
+from mobile_centernet.bundle.unpack import verify_folder
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import ModelError
 from mobile_centernet.inference.onnx import AUTO, Detector
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 
 class Release:
-    """A release with its model loaded and warm. Raises UserError or OSError where it does not load."""
+    """A release with its model loaded and warm. Raises UserError where a file is not the release's or does not load."""
 
     def __init__(self, store: AgentStore, digest: str, precision: str, provider: str, threads: int | None) -> None:
         folder = store.folder(digest)
         self.digest = digest
-        self.manifest: Manifest = read_manifest(folder)
+        self.manifest: Manifest = verify_folder(folder)
         if precision not in self.manifest.variants:
             raise ModelError(f"{folder}: expected a variant {precision}, found {', '.join(self.manifest.variants)}")
         model = self.manifest.variants[precision].model
@@ -52,6 +52,7 @@ class LiveDetector:
         threads: CPU threads, as `Detector` takes them.
         look_every_s: seconds between two looks for a new release.
         beat_every_s: seconds between two heartbeats.
+        name: of this application, where the device has several, such as one for each camera.
 
     Raises:
         ModelError: there is no release yet, or it does not load.
@@ -66,11 +67,12 @@ class LiveDetector:
         threads: int | None = None,
         look_every_s: float = 0.5,
         beat_every_s: float = 1.0,
+        name: str = "",
     ) -> None:
         self._store = AgentStore(root)
         self._settings = (precision, provider, threads)
         self._look_every_s, self._beat_every_s = look_every_s, beat_every_s
-        self._heart = Heartbeat(root)
+        self._heart = Heartbeat(root, name)
         self._beaten = (0.0, "")
         digest = self._store.pointed()
         if digest is None:
@@ -126,7 +128,7 @@ class LiveDetector:
                     failed = None  # the agent went back: it may try that one again later
                 elif digest != failed:
                     self._newest = Release(self._store, digest, *self._settings)
-                    logger.info("release %d from now on", self._newest.manifest.release)
+                    logger.info("version %s from now on", self._newest.manifest.version)
             except Exception as error:  # noqa: BLE001  # whatever it is, the next release must be followed
                 logger.error("release %s does not load, the old one stays: %s", (digest or "?")[:12], error)
                 failed = digest

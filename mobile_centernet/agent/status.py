@@ -15,21 +15,23 @@ STATUS = "status.json"
 
 @dataclass(frozen=True)
 class Status:
-    """release, previous, trial: {digest, version, release} or None. Times are the device's clock in UTC.
+    """release, previous, trial: {digest, version, number, bundle} or None. Times are the device's clock in UTC.
 
-    problem: why the offered release does not run here, or the registry was not reached; None when all is well.
+    statement: number of the newest one that was taken
+    problem: why the offered release does not run here, or the repository was not reached; None when all is well.
     events:  how often each state has ended with each event since the agent started, as "checking: failed"
     """
 
     device: str
     profile: str
-    alias: str
+    channel: str
     state: str
     since: str
     release: dict[str, object] | None
     previous: dict[str, object] | None
     trial: dict[str, object] | None
     offered: dict[str, object] | None
+    statement: int
     problem: str | None
     failures: int
     last_check: str | None
@@ -45,8 +47,11 @@ def metrics(status: Status) -> str:
     lines = ["# HELP mobile_centernet_edge_state 1 for the agent's state.", "# TYPE mobile_centernet_edge_state gauge"]
     lines += [f'mobile_centernet_edge_state{{state="{s.value}"}} {int(s.value == status.state)}' for s in State]
     gauges = {
-        "release": ("Number of the committed release, 0 for none.", _number(status.release)),
-        "trial_release": ("Number of the release on trial, 0 for none.", _number(status.trial)),
+        "release": ("Statement that named the committed release, 0 for none.", (status.release or {}).get("number", 0)),
+        "trial_release": (
+            "Statement that named the release on trial, 0 for none.",
+            (status.trial or {}).get("number", 0),
+        ),
         "failures": ("Checks and downloads that failed in a row.", status.failures),
         "problem": ("1 while there is a problem; /status says which.", int(status.problem is not None)),
         "latency_ms": ("Median of the last self-test, 0 for none.", (status.proof or {}).get("latency_ms", 0)),
@@ -108,7 +113,3 @@ def served(port: int, status: Callable[[], Status]) -> Iterator[int]:
         Thread(target=server.serve_forever, name="status", daemon=True).start()
         yield server.server_port
         server.shutdown()
-
-
-def _number(release: dict[str, object] | None) -> object:
-    return release["release"] if release else 0

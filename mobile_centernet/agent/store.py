@@ -1,97 +1,131 @@
 """The agent's folder: releases, engines, and what must be remembered through a loss of power.
 
-    memory.json                      what is committed, what was before, what is on trial, what was refused
+    memory.json, memory.2.json       what is committed, what was before, what is on trial, what was refused; twice
     current                          link to the release to run; the application reads no more than this
-    releases/DIGEST/                 a release, whole
+    releases/DIGEST/                 a release, whole; DIGEST is the SHA-256 of its manifest
     releases/DIGEST.partial          a download that is not whole yet
     engines/KEY/                     what TensorRT built
-    heartbeat, status.json           of the application and for people; losing them costs nothing
+    trust/                           the newest metadata that was verified
+    heartbeat*, status.json          of the applications and for people; losing them costs nothing
 
-`memory.json` is the truth: `current` is made from it at every start.
+The memory is the truth: `current` is made from it at every start.
 """
 
+import errno
 import fcntl
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mobile_centernet.agent import disk
 from mobile_centernet.agent.errors import LockedError
+from mobile_centernet.agent.outside import parse_object
 from mobile_centernet.bundle.errors import StorageError
 
 REFUSALS = 32
 """So many are remembered; the oldest are forgotten."""
 
-_IN_FILE = {"min_release": "floor"}
-"""Names that a field has in the file, which devices have since before it was renamed."""
+TRIALS = 5
+"""A release that failed so often for reasons that may pass is refused: it may be what brings the device down."""
+
+_COPIES = ("memory.json", "memory.2.json")
+
+
+class DamagedError(Exception):
+    """None of the copies of the memory is what an agent wrote."""
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A release in the store: digest of its bundle, version in the registry, release number of its manifest."""
+    """A release in the store.
+
+    digest: SHA-256 of its manifest, which is what a release is, whoever signed it how often.
+    version: in the registry.
+    number: of the statement that named it; a later statement may name it again.
+    bundle: SHA-256 of the file that it came in.
+    """
 
     digest: str
     version: str
-    release: int
+    number: int
+    bundle: str
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a release is not tried again, and under which keys, device and settings that was."""
+    """Why a release is not tried again, and on which device and settings that was.
+
+    tries: how often it has failed for reasons that may pass; 0 where the reason is the release itself.
+    """
 
     why: str
     circumstances: str
+    tries: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        return not 0 < self.tries < TRIALS
 
 
 @dataclass(frozen=True)
 class AgentState:
-    """What the agent must not forget: the contents of `memory.json`.
+    """What the agent must not forget.
 
-    min_release: the highest release number ever committed, in the file `floor`; no older one is taken
-    newest:      SHA-256 of the manifest of that release, which no other of its number may have
-    refused:     by digest, oldest first
-    interrupted: how often the trial of a release was cut off, by digest
+    unproven:  what `current` leads to where the memory was lost: it goes on, and counts as nothing
+    number:    of the newest statement ever taken, and `statement` its SHA-256; no smaller number is taken
+    withdrawn: manifests that it withdrew
+    seen:      when it was taken, by this device's clock, in seconds since 1970: no clock before it is right
+    refused:   by digest, oldest first
     """
 
     committed: Installed | None = None
     previous: Installed | None = None
     trial: Installed | None = None
-    min_release: int = 0
-    newest: str = ""
+    unproven: Installed | None = None
+    number: int = 0
+    statement: str = ""
+    withdrawn: tuple[str, ...] = ()
+    seen: float = 0.0
     refused: Mapping[str, Refusal] = field(default_factory=dict)
-    interrupted: Mapping[str, int] = field(default_factory=dict)
 
-    def refusing(self, digest: str, why: str, circumstances: str) -> "AgentState":
+    def refusing(self, digest: str, why: str, circumstances: str, *, may_pass: bool = False) -> "AgentState":
         """The state with one more refusal."""
+        before = self.refused.get(digest)
+        tries = (before.tries if before and before.circumstances == circumstances else 0) + 1 if may_pass else 0
         kept = {name: refusal for name, refusal in self.refused.items() if name != digest}
-        newest = [*kept.items(), (digest, Refusal(why, circumstances))][-REFUSALS:]
+        newest = [*kept.items(), (digest, Refusal(why, circumstances, tries))][-REFUSALS:]
         return replace(self, refused=dict(newest))
 
-    def to_json(self) -> bytes:
-        """The contents of the file."""
-        document = {_IN_FILE.get(name, name): value for name, value in asdict(self).items()}
+    def to_json(self, counter: int) -> bytes:
+        """The contents of a copy, the `counter`-th that is written."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        document = {"counter": counter, "sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}
         return f"{json.dumps(document, indent=2)}\n".encode()
 
     @classmethod
-    def from_json(cls, content: bytes) -> "AgentState":
-        """The inverse of `to_json`. Raises ValueError for anything else."""
+    def from_json(cls, content: bytes) -> "tuple[int, AgentState]":
+        """The inverse of `to_json`: the counter and the state. ValueError for anything else."""
+        document = parse_object(content)
+        text, counter = document.get("state"), document.get("counter")
+        if not isinstance(text, str) or type(counter) is not int:
+            raise ValueError("expected a counter and a state")
+        if hashlib.sha256(text.encode(errors="replace")).hexdigest() != document.get("sha256"):
+            raise ValueError("expected a state of its checksum")
         try:
-            document = json.loads(content)
-            releases = {name: document[name] for name in ("committed", "previous", "trial")}
-            state = cls(
-                **{name: None if release is None else Installed(**release) for name, release in releases.items()},
-                min_release=document[_IN_FILE["min_release"]],
-                newest=document["newest"],
-                refused={digest: Refusal(**refusal) for digest, refusal in document["refused"].items()},
-                interrupted=dict(document["interrupted"]),
-            )
+            values: dict[str, Any] = parse_object(text)
+            for name in ("committed", "previous", "trial", "unproven"):
+                values[name] = Installed(**values[name]) if values[name] else None
+            values["refused"] = {digest: Refusal(**refusal) for digest, refusal in values["refused"].items()}
+            values["withdrawn"] = tuple(values["withdrawn"])
+            state = cls(**values)
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"not an agent's state: {error!r}") from error
-        if type(state.min_release) is not int:
-            raise ValueError(f"not a release number: {state.min_release!r}")
-        return state
+            raise ValueError(f"expected the state of this version: {error}") from error
+        return counter, state
 
 
 class AgentStore:
@@ -102,7 +136,10 @@ class AgentStore:
         self.releases = root / "releases"
         self.engines = root / "engines"
         self.current = root / "current"
-        self._state = root / "memory.json"
+        self.trust = root / "trust"
+        self.request = root / "rollback.request"
+        self.is_intact = False  # both copies of the memory are there, and equal
+        self._counter = 0
 
     def create(self) -> None:
         """Make the folders that are missing. Raises StorageError."""
@@ -118,14 +155,21 @@ class AgentStore:
     def locked(self) -> Iterator[None]:
         """Hold the folder; the kernel lets go of it when the process ends. Raises LockedError if another holds it."""
         self.create()
-        with (self.root / "lock").open("w") as file:
+        try:
+            # The folder itself: nobody can remove that lock, and a disk that has become read-only still has it.
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise StorageError(f"{self.root}: expected a folder of the agent's own ({error.strerror})") from error
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise LockedError(
                     f"{self.root}: expected to be the only agent here, found another one running"
                 ) from error
             yield
+        finally:
+            os.close(descriptor)
 
     def folder(self, digest: str) -> Path:
         return self.releases / digest
@@ -137,18 +181,39 @@ class AgentStore:
         return self.engines / key
 
     def save(self, state: AgentState) -> None:
-        """Replace `memory.json`, whole or not at all."""
-        temporary = self._state.with_name(f".{self._state.name}.tmp")
-        disk.write_file(temporary, state.to_json())
-        disk.rename(temporary, self._state)
-        disk.sync_folder(self.root)
+        """Replace both copies of the memory, one after the other, each whole or not at all."""
+        self._counter += 1
+        self.is_intact = False
+        for name in _COPIES:
+            temporary = self.root / f".{name}.tmp"
+            disk.write_file(temporary, state.to_json(self._counter))
+            disk.rename(temporary, self.root / name)
+            disk.sync_folder(self.root)
+        self.is_intact = True
 
     def load(self) -> AgentState | None:
-        """None where nothing was ever saved. Raises ValueError for a file that is damaged."""
-        try:
-            return AgentState.from_json(self._state.read_bytes())
-        except FileNotFoundError:
+        """The newest copy; None where nothing was ever saved. Raises DamagedError; OSError where none can be read."""
+        found: list[tuple[int, AgentState]] = []
+        damage: list[str] = []
+        refused: list[OSError] = []
+        for name in _COPIES:
+            try:
+                found.append(AgentState.from_json((self.root / name).read_bytes()))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                refused.append(error)
+            except ValueError as error:
+                damage.append(f"{name}: {error}")
+        if not found and refused:
+            raise refused[0]
+        if not found and damage:
+            raise DamagedError("; ".join(damage))
+        if not found:
             return None
+        self._counter, state = max(found, key=lambda copy: copy[0])
+        self.is_intact = found == [(self._counter, state)] * len(_COPIES)
+        return state
 
     def point(self, digest: str | None) -> None:
         """Make `current` lead to a release, or to none, in one step: whoever follows it meets the old or the new."""
@@ -157,13 +222,20 @@ class AgentStore:
             return
         temporary = self.current.with_name(f".{self.current.name}.tmp")
         disk.unlink(temporary)
+        if self.current.is_dir() and not self.current.is_symlink():
+            disk.remove_folder(self.current)  # as a backup that follows links restores it
         disk.symlink(temporary, f"{self.releases.name}/{digest}")
         disk.rename(temporary, self.current)
         disk.sync_folder(self.root)
 
     def pointed(self) -> str | None:
         """The digest of the release that `current` leads to; None where there is none yet."""
-        return self.current.readlink().name if self.current.is_symlink() else None
+        try:
+            return self.current.readlink().name
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):  # there is none, or no link
+                return None
+            raise
 
     def collect(self, digests: Iterable[str], engines: Iterable[str]) -> None:
         """Remove everything but these releases, with their downloads, and these engines."""

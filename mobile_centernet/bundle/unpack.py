@@ -15,10 +15,15 @@ from mobile_centernet.files import new_folder, sync_folder
 _CHUNK = 1 << 20
 
 
-def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
+def extract(path: Path, folder: Path, expected: TrustedKeys | str) -> Manifest:
     """Verify a bundle and unpack it into the new `folder`, which appears whole or not at all, also after a crash.
 
     What is written is what was verified: the file is read once. Only one process may unpack to a place.
+
+    Args:
+        path: the bundle.
+        folder: the new folder.
+        expected: SHA-256 of its manifest, or the keys of which one must have signed it.
 
     Raises:
         BundleError: verification fails, or `folder` exists.
@@ -40,14 +45,25 @@ def extract(path: Path, folder: Path, trusted: TrustedKeys) -> Manifest:
                 target.flush()
                 os.fsync(target.fileno())
 
-        manifest, _ = walk(file, path, trusted, save)
+        manifest, _ = walk(file, path, None if isinstance(expected, str) else expected, save)
+        if isinstance(expected, str) and manifest.sha256 != expected:
+            raise BundleError(f"{path}: expected the manifest {expected}, found {manifest.sha256}")
         for inside in (entry for entry in filling.iterdir() if entry.is_dir()):
             sync_folder(inside)
     return manifest
 
 
-def verify_folder(folder: Path, trusted: TrustedKeys) -> Manifest:
-    """What `verify_bundle` checks, for a folder that `extract` made: disks rot, and keys are revoked later."""
+def verify_folder(folder: Path, trusted: TrustedKeys | None = None) -> Manifest:
+    """What `extract` has checked, for the folder that it made: disks rot.
+
+    Args:
+        folder: of a release; without keys its name is the SHA-256 of its manifest.
+        trusted: the keys of which one must have signed.
+
+    Raises:
+        BundleError: it is not whole.
+        StorageError: the disk does not let it be read, which says nothing about it.
+    """
     try:
         found = set()
         for entry in folder.rglob("*"):
@@ -66,7 +82,10 @@ def verify_folder(folder: Path, trusted: TrustedKeys) -> Manifest:
                 size = os.fstat(file.fileno()).st_size
                 discard(name, checked(iter(partial(file.read, _CHUNK), b""), size, manifest, name, str(folder)))
     except OSError as error:
-        raise BundleError(f"{folder}: expected a whole release, but {error.filename}: {error.strerror}") from error
+        kind = BundleError if isinstance(error, FileNotFoundError | NotADirectoryError) else StorageError
+        raise kind(f"{folder}: expected a whole release, but {error.filename}: {error.strerror}") from error
+    if trusted is None and manifest.sha256 != folder.name:
+        raise BundleError(f"{folder}: expected the manifest of that digest, found {manifest.sha256}")
     extra = found - {MANIFEST, *manifest.files, *(name for name, _ in signature_files(signatures))}
     if extra:
         raise BundleError(f"{folder}: expected no files but those of its manifest, found {', '.join(sorted(extra))}")

@@ -443,10 +443,11 @@ class Register(Section):
 
 
 class Canaries(Section):
-    """Devices that follow the challenger and report on its bundle."""
+    """Devices that follow the canary channel and report on its bundle."""
 
     healthy: Annotated[int, Field(ge=0)] = Field(default=0, description="least number that run it in good health")
     most_against: Annotated[int, Field(ge=0)] = Field(default=0, description="most that refused it or went back")
+    devices: Path | None = Field(default=None, description="folder of the enrolled devices' keys, NAME.pub")
 
 
 class Promotion(Section):

@@ -1,11 +1,17 @@
-"""What an agent does with what the registry offers. Real bundles, a real registry's answers over HTTP, a real disk."""
+"""What an agent does with what its channel names. Real bundles, a real repository over HTTP, a real disk."""
 
-from mobile_centernet.agent.errors import TransferError
-from mobile_centernet.agent.registry_client import RegistryClient
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from mobile_centernet.agent.states import TRANSITIONS, State
-from mobile_centernet.bundle.protocol import read_reports
+from mobile_centernet.bundle.protocol import DeviceReport, read_enrolled, read_reports
+from tests.helpers.file_server import FileServer, Request, file_server
 from tests.helpers.lab import Lab
-from tests.helpers.offers import Bundle
+from tests.helpers.offers import BUNDLES, TIMESTAMP_FILE, Bundle
+from tests.helpers.trust import MODEL
 
 Releases = dict[int, Bundle]
 
@@ -15,82 +21,200 @@ def test_it_installs_the_first_release(lab: Lab, releases: Releases) -> None:
     with lab.application():
         agent = lab.polled()
     assert agent.problem is None and lab.running() == releases[12].digest
-    assert lab.saved.min_release == 12 and lab.saved.previous is None
+    assert lab.saved.number == 1 and lab.saved.previous is None
 
 
-def test_it_follows_the_alias_and_keeps_the_release_before(lab: Lab, releases: Releases) -> None:
+def test_it_follows_the_channel_and_keeps_the_release_before(lab: Lab, releases: Releases) -> None:
     for number in (12, 13, 14):
         lab.install(releases[number])
     kept = {entry.name for entry in lab.store.releases.iterdir()}
     assert kept == {releases[13].digest, releases[14].digest}
-    assert lab.saved.previous and lab.saved.previous.release == 13
+    assert lab.saved.previous and lab.saved.previous.version == "13"
+
+
+def test_a_rollback_is_a_later_statement_and_fetches_nothing_that_is_here(device: Lab, releases: Releases) -> None:
+    device.install(releases[13])
+    before = len(device.server.log)
+    device.install(releases[12])
+    assert device.running() == releases[12].digest and device.saved.number == 4
+    assert not [path for path, *_ in device.server.log[before:] if path.startswith(BUNDLES)]
+
+
+def test_the_same_release_named_again_changes_nothing_but_the_number(device: Lab, releases: Releases) -> None:
+    device.offer(releases[12])
+    with device.application():
+        agent = device.polled()
+    assert agent.problem is None and device.saved.number == 3 and device.saved.previous is None
+    assert agent._events["swapping: done"] == 0
+
+
+def test_a_poll_without_change_asks_for_the_timestamp_and_writes_nothing(device: Lab, releases: Releases) -> None:
+    device.install(releases[13])
+    agent = device.polled()
+    before = len(device.server.log)
+    kept = {path: path.lstat().st_mtime_ns for path in device.root.rglob("*") if not path.name.startswith("status")}
+    agent.poll()
+    assert [path for path, *_ in device.server.log[before:]] == [TIMESTAMP_FILE]
+    assert kept == {path: path.lstat().st_mtime_ns for path in kept}
+
+
+def test_the_list_of_bundles_is_not_fetched_for_a_mere_registration(device: Lab, releases: Releases) -> None:
+    device.install(releases[13])
+    agent = device.polled()
+    before = len(device.server.log)
+    device.fleet.repository().publish_bundle(b"another", MODEL, "99")
+    device.serve()
+    agent.poll()
+    asked = [path for path, *_ in device.server.log[before:]]
+    assert agent.problem is None and asked and not [path for path in asked if path.endswith(".bundles.json")]
+
+
+def test_a_share_of_the_devices(lab: Lab, releases: Releases) -> None:
+    """Each device decides by its name and the release; who has it keeps it when the share grows."""
+    lab.install(releases[12])
+    takes = {}
+    for share in (0.001, 0.5, 0.999):
+        lab.offer(releases[13], share=share)
+        for name in map(str, range(12)):
+            lab.configure(device={"name": name})
+            agent = lab.agent()
+            agent.start()
+            agent._checking()
+            takes[share, name] = agent._candidate is not None
+    few, half, most = ([name for name in map(str, range(12)) if takes[share, name]] for share in (0.001, 0.5, 0.999))
+    assert set(few) <= set(half) <= set(most) and not few and 0 < len(half) < 12 and len(most) == 12
+
+
+def test_a_release_for_other_devices(device: Lab, releases: Releases) -> None:
+    device.offer(releases[13], devices=("orin",))
+    with device.application():
+        agent = device.polled()
+        assert device.running() == releases[12].digest and agent.problem is None
+        device.offer(releases[13], devices=("orin", "kiosk"))
+        agent.poll()
+    assert device.running() == releases[13].digest
+
+
+def test_a_canary_follows_another_channel(device: Lab, releases: Releases) -> None:
+    device.offer(releases[14], "canary")
+    device.configure(trust={"channel": "canary"})
+    device.store.root.rename(device.folder / "other")
+    with device.application():
+        device.polled()
+    assert device.running() == releases[14].digest
+
+
+# Reports.
 
 
 class Records:
-    """A registry that offers a bundle and keeps reports, or takes none."""
+    """An MLflow server that keeps tags, or takes none."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, server: FileServer) -> None:
+        self.lab = lab
         self.taken: list[tuple[str, dict[str, str]]] = []
         self.is_away = False
-        self._client = RegistryClient(f"http://127.0.0.1:{lab.server.server_port}", "street", 2.0)
-        self.offered, self.headers = self._client.offered, self._client.headers
+        self.address = f"http://127.0.0.1:{server.server_port}"
 
-    def report(self, version: str, key: str, value: str) -> None:
-        if self.is_away:
-            raise TransferError("away")
-        self.taken.append((version, {key: value}))
+    def take(self, request: Request) -> None:
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        if not self.is_away:
+            assert request.path == "/api/2.0/mlflow/model-versions/set-tag" and body["name"] == MODEL
+            self.taken.append((body["version"], {body["key"]: body["value"]}))
+        request.status(503 if self.is_away else 200)
 
     def states(self) -> list[tuple[str, str]]:
-        """Version and state of each report; every one must be readable."""
+        """Version and state of each report; every one must be readable, and signed by the device."""
         found = []
+        enrolled = {"kiosk-07": read_enrolled(self.lab.root)["device"]}
         for version, tags in self.taken:
-            (report,), unreadable = read_reports(tags)
+            (report,), unreadable = read_reports(tags, enrolled)
             assert not unreadable and report.device == "kiosk-07" and report.profile == "kiosk"
             found.append((version, report.state))
         return found
 
 
-def test_what_it_reports(lab: Lab, releases: Releases) -> None:
-    lab.configure(registry={"report": True}, health={"start_s": 0.3})
-    registry = Records(lab)
+@pytest.fixture
+def records(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
+    with file_server() as server:
+        found = Records(lab, server)
+        monkeypatch.setattr(Request, "do_POST", lambda request: found.take(request), raising=False)
+        lab.configure(report={"url": found.address})
+        yield found
+
+
+def test_what_it_reports(lab: Lab, releases: Releases, records: Records) -> None:
+    lab.configure(report={"url": records.address}, health={"start_s": 0.3, "gap_s": 0.2})
     lab.offer(releases[12])
     with lab.application():
-        agent = lab.polled(registry=registry)
-    lab.offer(releases[13])
-    agent.poll()  # nothing beats
-    lab.configure(registry={"report": True}, device={"precision": "int8"})
+        lab.polled()
+    lab.configure(report={"url": records.address}, device={"precision": "int8"})
     lab.offer(releases[14])
-    lab.polled(registry=registry)
-    assert registry.states() == [("12", "healthy"), ("13", "reverted"), ("12", "healthy"), ("14", "refused")]
-    (_, tags), *_ = registry.taken
-    assert read_reports(tags)[0][0].bundle_sha256 == releases[12].digest
+    lab.polled()
+    assert records.states() == [("12", "healthy"), ("12", "healthy"), ("14", "refused")]
+    (_, tags), *_ = records.taken
+    enrolled = {"kiosk-07": read_enrolled(lab.root)["device"]}
+    assert read_reports(tags, enrolled)[0][0].bundle_sha256 == releases[12].file_digest
+    assert (lab.root / "device.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_reports_are_kept_for_a_registry_that_is_away_and_never_waited_for(lab: Lab, releases: Releases) -> None:
-    lab.configure(registry={"report": True})
-    registry = Records(lab)
-    registry.is_away = True
+def test_reports_are_kept_for_a_registry_that_is_away_and_never_waited_for(
+    lab: Lab, releases: Releases, records: Records
+) -> None:
+    records.is_away = True
     lab.offer(releases[12])
     with lab.application():
-        agent = lab.polled(registry=registry)
-    assert lab.running() == releases[12].digest and registry.taken == []
-    registry.is_away = False
+        agent = lab.polled()
+    assert lab.running() == releases[12].digest and records.taken == [] and agent.problem is None
+    records.is_away = False
     agent.poll()
-    assert registry.states() == [("12", "healthy")]
+    assert records.states() == [("12", "healthy")]
 
 
-def test_without_being_asked_it_reports_nothing(lab: Lab, releases: Releases) -> None:
-    registry = Records(lab)
+def test_without_being_asked_it_reports_nothing(lab: Lab, releases: Releases, records: Records) -> None:
+    lab.configure()
     lab.offer(releases[12])
     with lab.application():
-        lab.polled(registry=registry)
-    assert lab.running() == releases[12].digest and registry.taken == []
+        lab.polled()
+    assert lab.running() == releases[12].digest and records.taken == [] and not (lab.root / "device.key").exists()
 
 
-def test_it_needs_no_registry_to_go_on(lab: Lab, releases: Releases) -> None:
+def signed(key: Ed25519PrivateKey, device: str) -> dict[str, str]:
+    report = DeviceReport(device, "canary", "0" * 64, "orin", 1, "healthy", "", "2026-11-26T01:00:00Z")
+    return {report.key: report.to_json(key)}
+
+
+FORGERIES: dict[str, Callable[[Ed25519PrivateKey], dict[str, str]]] = {
+    "by nobody": lambda _: {f"edge.health.{name}": '{"state": "healthy"}' for name in "abc"},
+    "by a stranger": lambda _: signed(Ed25519PrivateKey.generate(), "a"),
+    "by a device that was never enrolled": lambda key: signed(key, "z"),
+    "by one device for another": lambda key: {"edge.health.b": signed(key, "a")["edge.health.a"]},
+    "changed": lambda key: {"edge.health.a": signed(key, "a")["edge.health.a"].replace("orin", "tx2")},
+    "nested": lambda _: {"edge.health.a": "[" * 5000},
+}
+
+
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_forged_reports_count_for_nothing(kind: str) -> None:
+    key = Ed25519PrivateKey.generate()
+    enrolled = {"a": key.public_key(), "b": Ed25519PrivateKey.generate().public_key()}
+    tags = FORGERIES[kind](key)
+    reports, unreadable = read_reports(tags, enrolled)
+    assert not reports and set(unreadable) == set(tags)
+
+
+def test_one_key_under_two_names_counts_once() -> None:
+    key = Ed25519PrivateKey.generate()
+    reports, unreadable = read_reports(
+        {**signed(key, "a"), **signed(key, "b")}, {"a": key.public_key(), "b": key.public_key()}
+    )
+    assert [report.device for report in reports] == ["a"] and unreadable == ["edge.health.b"]
+
+
+def test_it_needs_no_repository_to_go_on(lab: Lab, releases: Releases) -> None:
     """Switched on without a network: the committed release is verified and runs."""
     lab.install(releases[12])
-    lab.configure(registry={"url": "http://127.0.0.1:9"})
+    lab.configure(trust={"url": "http://127.0.0.1:9"})
     lab.store.current.unlink()
     lab.polled()
     assert lab.running() == releases[12].digest

@@ -1,5 +1,6 @@
 """`mobile-centernet-edge` as a process of its own, with its own self-test process."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.agent.config import load_config
-from mobile_centernet.agent.errors import ConfigError
+from mobile_centernet.agent.errors import ConfigError, TransferError
+from mobile_centernet.agent.http import credentials
 from tests.helpers.lab import Lab
 from tests.helpers.mlflow_servers import free_port
 from tests.helpers.offers import Bundle
@@ -54,9 +56,9 @@ def test_once_status_and_rollback(lab: Lab, releases: Releases) -> None:
         with lab.application():
             done = call(lab, "once")
         assert done.returncode == 0, done.stderr
-        assert f"release   {number} (version {number}, {releases[number].digest[:12]})" in done.stdout
+        assert f"release   version {number} (statement {number - 11}, {releases[number].digest[:12]})" in done.stdout
     shown = call(lab, "status", "--json")
-    assert json.loads(shown.stdout)["previous"]["release"] == 12
+    assert json.loads(shown.stdout)["previous"]["version"] == "12"
     assert json.loads(shown.stdout)["proof"]["provider"] == "cpu"
     with lab.application():
         back = call(lab, "rollback")
@@ -81,7 +83,7 @@ def test_a_second_agent_is_refused_and_a_rollback_goes_to_the_first(lab: Lab, re
             assert second.stderr.endswith("expected to be the only agent here, found another one running\n")
         asked = call(lab, "rollback")
         assert asked.returncode == 0 and asked.stdout.startswith("asked the running agent to roll back")
-        until(lambda: lab.saved.committed and lab.saved.committed.release == 12)
+        until(lambda: lab.saved.committed and lab.saved.committed.version == "12")
         assert agent.poll() is None
     assert lab.running() == releases[12].digest
 
@@ -94,7 +96,7 @@ def test_it_ends_on_sigterm_also_inside_a_trial(lab: Lab, releases: Releases) ->
         until(lambda: lab.store.pointed() == releases[13].digest)
         agent.send_signal(signal.SIGTERM)
         _, said = agent.communicate(timeout=30)
-    assert agent.returncode == 0 and "stopped inside a trial" in said and "Traceback" not in said
+    assert agent.returncode == 0 and "stopped within its work" in said and "Traceback" not in said
     lab.agent().start()
     assert lab.running() == releases[12].digest
 
@@ -110,15 +112,16 @@ def test_its_status_over_http(lab: Lab, releases: Releases) -> None:
 
     def is_up() -> bool:
         try:
-            return json.loads(get("/status"))["last_check"] is not None
+            said = json.loads(get("/status"))
+            return said["last_check"] is not None and said["state"] == "idle"
         except (urllib.error.URLError, ConnectionError):
             return False
 
     with running(lab):
         until(is_up)
-        assert json.loads(get("/status"))["release"]["release"] == 12
+        assert json.loads(get("/status"))["release"]["version"] == "12"
         lines = get("/metrics").splitlines()
-        assert "mobile_centernet_edge_release 12" in lines and "mobile_centernet_edge_problem 0" in lines
+        assert "mobile_centernet_edge_release 1" in lines and "mobile_centernet_edge_problem 0" in lines
         assert any(line.startswith('mobile_centernet_edge_events_total{state="checking"') for line in lines)
         kinds = {line.split()[2] for line in lines if line.startswith("# TYPE")}
         assert {line.split("{")[0].split()[0] for line in lines if not line.startswith("#")} == kinds
@@ -147,20 +150,26 @@ def test_killed_for_real_a_few_times(lab: Lab, releases: Releases) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"registry": {"url": "ftp://x"}}, "registry.url: expected http:// or https://"),
+        ({"trust": {"url": "ftp://x"}}, "trust.url: expected http:// or https://"),
+        ({"trust": {"url": "http://x:99999"}}, "trust.url: expected http:// or https://"),
+        ({"trust": {"url": "http://[::1"}}, "trust.url: expected http:// or https://"),
+        ({"trust": {"url": "http://x/ä"}}, "trust.url: expected http:// or https://"),
+        ({"trust": {"url": f"http://{'x' * 64}.de"}}, "trust.url: expected http:// or https://"),
         (
-            {"registry": {"url": "https://me:secret@x"}},
-            "registry.url: expected http:// or https:// and a host",
+            {"trust": {"nonsense": 1}},
+            "trust: expected url, root, model, channel, timeout_s, least_kb_s, found nonsense",
         ),
-        ({"registry": {"nonsense": 1}}, "registry: expected url, model, alias, report, timeout_s, found nonsense"),
-        ({"registry": {"report": "yes"}}, "registry.report: expected bool, found str 'yes'"),
-        ({"nonsense": {}}, "expected registry, paths, device, poll, health, proof, store, status, found nonsense"),
+        ({"trust": {"channel": "challenger"}}, "trust.channel: expected champion or canary, found 'challenger'"),
+        ({"trust": {"least_kb_s": 0}}, "trust.least_kb_s: expected kilobytes a second from 0.1, found 0.0"),
+        ({"report": {"url": 5}}, "report.url: expected str, found int 5"),
+        ({"registry": {"url": "http://x"}}, "registry: releases come signed from a repository now: expected [trust]"),
+        ({"nonsense": {}}, "expected trust, paths, report, device, poll, health, proof, store, status, found nonsense"),
         ({"poll": {"interval_s": 0}}, "poll.interval_s: expected seconds from 0.01, found 0.0"),
         ({"poll": {"jitter": 2.0}}, "poll.jitter: expected a share 0..1"),
         ({"health": {"restarts": True}}, "health.restarts: expected int, found bool"),
         ({"device": {"precision": "fp64"}}, "device.precision: expected fp32, fp16, int8, found 'fp64'"),
         ({"device": {"name": "a b"}}, "device.name: expected 1 to 64 letters"),
-        ({"paths": {"trusted": []}}, "paths.trusted: expected at least one"),
+        ({"paths": {"trusted": []}}, "paths: expected root, found trusted"),
         ({"status": {"port": 70_000}}, "status.port: expected a port 0..65535"),
     ],
 )
@@ -170,11 +179,50 @@ def test_settings_that_are_wrong(lab: Lab, changes: dict[str, dict[str, object]]
     assert sentence in str(refused.value) and str(lab.settings) in str(refused.value)
 
 
+@pytest.mark.parametrize("secret", ["me:hush@x", "x/?key=hush", "x/?auth=hush", "x/#token=hush", "x:hush@y/z"])
+def test_a_secret_in_an_address_is_refused_and_not_repeated(lab: Lab, secret: str) -> None:
+    for section in ("trust", "report"):
+        with pytest.raises(ConfigError, match=f"{section}.url: expected") as refused:
+            lab.configure(**{section: {"url": f"https://{secret}"}})
+        assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("token", ["hush\n", "hush\u20ac", "hu sh\r\nX: y"])
+def test_a_token_that_no_header_can_hold_is_not_repeated(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
+    with pytest.raises(TransferError, match="credentials: expected a token or user of printable ASCII") as refused:
+        credentials("http://x", environment=True)
+    assert "hu" not in str(refused.value).replace("another", "")
+
+
+@pytest.mark.parametrize("home", ["none", "closed", "a file"])
+def test_a_service_without_a_home_has_no_credentials(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    def closed(_: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    if home == "none":
+        monkeypatch.setattr(Path, "home", no_home)
+    elif home == "closed":
+        monkeypatch.setattr(Path, "is_file", closed)
+    else:
+        (tmp_path / "home").touch()
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert credentials("http://x", environment=True) == {}
+
+
 def test_settings_that_are_missing(lab: Lab) -> None:
-    lab.settings.write_text("[registry]\n")
-    with pytest.raises(ConfigError, match=r"registry\.url: expected http://.* found nothing"):
+    lab.settings.write_text("[trust]\n")
+    with pytest.raises(ConfigError, match=r"trust\.url: expected http://.* found nothing"):
         load_config(lab.settings)
-    lab.settings.write_text("[registry\n")
+    lab.settings.write_text("[trust\n")
     with pytest.raises(ConfigError, match="expected TOML"):
         load_config(lab.settings)
     lab.settings.unlink()
@@ -182,9 +230,9 @@ def test_settings_that_are_missing(lab: Lab) -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "cannot be read" in done.stderr
 
 
-def test_a_trusted_key_may_lie_beside_the_settings(lab: Lab) -> None:
-    config = lab.configure(paths={"trusted": ["keys"], "root": "device"})
-    assert config.paths.trusted == (lab.folder / "keys",) and config.paths.root == lab.folder / "device"
+def test_relative_paths_start_beside_the_settings(lab: Lab) -> None:
+    config = lab.configure(trust={"root": "root.json"}, paths={"root": "device"})
+    assert config.trust.root == lab.folder / "root.json" and config.paths.root == lab.folder / "device"
 
 
 def test_help_is_quick_and_without_what_is_heavy() -> None:

@@ -178,7 +178,7 @@ def test_its_agent_installs_a_release(python: Path, releases: dict[int, Bundle],
         assert done.returncode == 0, done.stderr
         assert lab.running() == releases[number].digest
     shown = subprocess.run([*edge, "status"], capture_output=True, text=True, check=True, cwd=lab.folder)
-    assert "release   13 (version 13" in shown.stdout and "problem   none" in shown.stdout
+    assert "release   version 13 (statement 2" in shown.stdout and "problem   none" in shown.stdout
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.states import table
@@ -97,5 +98,7 @@ def test_the_printed_settings_are_read(tmp_path: Path) -> None:
 def test_the_printed_report_is_one() -> None:
     found = re.search(r"```json\n(.*?)\n```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert found
-    reports, unreadable = read_reports({"edge.health.kiosk-07": found[1], "git_commit": "abc"})
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    tags = {"edge.health.kiosk-07": found[1], "git_commit": "abc"}
+    reports, unreadable = read_reports(tags, {"kiosk-07": key.public_key()})
     assert [report.device for report in reports] == ["kiosk-07"] and not unreadable

@@ -1,54 +1,90 @@
-"""Applications that do not live with a release, and clocks that lie: the agent goes back, or does not care."""
+"""Applications that do not live with a release, or not at all, or are several: the agent goes back, or waits."""
 
 import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from mobile_centernet.agent.health import HEARTBEAT, Heartbeat
+from mobile_centernet.agent.errors import StoppedError
+from mobile_centernet.agent.health import HEARTBEAT, Heartbeat, read_beats
+from mobile_centernet.agent.store import TRIALS
 from tests.helpers.lab import Lab
 from tests.helpers.outcomes import Releases
 
+LIVES = {"health": {"start_s": 0.4, "gap_s": 0.2, "window_s": 1.0}}
 
-def unhealthy(device: Lab, releases: Releases, application: Callable[[threading.Event], None], sentence: str) -> None:
-    """It swaps, sees that, and goes back; then it does not try again."""
-    device.configure(health={"start_s": 0.4, "gap_s": 0.2, "window_s": 1.0})
+
+@contextmanager
+def beside(*applications: Callable[[threading.Event], None]) -> Iterator[None]:
     end = threading.Event()
-    thread = threading.Thread(target=application, args=(end,))
-    thread.start()
+    threads = [threading.Thread(target=application, args=(end,)) for application in applications]
+    for thread in threads:
+        thread.start()
     try:
-        agent = device.polled()
+        yield
     finally:
         end.set()
-        thread.join()
-    assert device.running() == releases[12].digest
-    assert agent.problem and agent.problem.startswith("unhealthy: ") and sentence in agent.problem
-    assert agent._events["swapping: done"] == 1
-    agent.poll()
-    assert agent._events["swapping: done"] == 1 and agent.problem.startswith("refused before: unhealthy: ")
+        for thread in threads:
+            thread.join()
 
 
-def test_an_application_that_never_comes_up(device: Lab, releases: Releases) -> None:
-    (device.root / HEARTBEAT).write_text(json.dumps({"release": releases[13].digest, "pid": 1}))
-    unhealthy(device, releases, lambda _: None, "expected a heartbeat of the new release within 0.4 s, found none")
+def unhealthy(device: Lab, releases: Releases, application: Callable[[threading.Event], None], sentence: str) -> None:
+    """It swaps, sees that, and goes back; it tries again some times, not at once, and then no more."""
+    device.configure(**LIVES, poll={"interval_s": 100.0})
+    with beside(application):
+        agent = device.polled()
+        assert device.running() == releases[12].digest
+        assert agent.problem and agent.problem.startswith("unhealthy: ") and sentence in agent.problem
+        assert agent._events["swapping: done"] == 1
+        agent.poll()
+        assert agent._events["swapping: done"] == 1 and agent.problem.startswith("tried again later: unhealthy: ")
+    (refusal,) = device.saved.refused.values()
+    assert refusal.tries == 1
 
 
-def beat_until(device: Lab, digest: str, beats: int) -> Callable[[threading.Event], None]:
+def lives(
+    device: Lab, beats: dict[str, int], name: str = "", pid: int | None = None
+) -> Callable[[threading.Event], None]:
+    """An application that beats for what `current` leads to, for so many beats of each release (others: for ever)."""
+
     def beat(end: threading.Event) -> None:
-        heart, left = Heartbeat(device.root), beats
-        while left and not end.wait(0.02):
-            if device.store.pointed() == digest:
-                heart.beat(digest)
-                left -= 1
+        heart, left = Heartbeat(device.root, name), dict(beats)
+        while not end.wait(0.02):
+            digest = device.store.pointed()
+            if digest is not None and left.get(digest, 1):
+                left[digest] = left.get(digest, 0) - 1
+                with patched_pid(pid):
+                    heart.beat(digest)
 
     return beat
 
 
+@contextmanager
+def patched_pid(pid: int | None) -> Iterator[None]:
+    real = os.getpid
+    with LOCK:
+        if pid is not None:
+            os.getpid = lambda: pid  # two processes, as far as the files tell
+        try:
+            yield
+        finally:
+            os.getpid = real
+
+
+LOCK = threading.Lock()
+
+
+def test_an_application_that_never_comes_up(device: Lab, releases: Releases) -> None:
+    dies = lives(device, {releases[13].digest: 0})
+    unhealthy(device, releases, dies, "expected a heartbeat of the new release within 0.4 s, found none")
+
+
 def test_an_application_that_dies_after_the_swap(device: Lab, releases: Releases) -> None:
-    dies = beat_until(device, releases[13].digest, 5)
+    dies = lives(device, {releases[13].digest: 5})
     unhealthy(device, releases, dies, "expected a heartbeat every 0.2 s, found none for")
 
 
@@ -68,53 +104,91 @@ def test_an_application_in_a_crash_loop(device: Lab, releases: Releases) -> None
         life = 0
         while not end.wait(0.02):
             life += 1
-            if device.store.pointed() == releases[13].digest:
-                beat = {"release": releases[13].digest, "pid": 1000 + life // 5, "beats": life}
+            if digest := device.store.pointed():
+                beat = {"release": digest, "pid": 1000 + life // 5, "beats": life}
                 (device.root / ".beat").write_text(json.dumps(beat))
                 (device.root / ".beat").replace(device.root / HEARTBEAT)
 
-    unhealthy(device, releases, crash, "expected at most 0 restarts of the application, found 1")
+    unhealthy(device, releases, crash, "expected at most 0 restarts of the application, found")
+
+
+def test_an_application_that_was_down_before_has_no_vote(device: Lab, releases: Releases) -> None:
+    """A camera that is unplugged refuses no release: it is put off, and tried when the application is back."""
+    device.configure(**LIVES)
+    agent = device.polled()
+    assert agent._events["swapping: done"] == 0 and agent.problem and "no application has beaten" in agent.problem
+    assert device.running() == releases[12].digest
+    with device.application():
+        device.polled()
+    assert device.running() == releases[13].digest
+
+
+def test_an_application_that_the_old_release_keeps_down_gets_the_new_one_in_the_end(
+    device: Lab, releases: Releases
+) -> None:
+    device.configure(**LIVES)
+    with beside(lives(device, {releases[12].digest: 0})):
+        for _ in range(TRIALS):
+            device.polled()
+    assert device.running() == releases[13].digest
+
+
+@pytest.mark.parametrize("names", [("", ""), ("front", "rear")], ids=["one file", "a file each"])
+def test_two_cameras_on_one_device(device: Lab, releases: Releases, names: tuple[str, str]) -> None:
+    device.configure(health={"start_s": 5.0, "gap_s": 1.5, "window_s": 2.0})
+    with beside(lives(device, {}, names[0], 1), lives(device, {}, names[1], 2)):
+        agent = device.polled()
+    assert device.running() == releases[13].digest, agent.problem
+
+
+def test_one_of_two_cameras_that_dies_of_the_release(device: Lab, releases: Releases) -> None:
+    device.configure(**LIVES)
+    with beside(lives(device, {}, "front", 1), lives(device, {releases[13].digest: 0}, "rear", 2)):
+        agent = device.polled()
+    assert device.running() == releases[12].digest
+    assert agent.problem and "found none (heartbeat.rear)" in agent.problem
+
+
+@pytest.mark.parametrize("content", [b"[" * 1000, b'{"pid": ' + b"9" * 900 + b"}", b"\xff\xfe", b"5", b'{"release"'])
+def test_a_heartbeat_that_is_nonsense_is_none(device: Lab, content: bytes) -> None:
+    (device.root / HEARTBEAT).write_bytes(content)
+    assert all(beat.release is None for beat in read_beats(device.root).values())
+
+
+def test_a_heartbeat_that_is_a_pipe_does_not_block(device: Lab) -> None:
+    (device.root / HEARTBEAT).unlink()
+    os.mkfifo(device.root / HEARTBEAT)
+    assert read_beats(device.root) == {}
 
 
 def test_an_application_that_only_touches_the_file(device: Lab, releases: Releases) -> None:
-    end = threading.Event()
-
     (device.root / HEARTBEAT).unlink()
 
-    def touch() -> None:
+    def touch(end: threading.Event) -> None:
         while not end.wait(0.02):
             (device.root / HEARTBEAT).touch()
 
-    thread = threading.Thread(target=touch)
-    thread.start()
-    try:
+    with beside(touch):
         device.polled()
-    finally:
-        end.set()
-        thread.join()
     assert device.running() == releases[13].digest
 
 
-@pytest.mark.parametrize("now", [0.0, 4e9])
-def test_a_clock_that_is_wrong_and_jumps(
-    device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch, now: float
-) -> None:
-    """1970 or 2096, and heartbeats whose time stands still."""
-    monkeypatch.setattr(time, "time", lambda: now)
-    end = threading.Event()
-
-    def beat() -> None:
-        heart = Heartbeat(device.root)
-        while not end.wait(0.02):
-            if digest := device.store.pointed():
-                heart.beat(digest)
-                os.utime(device.root / HEARTBEAT, (now, now))
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        device.polled()
-    finally:
-        end.set()
-        thread.join()
-    assert device.running() == releases[13].digest
+@pytest.mark.parametrize("stop_it", [True, False], ids=["stop", "rollback"])
+def test_a_trial_that_hears(device: Lab, releases: Releases, stop_it: bool) -> None:
+    """Within a second, though its window is an hour; the release that was tried is refused by the operator's word."""
+    device.configure(health={"start_s": 3600.0, "gap_s": 3600.0, "window_s": 3600.0})
+    stop = threading.Event()
+    with device.application():
+        agent = device.agent(stop=stop)
+        agent.start()
+        threading.Timer(0.5, stop.set if stop_it else device.store.request.touch).start()
+        began = time.monotonic()
+        with pytest.raises(StoppedError) if stop_it else nullcontext():
+            agent.poll()
+        assert time.monotonic() - began < 5
+    if stop_it:
+        device.agent().start()
+    else:
+        agent.poll()
+        assert agent.problem == "refused before: an operator rolled back from it"
+    assert device.running() == releases[12].digest and not device.store.request.exists()

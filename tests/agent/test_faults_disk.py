@@ -1,6 +1,9 @@
 """Disks that refuse, forget or rot."""
 
+import errno
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.agent import disk
+from mobile_centernet.agent.errors import LockedError, StoppedError
+from mobile_centernet.agent.states import State
 from tests.helpers.lab import Lab
-from tests.helpers.offers import ALIAS, answer
 from tests.helpers.outcomes import Releases, recovers
 
 CHANGES = ("write_file", "rename", "symlink", "unlink", "sync_folder", "remove_folder")
@@ -54,13 +58,124 @@ def test_a_disk_that_refuses_each_change_in_turn(
     assert 10 < refuse_from < 59
 
 
-def test_memory_that_is_damaged(device: Lab, releases: Releases) -> None:
-    """What `current` leads to is verified and counts as committed; the floor is not lost with it."""
-    for damage in (b"", b"{}", b"\0" * 300, (device.root / "memory.json").read_bytes()[:-20]):
-        (device.root / "memory.json").write_bytes(damage)
-        device.agent().start()
-        assert device.running() == releases[12].digest and device.saved.min_release == 12
+DAMAGE = [b"", b"{}", b"\0" * 300, b"[" * 100_000, b'{"digest": 5}', b'{"counter": 1, "state": 5, "sha256": ""}']
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, None], ids=range(len(DAMAGE) + 1))
+def test_one_copy_of_the_memory_that_is_damaged(device: Lab, releases: Releases, damage: bytes | None) -> None:
+    """Either of them: the other one has it all, the number and what is on trial included, and heals it."""
+    for name in ("memory.json", "memory.2.json"):
+        copy, saved = device.root / name, device.saved
+        copy.unlink() if damage is None else copy.write_bytes(damage)
+        agent = device.agent()
+        agent.start()
+        assert agent.problem is None and device.running() == releases[12].digest and device.saved == saved
+        assert (device.root / "memory.json").read_bytes() == (device.root / "memory.2.json").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, None], ids=range(len(DAMAGE) + 1))
+def test_both_copies_of_the_memory_damaged_inside_a_trial(
+    device: Lab, releases: Releases, damage: bytes | None
+) -> None:
+    """What `current` leads to goes on, and counts as nothing until it has lived through a health window."""
+    agent = device.agent(observe=stop_in(State.WATCHING))
+    agent.start()
+    with device.application(), pytest.raises(StoppedError):
+        agent.poll()
+    assert device.store.pointed() == releases[13].digest and device.saved.trial
+    for name in ("memory.json", "memory.2.json"):
+        (device.root / name).unlink() if damage is None else (device.root / name).write_bytes(damage)
+    device.configure(health={"start_s": 0.3})
+    agent = device.agent()
+    agent.start()
+    assert device.saved.committed is None and device.store.pointed() == releases[13].digest
+    agent.poll()  # nothing beats
+    assert device.saved.committed is None and agent.problem and agent.problem.startswith("unhealthy")
+    with device.application():
+        device.polled()
+    assert device.running() == releases[13].digest
+
+
+def stop_in(state: State) -> Callable[..., None]:
+    def observe(_left: State, _event: object, reached: State) -> None:
+        if reached is state:
+            raise StoppedError
+
+    return observe
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_read_error_at_each_place_of_a_start_loses_nothing(
+    device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """It says nothing about the release: the same runs on, and after the next start nothing is amiss."""
     recovers(device, releases)
+    saved, told = device.saved, 0
+    for place in itertools.count(1):
+        passed = fail_reading(monkeypatch, device.root, place, error)
+        agent = device.agent()
+        agent.start()
+        monkeypatch.undo()
+        assert device.store.pointed() == releases[13].digest, place
+        if passed() < place:
+            break
+        told += agent.problem is not None
+        agent.poll()
+        assert agent.problem is None and device.running() == releases[13].digest and device.saved == saved, place
+    assert place - 2 <= told and place > 5, "all but the error at one of the two copies of the memory"
+
+
+def fail_reading(monkeypatch: pytest.MonkeyPatch, root: Path, place: int, error: int) -> Callable[[], int]:
+    """Opening the `place`-th file or link below `root` for reading fails; returns how many were opened so far."""
+    opened, real_open, real_readlink = 0, Path.open, Path.readlink
+
+    def count(path: object) -> None:
+        nonlocal opened
+        if str(path).startswith(str(root)):
+            opened += 1
+            if opened == place:
+                raise OSError(error, os.strerror(error), str(path))
+
+    def open_file(path: Path, mode: str = "r", *arguments: object, **named: object) -> object:
+        if mode in ("r", "rb"):
+            count(path)
+        return real_open(path, mode, *arguments, **named)  # type: ignore[arg-type]
+
+    def read_link(path: Path) -> Path:
+        count(path)
+        return real_readlink(path)
+
+    monkeypatch.setattr(Path, "open", open_file)
+    monkeypatch.setattr(Path, "readlink", read_link)
+    return lambda: opened
+
+
+def test_current_that_is_a_folder(device: Lab, releases: Releases) -> None:
+    """As a backup that follows links restores it."""
+    device.store.current.unlink()
+    shutil.copytree(device.store.folder(releases[12].digest), device.store.current)
+    device.agent().start()
+    assert device.running() == releases[12].digest
+    recovers(device, releases)
+
+
+def test_a_lock_that_nobody_can_remove(device: Lab) -> None:
+    with device.store.locked():
+        for path in device.root.glob("*lock*"):
+            path.unlink()
+        with pytest.raises(LockedError), device.store.locked():
+            pass
+
+
+def test_a_request_that_is_a_folder(device: Lab, releases: Releases) -> None:
+    device.install(releases[13])
+    device.store.request.mkdir()
+    with device.application():
+        agent = device.agent()
+        agent.start()
+        assert agent.is_asked_to_roll_back()
+        agent.rollback()
+    assert device.running() == releases[12].digest and not device.store.request.exists()
 
 
 def test_a_release_that_rots_gives_way_to_the_one_before(device: Lab, releases: Releases) -> None:
@@ -74,19 +189,16 @@ def test_a_release_that_rots_gives_way_to_the_one_before(device: Lab, releases: 
     assert model.read_bytes() == content
 
 
-def test_no_keys_on_the_device(device: Lab, releases: Releases, tmp_path: Path) -> None:
+def test_no_root_on_the_device(device: Lab, releases: Releases) -> None:
     """The device's own fault changes nothing: neither what runs nor what is thought of the release."""
-    (tmp_path / "keys").mkdir()
-    device.configure(paths={"trusted": [str(tmp_path / "keys")]})
-    agent = device.polled()
-    assert agent.problem == "expected at least one trusted public key (*.pub), found none"
+    for content in (None, b"", b"nonsense"):
+        root = device.folder / "root.json"
+        root.unlink(missing_ok=True) if content is None else root.write_bytes(content)
+        device.configure(trust={"root": str(root)})
+        agent = device.polled()
+        assert agent.problem and agent.failures == 1 and device.running() == releases[12].digest
     device.configure()
     recovers(device, releases)
-
-
-def test_a_version_of_another_form(device: Lab, releases: Releases) -> None:
-    device.server.files[ALIAS] = answer("13", {**releases[13].tags(), "bundle_path": "../../../etc/passwd"})
-    recovers(device, releases)  # a place is the server's matter; the digest decides
 
 
 @pytest.mark.slow

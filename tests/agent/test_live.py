@@ -1,6 +1,7 @@
 """An application across a change of releases."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mobile_centernet.agent.health import read_beat
+from mobile_centernet.agent.health import read_beats
 from mobile_centernet.agent.live import LiveDetector
+from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.errors import ModelError
 from mobile_centernet.inference.onnx import Detector
 from tests.helpers.lab import Lab
@@ -32,22 +34,22 @@ def test_it_changes_between_two_frames_and_its_beats_commit_the_release(lab: Lab
     agent = threading.Thread(target=lab.polled)
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        while seen[-1:] != [13] and len(seen) < 100_000:
+        while seen[-1:] != ["13"] and len(seen) < 100_000:
             yield FRAME
             if len(seen) == 5:
                 agent.start()
 
-    seen: list[int] = []
+    seen: list[str] = []
     with LiveDetector(lab.root, threads=1, look_every_s=0.02, beat_every_s=0.05) as live:
         for result in live.detect_stream(frames(), drop_late=False):
-            seen.append(live.release.manifest.release)
-            if seen[-1] == 12:
+            seen.append(live.release.manifest.version)
+            if seen[-1] == "12":
                 assert (result.detections.scores == old.scores).all()
         last = result
         while agent.is_alive():
             live.detect(FRAME)
     agent.join()
-    assert sorted(set(seen)) == [12, 13] and seen == sorted(seen)
+    assert sorted(set(seen)) == ["12", "13"] and seen == sorted(seen)
     assert lab.running() == releases[13].digest
     new = Detector(lab.store.folder(releases[13].digest) / "model.fp32.onnx", 1).detect(FRAME)
     assert (last.detections.scores == new.scores).all() and not (new.scores == old.scores).all()
@@ -64,6 +66,49 @@ def test_a_release_that_does_not_load_is_never_beaten_for(lab: Lab, releases: Re
         agent.start()
         while agent.is_alive():
             live.detect(FRAME)
-        assert live.release.manifest.release == 12
-    beat = read_beat(lab.root)
-    assert beat and beat.release == releases[12].digest == lab.running()
+        assert live.release.manifest.version == "12"
+    beat = read_beats(lab.root)["heartbeat"]
+    assert beat.release == releases[12].digest == lab.running()
+
+
+@pytest.mark.parametrize(
+    "error", [ModelError("no memory"), RuntimeError("no memory"), MemoryError(), OSError(5, "EIO")]
+)
+def test_it_follows_the_next_release_whatever_the_last_one_raised(
+    lab: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A device without memory for one release: the old one goes on, and the next is loaded, the same one again too."""
+    for number in (12, 13):
+        lab.install(releases[number])
+    lab.store.point(releases[12].digest)
+    failures, real = [error], Detector.warm_up
+
+    def warm_up(detector: Detector) -> None:
+        if failures and releases[13].digest in str(detector.path):
+            raise failures.pop()
+        real(detector)
+
+    monkeypatch.setattr(Detector, "warm_up", warm_up)
+
+    def until(version: str) -> None:
+        while live._newest.manifest.version != version:
+            assert live._follower.is_alive()
+            time.sleep(0.01)
+
+    with LiveDetector(lab.root, threads=1, look_every_s=0.01) as live:
+        lab.store.point(releases[13].digest)
+        while failures:
+            time.sleep(0.01)
+        lab.store.point(releases[12].digest)  # as the agent does, which tries it again later
+        time.sleep(0.2)
+        lab.store.point(releases[13].digest)
+        until("13")
+
+
+def test_it_loads_no_file_that_is_not_the_releases(lab: Lab, releases: Releases) -> None:
+    """The agent verified them when it started; disks rot, and others may write."""
+    lab.install(releases[12])
+    model = lab.store.folder(releases[12].digest) / "model.fp32.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match="expected SHA-256"):
+        LiveDetector(lab.root)

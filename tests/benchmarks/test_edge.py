@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 import torch
@@ -17,14 +16,12 @@ from PIL import Image
 
 from mobile_centernet.agent.live import LiveDetector
 from mobile_centernet.bundle.build import build_bundle
-from mobile_centernet.bundle.bundle import sign_bundle
-from mobile_centernet.bundle.keys import generate_keys, read_private_key
 from mobile_centernet.export.onnx import export_onnx
 from mobile_centernet.models.variants import build_model
 from tests.helpers.file_server import file_server
 from tests.helpers.lab import Lab
-from tests.helpers.mlflow_servers import RealServer
 from tests.helpers.offers import Bundle
+from tests.helpers.trust import Fleet
 
 pytestmark = pytest.mark.benchmark
 
@@ -38,7 +35,6 @@ ROOT = Path(__file__).parents[2]
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
     """Two students of 6 MiB with random weights."""
     folder = tmp_path_factory.mktemp("bundles")
-    generate_keys(folder / "key")
     noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
     made = {}
@@ -57,8 +53,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
             thresholds={"default": 0.3},
             latency_ms={"default": 60_000.0},
         )
-        sign_bundle(path, read_private_key(folder / "key"))
-        made[number] = Bundle(path, str(number), number)
+        made[number] = Bundle(path, str(number))
     return made
 
 
@@ -66,7 +61,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
 def device(bundles: dict[int, Bundle], tmp_path: Path) -> Iterator[Lab]:
     """It runs release 1."""
     with file_server() as server:
-        lab = Lab(tmp_path, server, bundles[1].path.parent / "key.pub")
+        lab = Lab(tmp_path, server, Fleet(tmp_path / "fleet"))
         lab.configure()
         lab.install(bundles[1])
         yield lab
@@ -85,51 +80,25 @@ def test_an_idle_agent(device: Lab, row) -> None:
             rss = resident_mib(process.pid)
         finally:
             process.terminate()
-    row("agent that polls every 5 s", f"{share:.2%} of a core (target 1 %)", f"{rss:.0f} MiB RSS (target 80 MB)")
-    assert share < 0.01 and rss * 2**20 < 80e6
+    row("agent that polls every 5 s", f"{share:.2%} of a core (target 1 %)", f"{rss:.0f} MiB RSS (target 50)")
+    assert share < 0.01 and rss <= 50
 
 
 def test_a_poll_without_change(device: Lab, row) -> None:
-    """Everything from the request to the status file, against a server on loopback that answers from memory."""
+    """Everything from the request to the status file, and the server's own work, which is a thread of this process."""
     agent = device.agent()
     agent.start()
     wall, cpu = [], []
     for _ in range(100):
-        began, began_cpu = time.perf_counter(), time.thread_time()
+        began, began_cpu = time.perf_counter(), time.process_time()
         agent.poll()
         wall.append(time.perf_counter() - began)
-        cpu.append(time.thread_time() - began_cpu)
+        cpu.append(time.process_time() - began_cpu)
     row(
         "poll without change",
-        f"median {1e3 * statistics.median(wall):.1f} ms, {1e3 * statistics.median(cpu):.1f} ms of CPU (target 50 ms)",
+        f"median {1e3 * statistics.median(wall):.1f} ms, {1e3 * statistics.median(cpu):.1f} ms of CPU (target 10 ms)",
     )
-    assert statistics.median(wall) < 0.05
-
-
-def test_a_poll_without_change_at_a_real_server(device: Lab, bundles: dict[int, Bundle], tmp_path: Path, row) -> None:
-    """MLflow with sqlite on the same machine: its own work is most of it."""
-    server = RealServer(tmp_path)
-    server.start()
-    try:
-        client = mlflow.MlflowClient(server.url)
-        client.create_registered_model("street")
-        run = client.create_run("0")
-        version = client.create_model_version(
-            "street", f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=bundles[1].tags()
-        )
-        client.set_registered_model_alias("street", "champion", version.version)
-        device.configure(registry={"url": server.url, "timeout_s": 30.0})
-        agent = device.agent()
-        agent.start()
-        seconds = []
-        for _ in range(30):
-            began = time.perf_counter()
-            agent.poll()
-            seconds.append(time.perf_counter() - began)
-            assert agent.problem is None
-    finally:
-        server.kill()
-    row("poll without change, MLflow server", f"median {1e3 * statistics.median(seconds):.0f} ms (target 50 ms)")
+    assert statistics.median(cpu) <= 0.01
 
 
 def test_the_pause_of_a_swap(device: Lab, bundles: dict[int, Bundle], row) -> None:
@@ -143,7 +112,7 @@ def test_the_pause_of_a_swap(device: Lab, bundles: dict[int, Bundle], row) -> No
             target = 1 + turn % 2
             calm.append(longest(live, frame, frames=FPS))
             threading.Timer(0.2, device.store.point, [bundles[target].digest]).start()
-            pauses.append(longest(live, frame, until=target))
+            pauses.append(longest(live, frame, until=str(target)))
     row(
         f"longest frame of the student at 192x96 while a release takes over, {FPS} frames/s",
         f"{1e3 * statistics.median(pauses):.0f} ms (median of {len(pauses)} changes; worst {1e3 * max(pauses):.0f})",
@@ -153,7 +122,7 @@ def test_the_pause_of_a_swap(device: Lab, bundles: dict[int, Bundle], row) -> No
     assert statistics.median(pauses) - statistics.median(calm) < 1 / FPS
 
 
-def longest(live: LiveDetector, frame: np.ndarray, frames: int = 10_000, until: int = 0) -> float:
+def longest(live: LiveDetector, frame: np.ndarray, frames: int = 10_000, until: str = "") -> float:
     """Seconds of the slowest frame of so many, or of all until a second after that release has taken over."""
     worst, left = 0.0, frames
     while left > 0:
@@ -161,8 +130,8 @@ def longest(live: LiveDetector, frame: np.ndarray, frames: int = 10_000, until: 
         live.detect(frame)
         took = time.perf_counter() - began
         worst, left = max(worst, took), left - 1
-        if until and live.release.manifest.release == until:
-            until, left = 0, FPS
+        if until and live.release.manifest.version == until:
+            until, left = "", FPS
         time.sleep(max(0.0, 1 / FPS - took))
     assert not until, "it never took over"
     return worst

@@ -20,7 +20,8 @@ class Request(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.close_connection = True
         self.server.log.append((path, self.headers.get("Range"), self.headers.get("Authorization")))
-        fault = self.server.faults.popleft() if self.server.faults else None
+        is_faulty = self.server.faults and self.server.faulty in path
+        fault = self.server.faults.popleft() if is_faulty else None
         with suppress(BrokenPipeError, ConnectionResetError):  # the client was killed, or does not want the rest
             (fault or Request.answer)(self)
 
@@ -71,7 +72,10 @@ Fault = Callable[[Request], None]
 
 
 class FileServer(ThreadingHTTPServer):
-    """`faults` answer the next requests, one each; `log` has (path, Range, Authorization) of all requests so far."""
+    """`faults` answer the next requests of paths with `faulty` in them, one each.
+
+    `log` has (path, Range, Authorization) of all requests so far.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -80,6 +84,7 @@ class FileServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Request)
         self.files: dict[str, bytes] = {}
         self.faults: deque[Fault] = deque()
+        self.faulty = ""
         self.log: list[tuple[str, str | None, str | None]] = []
         self.sent = 0
         self.pause = 0.0  # seconds after every 64 KiB

@@ -17,7 +17,6 @@ from mobile_centernet.agent import agent as agents
 from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.store import AgentStore
-from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.unpack import verify_folder
 from tests.helpers.lab import self_test_in_process
 
@@ -35,10 +34,10 @@ def beat(root: Path, end: threading.Event) -> None:
                 continue
 
 
-def verified(root: Path, trusted: TrustedKeys) -> str:
+def verified(root: Path) -> str:
     digest = AgentStore(root).pointed()
     assert digest is not None
-    verify_folder(AgentStore(root).folder(digest), trusted)
+    verify_folder(AgentStore(root).folder(digest))
     return digest
 
 
@@ -47,7 +46,6 @@ def main() -> None:
     logging.disable()
     config = load_config(Path(order["settings"]))
     root, before = config.paths.root, Path(order["before"])
-    trusted = TrustedKeys.load(config.paths.trusted)
     usage = shutil.disk_usage
     shutil.disk_usage = lambda _: SimpleNamespace(free=1 << 40)  # type: ignore[assignment]  # it does not see it coming
     agents._TICK = 0.01
@@ -64,7 +62,7 @@ def main() -> None:
         agent.start()
         threading.Timer(1.0, room.unlink).start()  # somebody makes room while the agent waits for it
         agent.poll()
-        full = verified(root, trusted)
+        full = verified(root)
         while room.exists():
             end.wait(0.01)
         again = agents.Agent(config, self_test=self_test_in_process)
@@ -72,7 +70,7 @@ def main() -> None:
         again.poll()
         end.set()
         thread.join()
-        print(json.dumps([free, full, verified(root, trusted)]), flush=True)
+        print(json.dumps([free, full, verified(root)]), flush=True)
         subprocess.run(["umount", str(root)], check=True)
 
 

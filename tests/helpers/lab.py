@@ -17,16 +17,17 @@ from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.selftest import check_release
 from mobile_centernet.agent.selftest_runner import SelfTestResult
 from mobile_centernet.agent.store import AgentState, AgentStore
-from mobile_centernet.bundle.keys import TrustedKeys
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.bundle.unpack import verify_folder
 from mobile_centernet.errors import UserError
+from mobile_centernet.trust.statement import Statement
 from tests.helpers.file_server import FileServer
 from tests.helpers.offers import Bundle
 from tests.helpers.settings import to_toml
+from tests.helpers.trust import MODEL, Fleet
 
 SETTINGS = {
-    "registry": {"model": "street", "timeout_s": 2.0},
+    "trust": {"model": MODEL, "timeout_s": 2.0},
     "device": {"name": "kiosk-07", "profile": "kiosk"},
     "poll": {"interval_s": 0.05, "longest_s": 0.2, "jitter": 0.0},
     "health": {"window_s": 0.05, "start_s": 5.0, "gap_s": 2.0, "restarts": 0},
@@ -45,11 +46,11 @@ def self_test_in_process(folder: Path, manifest: Manifest, engine: Path | None) 
 
 @dataclass
 class Lab:
-    """One device and its registry."""
+    """One device, and the repository that it follows."""
 
     folder: Path
     server: FileServer
-    trusted: Path
+    fleet: Fleet
 
     @property
     def root(self) -> Path:
@@ -71,19 +72,27 @@ class Lab:
 
     def configure(self, **changes: dict[str, object]) -> Config:
         document: dict[str, dict[str, object]] = {name: dict(values) for name, values in SETTINGS.items()}
-        document["registry"]["url"] = f"http://127.0.0.1:{self.server.server_port}"
-        document["paths"] = {"root": str(self.root), "trusted": [str(self.trusted)]}
+        document["trust"] |= {"url": f"http://127.0.0.1:{self.server.server_port}", "root": str(self.fleet.root_file)}
+        document["paths"] = {"root": str(self.root)}
         for name, values in changes.items():
             document.setdefault(name, {}).update(values)
         self.settings.write_text(to_toml(document))
         return load_config(self.settings)
 
-    def offer(self, bundle: Bundle, alias: str = "champion") -> None:
-        bundle.offer(self.server, alias)
+    def offer(self, bundle: Bundle, channel: str = "champion", **fields: object) -> Statement:
+        """Sign a statement that names the bundle, and have it served."""
+        statement = self.fleet.publish(bundle.content, bundle.version, channel, **{"manifest": bundle.digest, **fields})
+        self.serve()
+        return statement
+
+    def serve(self) -> None:
+        """What the repository's folder has now."""
+        self.server.files.clear()
+        self.server.files.update({f"/{name}": content for name, content in self.fleet.files().items()})
 
     def agent(self, **injected: object) -> Agent:
         """In this process, on the settings as they are; a device without a GPU, whatever is here."""
-        injected.setdefault("self_test", self_test_in_process)
+        injected.setdefault("self_test", self_test_in_process)  # None: the real one, a process
         injected.setdefault("device", Device(None, None))
         agent = Agent(load_config(self.settings), **injected)  # type: ignore[arg-type]
         agent.store.create()
@@ -107,7 +116,7 @@ class Lab:
         """The digest that the application would run; verified, and committed, as everything it meets must be."""
         digest = self.store.pointed()
         if digest is not None:
-            verify_folder(self.store.folder(digest), TrustedKeys.load([self.trusted]))
+            verify_folder(self.store.folder(digest))
         committed = self.saved.committed
         assert digest == (committed.digest if committed else None)
         return digest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mobile_centernet.agent.agent import Agent
 from tests.helpers.lab import Lab
-from tests.helpers.offers import ARTIFACT, Bundle
+from tests.helpers.offers import BUNDLES, Bundle
 
 Releases = dict[int, Bundle]
 
@@ -26,17 +26,17 @@ def recovers(lab: Lab, releases: Releases, **injected: object) -> None:
     assert lab.running() == releases[13].digest, agent.problem
 
 
-def offered(device: Lab, path: Path, release: int = 13) -> None:
-    Bundle(path, "13", release).offer(device.server)
+def offered(device: Lab, path: Path, version: str = "13", **fields: object) -> None:
+    device.offer(Bundle(path, version), **fields)
 
 
 def refused(lab: Lab, releases: Releases, sentence: str, **injected: object) -> None:
     """It stays, fetches it no second time, and leaves nothing of it behind."""
     agent = stays(lab, releases, sentence, **injected)
-    fetched = len([row for row in lab.server.log if row[0] == ARTIFACT])
+    fetched = len([row for row in lab.server.log if row[0].startswith(BUNDLES)])
     agent.poll()
     assert agent.problem and agent.problem.startswith("refused before: ")
-    assert fetched == len([row for row in lab.server.log if row[0] == ARTIFACT])
+    assert fetched == len([row for row in lab.server.log if row[0].startswith(BUNDLES)])
     assert lab.store.pointed() == releases[12].digest
 
 

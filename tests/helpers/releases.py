@@ -15,6 +15,7 @@ from tests.helpers.file_server import file_server
 from tests.helpers.lab import Forks, Lab
 from tests.helpers.offers import Bundle
 from tests.helpers.tiny import tiny_detector
+from tests.helpers.trust import MODEL, Fleet
 
 
 @pytest.fixture(scope="session")
@@ -79,24 +80,33 @@ def signed(signed_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def releases(build: Build, material: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
-    """By number: releases 12, 13 and 14 of one model, signed by `first`, each another detector."""
+def releases(build: Build, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
+    """By version: releases 12, 13 and 14 of one model, each another detector."""
     folder = tmp_path_factory.mktemp("releases")
     made = {}
     for number in (12, 13, 14):
         model = tiny_detector(folder / f"{number}.onnx", seed=number)
         path = folder / f"street-{number}.tar"
         build(path, release=number, version=str(number), models=[model], latency_ms={"default": 10_000.0})
-        sign_bundle(path, read_private_key(material / "first"))
-        made[number] = Bundle(path, str(number), number)
+        made[number] = Bundle(path, str(number))
     return made
 
 
+@pytest.fixture(scope="session")
+def fleet_once(releases: dict[int, Bundle], tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """Read only: a repository that lists all releases and names none yet, and its keys."""
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    for bundle in releases.values():
+        fleet.repository().publish_bundle(bundle.content, MODEL, bundle.version)
+    return fleet
+
+
 @pytest.fixture
-def lab(material: Path, tmp_path: Path) -> Iterator[Lab]:
-    """A device that trusts `first`, and a registry that offers nothing yet."""
+def lab(fleet_once: Fleet, tmp_path: Path) -> Iterator[Lab]:
+    """A device, and a repository that offers nothing yet."""
     with file_server() as server:
-        lab = Lab(tmp_path, server, material / "first.pub")
+        lab = Lab(tmp_path, server, Fleet.copy(fleet_once.folder, tmp_path / "fleet"))
+        lab.serve()
         lab.configure()
         yield lab
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mobile_centernet.bundle.protocol import BUNDLE_RELEASE, BUNDLE_SHA256, HEALTHY, read_reports
+from mobile_centernet.bundle.protocol import BUNDLE_RELEASE, BUNDLE_SHA256, HEALTHY, read_enrolled, read_reports
 from mobile_centernet.errors import UserError
 from mobile_centernet.evaluation.gate import Check
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops.params import Params
-from mobile_centernet.mlops.registry.registry import CHALLENGER, Registry, Version
+from mobile_centernet.mlops.registry.registry import Registry, Version
 from mobile_centernet.mlops.registry.signed_bundle import verified
+from mobile_centernet.trust.layout import CANARY
 
 if TYPE_CHECKING:
     from mobile_centernet.mlops.promotion.decide import FurtherCheck
@@ -51,11 +52,12 @@ def _signed(
 
 
 def _canaries(version: Version, params: Params) -> Check:
-    """Devices that follow `challenger` and reported on exactly this bundle."""
+    """Enrolled devices that follow the canary channel and reported on exactly this bundle, signed."""
     section = params.promotion.canaries
-    reports, unreadable = read_reports(version.tags)
+    enrolled = read_enrolled(section.devices) if section.devices else {}
+    reports, unreadable = read_reports(version.tags, enrolled)
     digest = version.tags.get(BUNDLE_SHA256)
-    about = [report for report in reports if report.bundle_sha256 == digest and report.alias == CHALLENGER]
+    about = [report for report in reports if report.bundle_sha256 == digest and report.channel == CANARY]
     healthy = [report.device for report in about if report.state == HEALTHY]
     against = [f"{report.device} {report.state}" for report in about if report.state != HEALTHY]
     found = [f"{len(healthy)} healthy", *against, *(f"{key} unreadable" for key in unreadable)]

@@ -15,12 +15,12 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
+from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.errors import TransferError
-from mobile_centernet.agent.registry_client import RegistryClient
-from mobile_centernet.bundle.bundle import verify_bundle
-from mobile_centernet.bundle.keys import TrustedKeys, generate_keys
+from mobile_centernet.agent.reports import Outbox
+from mobile_centernet.agent.store import AgentStore, Installed
+from mobile_centernet.bundle.keys import generate_keys
 from mobile_centernet.cli.main import LazyGroup, main
-from mobile_centernet.files import file_digest
 from mobile_centernet.mlops.cli import registry as commands
 from mobile_centernet.mlops.promotion.promote import DONE, promote
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
@@ -29,6 +29,7 @@ from mobile_centernet.mlops.registry.version_files import VersionFiles
 from steps.register import register
 from tests.helpers import registry_project as small
 from tests.helpers.mlflow_servers import RealServer, free_port, hanging_server
+from tests.helpers.settings import to_toml
 
 ROOT = Path(__file__).resolve().parents[3]
 ADMIN, PIPELINE, DEVICE = ("admin", "correct horse 1"), ("pipeline", "battery staple 2"), ("device", "read it only 3")
@@ -256,27 +257,34 @@ def test_register_promote_and_download_at_a_server_with_passwords(
     assert "challenger, champion" in listed.stdout
 
 
-def test_a_device_finds_and_verifies_the_bundle_that_register_attached(
-    at_server: pytest.MonkeyPatch, server: str, tmp_path: Path
-) -> None:
-    """By the device's own client, with a password that may read only."""
+def test_a_reader_of_the_registry_may_not_report(at_server: pytest.MonkeyPatch, server: str, tmp_path: Path) -> None:
+    """A canary's account needs more than a reader's, and is told so."""
     generate_keys(tmp_path / "key")
     at_server.setenv(KEY_VARIABLE, str(tmp_path / "key"))
     params = small.write_params("bundled", require_signed=True, trusted_keys=[str(tmp_path / "key.pub")])
     small.export_model(small.GOOD, "bundled")
     register(params)
     log_in(at_server, DEVICE)
-    client = RegistryClient(server, "bundled", 120)
-    offer = client.offered(CHALLENGER)
-    content = requests.get(offer.url, headers=client.headers(), timeout=120).content
-    (tmp_path / "bundle.tar").write_bytes(content)
-    manifest = verify_bundle(tmp_path / "bundle.tar", TrustedKeys.load([tmp_path / "key.pub"]))
-    assert (offer.bytes, offer.digest) == (len(content), file_digest(tmp_path / "bundle.tar"))
-    assert (manifest.version, manifest.release) == (offer.version, offer.release) == ("1", 1)
-    with pytest.raises(TransferError, match="status 403"):
-        client.report("1", "edge.health.kiosk", "{}")  # a canary's user needs more
+    (tmp_path / "edge.toml").write_text(
+        to_toml(
+            {
+                "trust": {"url": server, "root": "root.json", "model": "bundled", "timeout_s": 120},
+                "report": {"url": server},
+                "paths": {"root": "device"},
+            }
+        )
+    )
+    config = load_config(tmp_path / "edge.toml")
+    store = AgentStore(config.paths.root)
+    store.create()
+    outbox = Outbox(config, store, lambda: None)
+    outbox.put(Installed("0" * 64, "1", 1, "0" * 64), "healthy", "now")
+    with pytest.raises(TransferError, match="found status 403"):
+        outbox._deliver(*outbox._waiting[0])
     log_in(at_server, PIPELINE)
     assert promote(params).code == DONE
+    outbox.send()
+    assert "edge.health." in str(Registry("bundled").version(1).tags) and not outbox._waiting
 
 
 def test_a_wrong_password_is_one_sentence_without_it(at_server: pytest.MonkeyPatch, server: str) -> None:

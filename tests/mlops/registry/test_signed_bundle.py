@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from mobile_centernet.bundle.build import build_bundle
 from mobile_centernet.bundle.bundle import inspect_bundle, sign_bundle, verify_bundle
 from mobile_centernet.bundle.errors import BundleError
-from mobile_centernet.bundle.keys import TrustedKeys, generate_keys, read_private_key
+from mobile_centernet.bundle.keys import TrustedKeys, generate_keys, read_private_key, to_pem
 from mobile_centernet.bundle.protocol import DeviceReport
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
@@ -18,6 +19,7 @@ from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.mlops.promotion.promote import DECISION, DONE, REJECTED, promote, rollback
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
 from mobile_centernet.mlops.registry.signed_bundle import KEY_VARIABLE, download, sign_again
+from mobile_centernet.trust.layout import CANARY
 from steps.register import register
 from tests.helpers import registry_project as small
 
@@ -217,21 +219,29 @@ def test_a_release_killed_at_any_point_is_completed_by_a_second_run(kill_at: int
 # --- devices that tried it ------------------------------------------------------------------------------------------
 
 
-def report(device: str, digest: str, state: str = "healthy", alias: str = CHALLENGER) -> dict[str, str]:
-    found = DeviceReport(device, alias, digest, "orin", 1, state, "", "2026-11-26T01:00:00Z")
-    return {found.key: found.to_json()}
+KEYS = {device: Ed25519PrivateKey.generate() for device in "abce"}
 
 
-def test_promotion_waits_for_healthy_canaries(signing: Path) -> None:
-    params = registered("canaries", signing, small.GOOD, canaries={"healthy": 2, "most_against": 0})
+def report(
+    device: str, digest: str, state: str = "healthy", channel: str = CANARY, key: Ed25519PrivateKey | None = None
+) -> dict[str, str]:
+    found = DeviceReport(device, channel, digest, "orin", 1, state, "", "2026-11-26T01:00:00Z")
+    return {found.key: found.to_json(key or KEYS[device])}
+
+
+def test_promotion_waits_for_healthy_canaries(signing: Path, tmp_path: Path) -> None:
+    for device, key in KEYS.items():
+        (tmp_path / f"{device}.pub").write_bytes(to_pem(key.public_key()))
+    canaries = {"healthy": 2, "most_against": 0, "devices": str(tmp_path)}
+    params = registered("canaries", signing, small.GOOD, canaries=canaries)
     registry = Registry("canaries")
     digest = registry.version(1).tags["bundle_sha256"]
     for tags, said in (
         ({}, "0 healthy"),
         (report("a", digest), "1 healthy"),
         (report("b", "0" * 64), "1 healthy"),  # about an earlier bundle
-        (report("c", digest, alias=CHAMPION), "1 healthy"),  # no canary
-        ({"edge.health.d": "{}"}, "1 healthy, edge.health.d unreadable"),
+        (report("c", digest, channel=CHAMPION), "1 healthy"),  # no canary
+        (report("d", digest, key=KEYS["a"]), "1 healthy, edge.health.d unreadable"),  # never enrolled
         (report("b", digest, "reverted"), "1 healthy, b reverted, edge.health.d unreadable"),
         (report("e", digest), "2 healthy, b reverted, edge.health.d unreadable"),
     ):

@@ -1,6 +1,5 @@
-"""A registry that is away, slow or wrong, and downloads that break: the device goes on, and takes the release later."""
+"""A repository that is away, slow or wrong, and downloads that break: the device goes on, and takes it later."""
 
-import json
 import random
 import shutil
 import time
@@ -11,7 +10,7 @@ import pytest
 from mobile_centernet.agent.polling import pause
 from tests.helpers.file_server import Fault, Request, cut, hang, redirect, status
 from tests.helpers.lab import Lab
-from tests.helpers.offers import ALIAS, ARTIFACT
+from tests.helpers.offers import BUNDLES, TIMESTAMP_FILE
 from tests.helpers.outcomes import Releases, recovers, stays
 
 
@@ -50,13 +49,14 @@ HTML = b"<html><body>Please log in</body></html>"
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        (whole(HTML), "expected JSON from MLflow, found b'<html>"),
-        (whole(b"[]"), "expected a JSON object from MLflow, found list"),
-        (whole(b'{"model_version": {"version": "x"}}'), "expected a model version"),
-        (whole(b"{" * 5000), "expected JSON"),
-        (whole(b" " * (2 << 20)), "expected at most 1048576 bytes"),
-        (cut(30), "expected JSON|broke off"),
-        (slowly(b"{" * 30), "expected a whole answer within 0.5 s"),
+        (whole(HTML), "expected metadata that holds"),
+        (whole(b"[]"), "expected metadata that holds"),
+        (whole(b"[" * 16_000), "expected metadata that holds"),
+        (whole(b'{"signed": {"version": ' + b"9" * 6000 + b"}}"), "expected metadata that holds"),
+        (whole(b""), "expected metadata that holds"),
+        (whole(b" " * (2 << 20)), "expected at most 16384 bytes"),
+        (cut(30), "expected more of an answer|expected metadata"),
+        (slowly(b"{" * 30), "expected a whole answer within 0.5 s|expected more of an answer within 0.5 s"),
         (slow_head, "expected an answer within 0.5 s"),
         (hang(1.5), "expected an answer within 0.5 s"),
         (status(500), "status 500"),
@@ -64,8 +64,9 @@ HTML = b"<html><body>Please log in</body></html>"
         (redirect("file:///etc/passwd"), "status 302"),
     ],
 )
-def test_a_registry_that_answers_badly(device: Lab, releases: Releases, fault: Fault, sentence: str) -> None:
-    device.configure(registry={"timeout_s": 0.5})
+def test_a_repository_that_answers_badly(device: Lab, releases: Releases, fault: Fault, sentence: str) -> None:
+    device.configure(trust={"timeout_s": 0.5})
+    device.server.faulty = TIMESTAMP_FILE
     device.server.faults.append(fault)
     began = time.monotonic()
     agent = device.polled()
@@ -73,12 +74,22 @@ def test_a_registry_that_answers_badly(device: Lab, releases: Releases, fault: F
     assert agent.failures == 1 and agent.problem
     assert any(part in agent.problem for part in sentence.split("|")), agent.problem
     assert device.running() == releases[12].digest
+    device.configure()
     recovers(device, releases)
 
 
-def test_no_registry_at_all(device: Lab, releases: Releases) -> None:
-    device.configure(registry={"url": "http://127.0.0.1:9"})
-    agent = stays(device, releases, "expected an answer within")
+@pytest.mark.parametrize(
+    "fault", [status(400), status(403), status(410), status(500), whole(HTML)], ids=["400", "403", "410", "500", "page"]
+)
+def test_whatever_a_server_says_of_a_root_that_is_not_there(device: Lab, releases: Releases, fault: Fault) -> None:
+    device.server.faulty = "root.json"
+    device.server.faults.append(fault)
+    recovers(device, releases)
+
+
+def test_no_repository_at_all(device: Lab, releases: Releases) -> None:
+    device.configure(trust={"url": "http://127.0.0.1:9"})
+    agent = stays(device, releases, "expected an answer, found Connection refused")
     pauses = []
     for _ in range(8):
         pauses.append(pause(agent.config.poll, agent.failures, random.Random(0)))
@@ -96,44 +107,18 @@ def test_pauses_are_spread(device: Lab) -> None:
     assert 80 <= min(pauses) < 85 and 115 < max(pauses) <= 120
 
 
-@pytest.mark.parametrize("code", ["RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"])
-def test_the_alias_is_deleted(device: Lab, releases: Releases, code: str) -> None:
-    body = json.dumps({"error_code": code, "message": "alias champion not found"}).encode()
-
-    device.server.faults.append(whole(body, 400))
-    agent = stays(device, releases, "street has no alias champion")
-    assert agent.failures == 0, "nothing is wrong with the registry"
+def test_a_channel_that_names_nothing(device: Lab, releases: Releases) -> None:
+    device.configure(trust={"channel": "canary"})
+    agent = stays(device, releases, "canary names no release")
+    assert agent.failures == 0, "nothing is wrong with the repository"
 
 
-@pytest.mark.parametrize(
-    ("tags", "sentence"),
-    [
-        ({}, "expected a bundle, found no tag bundle_sha256"),
-        ({"bundle_sha256": "../../x"}, "expected tags of a bundle"),
-        ({"bundle_bytes": "-1"}, "expected tags of a bundle"),
-        ({"bundle_bytes": str(1 << 40)}, "expected at most 1073741824 bytes"),
-    ],
-)
-def test_a_version_without_a_usable_bundle(
-    device: Lab, releases: Releases, tags: dict[str, str], sentence: str
-) -> None:
-    releases[13].offer(device.server, tags={**releases[13].tags(), **tags} if tags else {})
-    stays(device, releases, sentence)
-
-
-@pytest.mark.parametrize("place", ["user and password", "token", "netrc"])
-def test_credentials(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    """Of the registry's answers and of the bundle; they may come while the agent runs."""
-    device.server.expects = "Bearer t0ken" if place == "token" else "Basic ZGV2aWNlOmh1c2g="  # device:hush
+def test_credentials_of_netrc(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For metadata and bundles; they may come while the agent runs."""
+    device.server.expects = "Basic ZGV2aWNlOmh1c2g="  # device:hush
     agent = stays(device, releases, "expected to be let in, found status 401")
-    if place == "user and password":
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "device")
-        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hush")
-    elif place == "token":
-        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
-    else:
-        (device.folder / "netrc").write_text("machine 127.0.0.1 login device password hush\n")
-        monkeypatch.setenv("NETRC", str(device.folder / "netrc"))
+    (device.folder / "netrc").write_text("machine 127.0.0.1 login device password hush\n")
+    monkeypatch.setenv("NETRC", str(device.folder / "netrc"))
     with device.application():
         agent.poll()
     assert device.running() == releases[13].digest
@@ -148,21 +133,23 @@ def test_a_cut_download_goes_on_where_it_broke_off(device: Lab, releases: Releas
     agent.start()
     size = len(releases[13].content)
     for part in (1000, 2000):
-        device.server.faults.extend([Request.answer, cut(part)])
+        device.server.faulty = BUNDLES
+        device.server.faults.extend([cut(part)])
         agent.poll()
-        assert agent.problem and ("goes on later" in agent.problem or "broke off" in agent.problem)
+        assert agent.problem and ("goes on later" in agent.problem or "more of an answer" in agent.problem)
     assert device.store.partial(releases[13].digest).stat().st_size == 3000
     with device.application():
         agent.poll()
     assert device.running() == releases[13].digest
-    ranges = [row[1] for row in device.server.log if row[0] == ARTIFACT]
+    ranges = [row[1] for row in device.server.log if row[0].startswith(BUNDLES)]
     assert ranges[-3:] == [None, "bytes=1000-", "bytes=3000-"] and size > 3000
 
 
 def test_a_server_without_ranges(device: Lab, releases: Releases) -> None:
     device.server.ranges = False
-    device.server.faults.extend([Request.answer, cut(1000)])
-    stays(device, releases, "goes on later")
+    device.server.faulty = BUNDLES
+    device.server.faults.extend([cut(1000)])
+    stays(device, releases, "expected")
     recovers(device, releases)
 
 
@@ -171,6 +158,7 @@ def test_a_server_without_ranges(device: Lab, releases: Releases) -> None:
     [
         (whole(HTML), "found an answer of 39", 1000),
         (whole(bytes(500)), "found an answer of 500", 1000),
+        (status(206, Content_Range=f"bytes 1000-9/{'9' * 5000}"), "expected", 1000),
         (status(404), "status 404", 1000),
         (status(416), "status 416", 1000),
         (status(206, Content_Range="bytes 0-5/6"), "expected bytes 1000-", 1000),
@@ -181,9 +169,11 @@ def test_an_answer_that_is_not_the_bundle(
     device: Lab, releases: Releases, fault: Fault, sentence: str, kept: int
 ) -> None:
     """Half a file with status 200, a log-in page: what was fetched before stays."""
-    device.server.faults.extend([Request.answer, cut(1000)])
+    device.server.faulty = BUNDLES
+    device.server.faults.extend([cut(1000)])
     agent = device.polled()
-    device.server.faults.extend([Request.answer, fault])
+    device.server.faulty = BUNDLES
+    device.server.faults.extend([fault])
     agent.poll()
     assert agent.problem and sentence in agent.problem
     assert device.store.partial(releases[13].digest).stat().st_size == kept
@@ -193,7 +183,8 @@ def test_an_answer_that_is_not_the_bundle(
 def test_a_page_of_the_right_length_and_half_a_file_padded(device: Lab, releases: Releases) -> None:
     content = releases[13].content
     for wrong in (HTML.ljust(len(content)), content[: len(content) // 2].ljust(len(content), b"\0")):
-        device.server.faults.extend([Request.answer, whole(wrong)])
+        device.server.faulty = BUNDLES
+        device.server.faults.extend([whole(wrong)])
         stays(device, releases, "expected SHA-256")
         assert not device.store.partial(releases[13].digest).exists()
     recovers(device, releases)
@@ -201,7 +192,7 @@ def test_a_page_of_the_right_length_and_half_a_file_padded(device: Lab, releases
 
 def test_one_byte_a_second(device: Lab, releases: Releases) -> None:
     """Given up after the time-out, and what came stays."""
-    device.configure(registry={"timeout_s": 1.2})
+    device.configure(trust={"timeout_s": 1.2})
     content = releases[13].content
 
     def drip(request: Request) -> None:
@@ -210,7 +201,8 @@ def test_one_byte_a_second(device: Lab, releases: Releases) -> None:
             request.wfile.write(content[place : place + 1])
             time.sleep(1)
 
-    device.server.faults.extend([Request.answer, drip])
+    device.server.faulty = BUNDLES
+    device.server.faults.extend([drip])
     began = time.monotonic()
     stays(device, releases, "too slow: ")
     assert time.monotonic() - began < 8
@@ -221,7 +213,7 @@ def test_one_byte_a_second(device: Lab, releases: Releases) -> None:
 def test_no_room(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     before = len(device.server.log)
-    stays(device, releases, "MB of free space for release 13, found 0.0 MB")
-    assert [row[0] for row in device.server.log[before:]] == [ALIAS], "nothing was fetched"
+    stays(device, releases, "MB of free space for version 13, found 0.0 MB")
+    assert not [row for row in device.server.log[before:] if row[0].startswith(BUNDLES)], "nothing was fetched"
     monkeypatch.undo()
     recovers(device, releases)

@@ -243,9 +243,9 @@ def test_a_server_that_says_nothing_does_not_make_the_agent_deaf(
     device: Lab, releases: Releases, faulty: str, stop_it: bool
 ) -> None:
     device.configure(trust={"timeout_s": 60.0})
-    stop = threading.Event()
+    stop, over = threading.Event(), threading.Event()
     device.server.faulty = faulty
-    device.server.faults.append(lambda _: stop.wait(20) and None)
+    device.server.faults.append(lambda _: over.wait(20) and None)
     agent: Agent = device.agent(stop=stop if stop_it else None)
     agent.start()
     threading.Timer(0.5, stop.set if stop_it else device.store.request.touch).start()
@@ -257,7 +257,7 @@ def test_a_server_that_says_nothing_does_not_make_the_agent_deaf(
         agent.poll()
         assert agent.failures == 0 and agent.problem is None and agent.is_asked_to_roll_back()
     assert time.monotonic() - began < 5
-    stop.set()
+    over.set()
 
 
 def test_no_release_of_ours_is_older_than_the_earliest_clock() -> None:

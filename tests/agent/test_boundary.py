@@ -19,7 +19,7 @@ from tests.helpers.lab import Lab
 from tests.helpers.outcomes import Releases, recovers
 
 QUICK = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 TEXTS = st.one_of(
     st.binary(max_size=300),

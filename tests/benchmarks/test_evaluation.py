@@ -38,18 +38,21 @@ def a_large_set() -> tuple[dict, list[CocoResult]]:
     return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
+@pytest.mark.timeout(3600)
 def test_ten_thousand_frames(side_by_side, row) -> None:
+    """In turns and once each: pycocotools takes minutes, and processor time is what is compared."""
     ground_truth, results = a_large_set()
     found: dict[str, dict[str, float]] = {}
     candidates = {
         "pycocotools": lambda: found.update(pycocotools=by_pycocotools(ground_truth, results)),
         "ours": lambda: found.update(ours=evaluate_map50(ground_truth, results, CLASSES).ap50),
     }
-    seconds = side_by_side(candidates, repetitions=3, warm_up=0)
+    seconds = side_by_side(candidates, repetitions=1, warm_up=0)
     assert found["ours"] == pytest.approx(found["pycocotools"], abs=1e-9)
     row(
         f"mAP@0.5 of {FRAMES:,} frames with {DETECTIONS} detections",
         f"pycocotools {seconds['pycocotools']:.1f} s",
         f"ours {seconds['ours']:.1f} s",
-        f"{seconds['pycocotools'] / seconds['ours']:.1f}× faster (target 3×)",
+        f"{seconds['pycocotools'] / seconds['ours']:.1f}× faster (target 10×)",
     )
+    assert seconds["pycocotools"] >= 10 * seconds["ours"]

@@ -39,12 +39,20 @@ def test_the_papers_recipe() -> None:
         assert phase.milestones == (45, 55)
 
 
-def test_the_street_photos_ablation_is_the_papers_method_on_seven_classes() -> None:
+def test_the_street_photos_ablation_is_the_papers_method_on_seven_classes_at_a_size_for_one_core() -> None:
     params, paper = load_params(ROOT / "params.street.yaml"), load_params(ROOT / "params.paper.yaml")
     assert len(params.classes) == 7
-    for section in ("input_size", "augment", "loss", "class_weights"):
+    for section in ("loss", "class_weights"):
         assert getattr(params, section) == getattr(paper, section)
-    assert (params.ablation.training.epochs, len(params.ablation.seeds)) == (60, 3)
+    assert params.augment == paper.augment.model_copy(update={"shift": 0.2})
+    assert params.input_size.hw == (192, 320)
+    section = params.ablation
+    assert (section.data_set, section.split, section.seeds, section.pretrain) == ("bdd100k", "test", (1, 2), None)
+    names = ["teacher", "student", "student_balanced", "student_balanced_distilled"]
+    assert [row.name for row in section.rows] == names
+    recipe = section.recipe(section.rows[-1])
+    assert (recipe.epochs, recipe.batch_size, recipe.distill_epochs, recipe.ema_decay) == (40, 8, 40, 0.99)
+    assert recipe.milestones == (30, 37)  # a tenth from 75 % and from 92 % on
 
 
 @pytest.mark.parametrize(

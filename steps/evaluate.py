@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mobile_centernet.data.store.prepared import PreparedSet
-from mobile_centernet.evaluation.coco_eval import evaluate_map50
+from mobile_centernet.evaluation.coco_eval import evaluate_map50, evaluated_images, restricted
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.files import file_digest, write_atomically, write_json
 from mobile_centernet.inference.torch import TorchRunner, best_device
@@ -20,23 +20,25 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(params: Params) -> None:
-    """Write metrics.json, the PR curves and every detection as COCO results."""
+    """Write metrics.json, the PR curves and, as COCO has them, every detection on the scored frames and their truth."""
     prepared = PreparedSet(paths.PREPARED / "ivslab", params.evaluate.split)
-    ground_truth = prepared.coco
+    ground_truth = restricted(prepared.coco, evaluated_images(prepared.coco))
+    scored = {image["id"] for image in ground_truth["images"]}
     attributed = PreparedSet(paths.PREPARED / "bdd100k", "val")
     paths.EVALUATION.mkdir(parents=True, exist_ok=True)
+    write_json(paths.GROUND_TRUTH, {"info": {}, **ground_truth})
     metrics: dict[str, Any] = {}
     curves = []
     with tracking.run("evaluate", params, ("evaluate.split",)) as tracker:
         for role in paths.ROLES:
             loaded = load_model(paths.MODELS / role / paths.MODEL_FILE)
             detect = TorchRunner(loaded.model.to(best_device()))
-            results = results_for(prepared, detect, loaded.input_size, progress=True)
+            found = results_for(prepared, detect, loaded.input_size, progress=True)
+            results = [row for row in found if row["image_id"] in scored]
             measured = evaluate_map50(ground_truth, results, prepared.classes)
             write_json(paths.EVALUATION / f"{role}.json", results)
             if role == "student":
-                results = results_for(attributed, detect, loaded.input_size, progress=True)
-                write_json(paths.ATTRIBUTED_RESULTS, results)
+                write_json(paths.ATTRIBUTED_RESULTS, results_for(attributed, detect, loaded.input_size, progress=True))
             metrics[role] = {
                 "map50": measured.map50,
                 "map50_95": measured.map50_95,

@@ -12,12 +12,13 @@ import cv2
 from tqdm import tqdm
 
 from mobile_centernet.cli.options import json_option, threads_option
-from mobile_centernet.cli.outputs import SOME_FAILED
+from mobile_centernet.cli.outputs import RESULTS, SOME_FAILED, make_writable
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.labelled import EvaluationSet, read_set
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import CocoResult, evaluate_map50
 from mobile_centernet.evaluation.detect import coco_results
+from mobile_centernet.files import write_json
 from mobile_centernet.inference.detector import BaseDetector
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.tables import text_table
@@ -39,6 +40,7 @@ UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "u
     show_default=True,
     help="Categories without a class.",
 )
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.json and its ground_truth.json.")
 @threads_option
 @json_option
 @click.pass_context
@@ -50,6 +52,7 @@ def evaluate(
     images: Path | None,
     mappings: Sequence[str],
     unmapped: Any,
+    out: Path | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -57,6 +60,9 @@ def evaluate(
 
     MODEL is a .onnx, .safetensors or .engine file or models:/NAME@ALIAS. Every detection counts, whatever its score;
     unlabelled frames are left out. Exit code 3: some frames could not be read.
+
+    OUT/results.json holds every detection and OUT/ground_truth.json the scored frames and their boxes, in pixels of
+    the frames and in MODEL's classes: pycocotools finds the same mAP with both.
     """
     # What OpenCV prints about a broken picture, our own error says in one sentence.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -68,6 +74,8 @@ def evaluate(
             raise UserError(f"--map: expected CATEGORY=CLASS, or CATEGORY= to drop one, found {category + sign!r}")
     table = {category: name or None for category, _, name in pairs}
     with open_model(model, threads=threads) as opened:
+        if out is not None:
+            make_writable(out)
         frames = read_set(data, opened.classes, split, images, table, unmapped)
         truth, results, errors = detect_all(opened, frames)
         if not truth["images"] and errors:
@@ -99,6 +107,12 @@ def evaluate(
             "errors": errors,
             "findings": [asdict(each) for each in dirty],
         }
+    if out is not None:
+        try:
+            write_json(out / RESULTS, results)
+            write_json(out / "ground_truth.json", truth)
+        except OSError as error:
+            raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
     click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _table(document))
     for row in errors[:3] if not as_json else ():
         click.echo(f"left out: {row['file_name']}: {row['error']}", err=True)
@@ -112,7 +126,7 @@ def detect_all(
 ) -> tuple[dict[str, Any], list[CocoResult], list[dict[str, str]]]:
     """The truth and the detections of all frames of which something is known, as COCO has them, and what failed."""
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(model.classes)]
-    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
+    truth: dict[str, Any] = {"info": {}, "images": [], "annotations": [], "categories": categories}
     results: list[CocoResult] = []
     errors: list[dict[str, str]] = []
     for number, frame in enumerate(tqdm(frames.frames, "evaluating", unit="frame", disable=None), start=1):
@@ -124,8 +138,13 @@ def detect_all(
         state, annotations = frame.annotate((image.shape[0], image.shape[1]))
         if state is FrameState.UNLABELLED:
             continue
-        truth["images"].append({"id": number, "file_name": frame.name})
-        truth["annotations"] += [annotation | {"image_id": number} for annotation in annotations]
+        truth["images"].append(
+            {"id": number, "file_name": frame.name, "width": image.shape[1], "height": image.shape[0]}
+        )
+        for annotation in annotations:
+            width, height = annotation["bbox"][2:]
+            ids = {"id": len(truth["annotations"]) + 1, "image_id": number}
+            truth["annotations"].append(annotation | ids | {"area": width * height})
         results += coco_results(number, model.detect(image))
     return truth, results, errors
 

@@ -1,7 +1,7 @@
 """What commands write: drawn images and videos, complete or absent, and the detections of `predict` in three files.
 
 detections.json   everything: model, thresholds, images, detections, and what could not be read
-results.json      the detections alone, as pycocotools' `loadRes` takes them
+results.json      the detections alone, as pycocotools' `loadRes` takes them; `evaluate --out` writes it, too
 detections.csv    the detections alone, as the embedded detection competition wants them
 """
 
@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import UserError
+from mobile_centernet.evaluation.detect import coco_results
 from mobile_centernet.files import write_atomically, write_json
 from mobile_centernet.inference.detector import BaseDetector
 
@@ -67,6 +67,16 @@ class Document(TypedDict):
     errors: list[Failure]
 
 
+def make_writable(out: Path) -> None:
+    """Make the folder `out` where there is none. Raises UserError where nothing can be written to it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UserError(f"{out}: expected a folder to write to (Permission denied)")
+
+
 def save_detections(
     out: Path,
     model: BaseDetector,
@@ -90,17 +100,9 @@ def save_detections(
     rows: list[Detection] = []
     for image_id, (name, (height, width), detections) in enumerate(found, start=1):
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        bboxes = xyxy_to_xywh(detections.boxes).tolist()
         rows += [
-            {
-                "image_id": image_id,
-                "file_name": name,
-                "category_id": label + 1,
-                "category": model.classes[label],
-                "bbox": bbox,
-                "score": score,
-            }
-            for bbox, score, label in zip(bboxes, detections.scores.tolist(), detections.labels.tolist(), strict=True)
+            {**row, "file_name": name, "category": model.classes[row["category_id"] - 1]}
+            for row in coco_results(image_id, detections)
         ]
     document = Document(
         model=model.name,

@@ -19,6 +19,7 @@ from mobile_centernet.cli.outputs import (
     Failure,
     VideoWriter,
     counted,
+    make_writable,
     save_detections,
     save_image,
 )
@@ -71,12 +72,7 @@ def predict(
     media = _open_source(source, out, frames)
     with open_model(model) as detector:
         least = _thresholds(thresholds, detector.classes)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
-        if not os.access(out, os.W_OK | os.X_OK):
-            raise UserError(f"{out}: expected a folder to write to (Permission denied)")
+        make_writable(out)
 
         drawing: VideoWriter | nullcontext[None] = nullcontext()
         if isinstance(media, Video) and not no_drawing:

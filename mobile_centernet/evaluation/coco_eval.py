@@ -119,6 +119,16 @@ def evaluated_images(ground_truth: CocoDocument) -> list[Mapping[str, Any]]:
     return [image for image in ground_truth["images"] if image.get("state") != FrameState.UNLABELLED]
 
 
+def restricted(ground_truth: CocoDocument, images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document of these of its images alone.
+
+    Of the evaluated images it is what pycocotools needs for the same mAP: an image without boxes is background to it.
+    """
+    kept = {image["id"] for image in images}
+    annotations = [row for row in ground_truth["annotations"] if row["image_id"] in kept]
+    return {**ground_truth, "images": list(images), "annotations": annotations}
+
+
 def count_boxes(
     ground_truth: CocoDocument, classes: Sequence[str], area_range: AreaRange = ALL_AREAS
 ) -> dict[str, int]:

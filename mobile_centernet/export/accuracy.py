@@ -13,7 +13,7 @@ from onnx import ModelProto
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.coco import Document
 from mobile_centernet.data.store.prepared import PreparedSet, StoredFrame
-from mobile_centernet.evaluation.coco_eval import evaluate_map50
+from mobile_centernet.evaluation.coco_eval import evaluate_map50, restricted
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.inference.detector import Runner
 from mobile_centernet.inference.onnx import Detector
@@ -62,10 +62,7 @@ class SomeFrames(PreparedSet):
         document = super().coco
         if self._chosen is None:
             return document
-        images = [document["images"][i] for i in self._chosen]
-        kept = {image["id"] for image in images}
-        annotations = [row for row in document["annotations"] if row["image_id"] in kept]
-        return document | {"images": images, "annotations": annotations}
+        return restricted(document, [document["images"][i] for i in self._chosen])
 
     def _row(self, index: int) -> int:
         return index if self._chosen is None else self._chosen[index]

@@ -35,6 +35,8 @@ ONNX_FP32 = EXPORT / "model.fp32.onnx"
 
 METRICS = REPORTS / "metrics.json"
 EVALUATION = REPORTS / "evaluation"
+GROUND_TRUTH = EVALUATION / "ground_truth.json"
+"""The scored frames and their boxes, for pycocotools beside EVALUATION / "student.json"."""
 ATTRIBUTED_RESULTS = EVALUATION / "student_bdd100k_val.json"
 """The student's detections on frames with attributes (weather, time of day): BDD100K's own validation frames."""
 PR_CURVES = REPORTS / "pr_curves.csv"

@@ -92,6 +92,28 @@ def test_a_coco_folder_gives_what_pycocotools_gives(model: Path, coco: Path) -> 
     assert f"mAP@0.5  {expected:.4f}" in table and "piéton" in table
 
 
+def test_results_and_ground_truth_give_the_same_map_in_pycocotools(model: Path, coco: Path, tmp_path: Path) -> None:
+    """An unlabelled frame is background to pycocotools: neither file may hold it."""
+    path = coco / "annotations" / "instances_val.json"
+    document = json.loads(path.read_text())
+    for image in document["images"][:2]:
+        (coco / "images" / "val" / f"unlabelled{image['id']}.png").symlink_to(coco / "images/val" / image["file_name"])
+        more = {"id": image["id"] + 1000, "file_name": f"unlabelled{image['id']}.png", "state": "unlabelled"}
+        document["images"].append(image | more)
+    path.write_text(json.dumps(document))
+    printed = json.loads(evaluate(model, coco, "--json", "--out", tmp_path / "out").stdout)
+    with redirect_stdout(io.StringIO()):
+        truth = COCO(str(tmp_path / "out" / "ground_truth.json"))
+        run = COCOeval(truth, truth.loadRes(str(tmp_path / "out" / "results.json")), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    assert float(run.stats[1]) == pytest.approx(printed["map50"], abs=1e-9)
+    assert len(truth.getImgIds()) == printed["frames"] == FRAMES
+    (tmp_path / "file").touch()
+    assert "expected a folder to write to" in refused(evaluate(model, coco, "--out", tmp_path / "file"))
+
+
 def test_bad_pictures_are_rows_and_the_rest_is_done(model: Path, coco: Path) -> None:
     pictures = coco / "images" / "val"
     (pictures / "1.png").write_bytes((pictures / "1.png").read_bytes()[:60])

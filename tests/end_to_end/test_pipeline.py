@@ -1,13 +1,18 @@
 """The whole pipeline by a real `dvc repro` in a copy of the project, on a budget of seconds."""
 
+import io
 import json
+import re
 import sqlite3
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import onnx
 import pytest
 import yaml
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from tests.end_to_end.project import GIT_AUTHOR, change, run
 from tests.helpers.browser import check_page, open_browser
@@ -33,6 +38,28 @@ def test_every_promised_file_is_there(reproduced: Path) -> None:
     page = (reproduced / "data/reports/index.html").read_text()
     assert "synthetic" in page and page.count("data:image/") >= 10
     assert (reproduced / "data/reports/index.html").stat().st_size < 5e6
+
+
+def test_every_output_names_the_same_frames_and_pycocotools_finds_the_same_score(reproduced: Path) -> None:
+    """The sample has unlabelled test frames; to pycocotools they would be background."""
+    reports = reproduced / "data/reports"
+    metrics, parity = (json.loads((reports / name).read_text()) for name in ("metrics.json", "parity.json"))
+    frames = metrics["measured_on"]["frames"]
+    states = json.loads((reproduced / "data/prepared/ivslab/report.json").read_text())["splits"]["test"]["states"]
+    assert frames == states["labelled"] + states["empty"]
+    assert parity["measured_on"]["frames"] == frames
+    page = (reports / "index.html").read_text()
+    named = re.findall(r"([\d,]+) (?:synthetic )?frames of ivslab test", page)
+    assert len(named) >= 3 and set(named) == {f"{frames:,}"}  # the first sentence, both scores, the model card
+    with redirect_stdout(io.StringIO()):
+        truth = COCO(str(reports / "evaluation/ground_truth.json"))
+        run_ = COCOeval(truth, truth.loadRes(str(reports / "evaluation/student.json")), "bbox")
+        run_.evaluate()
+        run_.accumulate()
+        run_.summarize()
+    assert len(truth.getImgIds()) == frames
+    assert float(run_.stats[1]) == pytest.approx(metrics["student"]["map50"], abs=1e-9)
+    assert float(run_.stats[0]) == pytest.approx(metrics["student"]["map50_95"], abs=1e-9)
 
 
 def test_the_report_can_be_read_on_a_desk_a_phone_and_paper(reproduced: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError, ModelError
 from mobile_centernet.evaluation.bootstrap import MatchedFrames, paired_bootstrap
-from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50, evaluated_images
+from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50, evaluated_images, restricted
 from mobile_centernet.evaluation.detect import results_for
 from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, TestSet
 from mobile_centernet.files import file_digest
@@ -133,12 +133,7 @@ def _test_set(
         leaked=sorted(set(_training_frames(images, contents, challenger).values())),
         left_out=sorted(set(left_out.values())),
     )
-    chosen = {
-        **document,
-        "images": [image for image in images if image["id"] in kept],
-        "annotations": [entry for entry in document["annotations"] if entry["image_id"] in kept],
-    }
-    return test_set, chosen
+    return test_set, restricted(document, [image for image in images if image["id"] in kept])
 
 
 def _training_frames(

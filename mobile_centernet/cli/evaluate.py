@@ -12,13 +12,12 @@ import cv2
 from tqdm import tqdm
 
 from mobile_centernet.cli.options import json_option, threads_option
-from mobile_centernet.cli.outputs import RESULTS, SOME_FAILED, make_writable
+from mobile_centernet.cli.outputs import RESULTS, SOME_FAILED, TRUTH, make_writable, write_files
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.labelled import EvaluationSet, read_set
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.evaluation.coco_eval import CocoResult, evaluate_map50
 from mobile_centernet.evaluation.detect import coco_results
-from mobile_centernet.files import write_json
 from mobile_centernet.inference.detector import BaseDetector
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.tables import text_table
@@ -78,18 +77,6 @@ def evaluate(
             make_writable(out)
         frames = read_set(data, opened.classes, split, images, table, unmapped)
         truth, results, errors = detect_all(opened, frames)
-        if not truth["images"] and errors:
-            raise DataError(
-                f"{frames.name}: no frame could be read, of {len(errors)} tried; first {errors[0]['error']}"
-            )
-        if not truth["annotations"] and frames.findings:
-            kinds = Counter(each.kind for each in frames.findings)
-            first = frames.findings[0]
-            several = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-            raise DataError(
-                f"{frames.name}: mAP is undefined without ground truth, found none in {len(truth['images'])} labelled "
-                f"frames, but {several}; first {first.item}: expected {first.expected}, found {first.found}"
-            )
         measured = evaluate_map50(truth, results, opened.classes)
         lost = [finding for finding in frames.findings if finding.kind in UNREADABLE]
         dirty = [finding for finding in frames.findings if finding.kind not in UNREADABLE]
@@ -108,11 +95,7 @@ def evaluate(
             "findings": [asdict(each) for each in dirty],
         }
     if out is not None:
-        try:
-            write_json(out / RESULTS, results)
-            write_json(out / "ground_truth.json", truth)
-        except OSError as error:
-            raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
+        write_files(out, {RESULTS: results, TRUTH: truth})
     click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _table(document))
     for row in errors[:3] if not as_json else ():
         click.echo(f"left out: {row['file_name']}: {row['error']}", err=True)
@@ -124,7 +107,10 @@ def evaluate(
 def detect_all(
     model: BaseDetector, frames: EvaluationSet
 ) -> tuple[dict[str, Any], list[CocoResult], list[dict[str, str]]]:
-    """The truth and the detections of all frames of which something is known, as COCO has them, and what failed."""
+    """The truth and the detections of all frames of which something is known, as COCO has them, and what failed.
+
+    Raises DataError where not one frame could be read, and where labels were found that are of no use.
+    """
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(model.classes)]
     truth: dict[str, Any] = {"info": {}, "images": [], "annotations": [], "categories": categories}
     results: list[CocoResult] = []
@@ -146,6 +132,16 @@ def detect_all(
             ids = {"id": len(truth["annotations"]) + 1, "image_id": number}
             truth["annotations"].append(annotation | ids | {"area": width * height})
         results += coco_results(number, model.detect(image))
+    if not truth["images"] and errors:
+        raise DataError(f"{frames.name}: no frame could be read, of {len(errors)} tried; first {errors[0]['error']}")
+    if not truth["annotations"] and frames.findings:
+        kinds = Counter(each.kind for each in frames.findings)
+        first = frames.findings[0]
+        several = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        raise DataError(
+            f"{frames.name}: mAP is undefined without ground truth, found none in {len(truth['images'])} labelled "
+            f"frames, but {several}; first {first.item}: expected {first.expected}, found {first.found}"
+        )
     return truth, results, errors
 
 

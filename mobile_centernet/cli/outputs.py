@@ -23,7 +23,7 @@ from mobile_centernet.files import write_atomically, write_json
 from mobile_centernet.inference.detector import BaseDetector
 
 SOME_FAILED = 3  # exit code: done, except for some bad items
-DOCUMENT, RESULTS, CSV = "detections.json", "results.json", "detections.csv"
+DOCUMENT, RESULTS, CSV, TRUTH = "detections.json", "results.json", "detections.csv", "ground_truth.json"
 CSV_COLUMNS = ("image_filename", "label_id", "x", "y", "w", "h", "confidence")
 
 
@@ -77,6 +77,18 @@ def make_writable(out: Path) -> None:
         raise UserError(f"{out}: expected a folder to write to (Permission denied)")
 
 
+def write_files(out: Path, contents: Mapping[str, object]) -> None:
+    """Write bytes, and anything else as JSON, by file name into the folder `out`. Raises UserError where it cannot."""
+    try:
+        for name, content in contents.items():
+            if isinstance(content, bytes):
+                write_atomically(out / name, content)
+            else:
+                write_json(out / name, content)
+    except OSError as error:
+        raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
+
+
 def save_detections(
     out: Path,
     model: BaseDetector,
@@ -122,12 +134,9 @@ def save_detections(
         # A spreadsheet takes such a text for a formula, which may start programs.
         name = f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
         writer.writerow([name, row["category_id"], *row["bbox"], row["score"]])
-    try:
-        write_atomically(out / CSV, table.getvalue().encode(errors="surrogateescape"))
-        write_json(out / RESULTS, [{key: dict(row)[key] for key in keys} for row in rows])
-        write_json(out / DOCUMENT, document)
-    except OSError as error:
-        raise UserError(f"{out}: expected a folder to write to ({error.strerror})") from error
+    results = [{key: dict(row)[key] for key in keys} for row in rows]
+    csv_text = table.getvalue().encode(errors="surrogateescape")
+    write_files(out, {CSV: csv_text, RESULTS: results, DOCUMENT: document})
 
 
 def counted(number: int, name: str, plural: str = "") -> str:

@@ -65,18 +65,19 @@ def describe_runs(runs: Sequence[Run]) -> str:
 def ablation_tables(table: pd.DataFrame, runs: Sequence[Run]) -> dict[str, Cells]:
     """All tables, by title; NOTE belongs to the first."""
     classes = [name for name in table.columns if name.startswith("ap50.") and not name.endswith("_std")]
-    scores = {"map50": "mAP@0.5", "map50_95": "AP@[.5:.95]"} | {name: name.removeprefix("ap50.") for name in classes}
-    head = ["row", "model", "balanced", "distilled", "seeds", *scores.values(), "gain", "over", "time", "trained on"]
+    head = ["row", "model", "balanced", "distilled", "seeds", "mAP@0.5", "gain", "over", "AP@[.5:.95]"]
+    head += [*(name.removeprefix("ap50.") for name in classes), "time", "trained on"]
     rows = []
     for row in table.to_dict("records"):
         cells = [row["row"], row["model"], "yes" if row["balanced"] else "no", "yes" if row["teacher"] else "no"]
-        cells.append(str(row["seeds"]))
-        for name in scores:
-            mean, std = row[name], row[f"{name}_std"]
-            cells.append("-" if pd.isna(mean) else f"{mean:.3f}" if pd.isna(std) else f"{mean:.3f} ± {std:.3f}")
+        pairs = [(row[name], row[f"{name}_std"]) for name in ("map50", "map50_95", *classes)]
+        map50, *others = (
+            "-" if pd.isna(mean) else f"{mean:.3f}" if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
+            for mean, std in pairs
+        )
         known = not pd.isna(row["gain"])
         interval = f"{signed(row['gain'])} ({signed(row['gain_lower'])} … {signed(row['gain_upper'])})"
-        cells += [interval if known else "-", row["baseline"] or "-"]
+        cells += [str(row["seeds"]), map50, interval if known else "-", row["baseline"] or "-", *others]
         on_gpu = row["on_gpu"] == "True"
         cells.append(f"{row['seconds']:,.0f} s GPU" if on_gpu else f"{row['cpu_seconds']:,.0f} s CPU")
         threads = "" if on_gpu else f", threads: {row['threads']}"
@@ -124,6 +125,7 @@ def ablation_figure(table: pd.DataFrame, runs: Sequence[Run]) -> bytes:
         axes.set_yticks(places, list(table["row"]))
         axes.set_ylim(-0.6, len(table) - 0.2)
         axes.set_xlim(0, max(0.1, 1.1 * float((table["map50"] + spread).max())))
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"mAP@0.5, mean ± std over {table['seeds'].max()} seeds")
         axes.set_title(describe_runs(runs))
         return png(figure)

@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from mobile_centernet.evaluation.bootstrap import MapDifference
 from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
 from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, Limits, TestSet, decide
 from mobile_centernet.evaluation.slices import Slice
 from mobile_centernet.reports import page as pages
+from mobile_centernet.reports.ablation import ablation_figure, ablation_table, write_ablation_page
 from mobile_centernet.reports.gate_page import write_gate_page
 from mobile_centernet.reports.page import Picture
 from mobile_centernet.reports.run_page import (
@@ -35,6 +37,7 @@ from mobile_centernet.reports.run_page import (
     verdict,
 )
 from tests.helpers.browser import PHONE, Browser, check_page, open_browser
+from tests.reports.test_ablation import a_run
 
 LONG = "an_unusually_long_category_name_that_nobody_broke_into_words"
 FILE = "ivslab_train/JPEGImages/All/1_40_00.mp4/1_40_00.mp4_00007_and_more_of_it_without_a_single_space.jpg"
@@ -104,6 +107,23 @@ def test_the_gates_page(browser: Browser, tmp_path: Path) -> None:
     samples = np.random.default_rng(0).normal(0.05, 0.02, 500)
     write_gate_page(tmp_path / "gate.html", decide(facts, limits), facts, limits, samples, {LONG: FILE})
     check_page(browser, tmp_path / "gate.html")
+
+
+def test_the_ablations_page(browser: Browser, tmp_path: Path) -> None:
+    """As many rows and classes as on real photos, and longer names."""
+    runs = [
+        a_run(row, seed, 0.1 + 0.01 * seed, baseline=baseline, teacher=teacher, device=LONG) | {"ap50": ap50}
+        for row, baseline, teacher in (
+            ("big", None, None),
+            ("student", None, None),
+            (f"{'distilled_' * 4}w16", "student", "big"),
+        )
+        for seed in (1, 2, 3)
+        for ap50 in [{f"{name} {n}": 0.1 + 0.01 * seed for n in (1, 2) for name in CLASSES}]
+    ]
+    table = ablation_table(runs, {runs[-1]["row"]: MapDifference(0.031, 0.004, 0.059, np.zeros(1))})
+    write_ablation_page(tmp_path / "ablation.html", table, runs, ablation_figure(table, runs))
+    check_page(browser, tmp_path / "ablation.html")
 
 
 def test_a_broken_picture_would_be_noticed(browser: Browser, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     constants = {
         "shape": np.array([1, K, 4], np.int64),
         "scale": np.array(1 / SCALE, np.float32),
-        "scores": np.ones((1, K), np.float32),
+        "scores": np.linspace(1, 0.5, K, dtype=np.float32)[None],  # results come by score
         "labels": np.zeros((1, K), np.int64),
     }
     node, value = helper.make_node, helper.make_tensor_value_info

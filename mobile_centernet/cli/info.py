@@ -55,7 +55,8 @@ def info(
     """Print parameters and cost of MODEL, such as hrnet_w16, or of all models, beside the paper's figures."""
     if (model is None) != all_models:
         raise click.UsageError("expected either a MODEL or --all")
-    costs, names = [], [model] if model else list(MODELS)
+    costs: list[ModelCost] = []
+    names = [model] if model else list(MODELS)
     taken = _measure(names, classes, size) if latency else {}
     for name in names:
         with torch.device("meta"):  # shapes alone: nothing is allocated or initialised

@@ -122,6 +122,10 @@ class TimedModel:
             for part, taken in parts.items():
                 self.parts[part].append(taken)
 
+    @property
+    def path(self) -> Path:
+        return self.model.path
+
     def record(self) -> dict[str, Any]:
         """What was measured, for JSON."""
         wall = [taken.wall for taken in self.end_to_end]
@@ -163,14 +167,15 @@ class BareNetwork:
                 image's batch and sides, or it does not run on noise.
         """
         session = open_session(path, session_options(pace.threads, pace.spinning), {PROVIDERS[provider]: {}})
-        rng, inputs = np.random.default_rng(0), {}
+        rng = np.random.default_rng(0)
+        inputs: dict[str, NDArray[Any]] = {}
         for node in session.get_inputs():
             fixed = [side if isinstance(side, int) else None for side in node.shape]
             image = (1, *size, 3) if fixed[3:] == [3] else (1, 3, *size)
             if node.type not in ELEMENTS or (None in fixed and len(fixed) != len(image)):
                 expected = "expected inputs that are images or have fixed sides"
                 raise ModelError(f"{path}: {expected}, found {node.name}: {node.type} {node.shape}")
-            shape = [side or default for side, default in zip(fixed, image, strict=True)] if None in fixed else fixed
+            shape = [image[axis] if side is None else side for axis, side in enumerate(fixed)]
             dtype = np.dtype(ELEMENTS[node.type])
             values = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 128, shape)
             inputs[node.name] = values.astype(dtype)
@@ -251,7 +256,9 @@ def time_models(
         for each in timed:  # in fresh processes: what others used and freed in this one would not show
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 bare = isinstance(each, BareNetwork)
-                path, size = (each.path, ours[0].input_size) if bare else (each.model.path, each.model.input_size)
+                path, size = each.path, ours[0].input_size
+                if isinstance(each, TimedModel):
+                    size = each.model.input_size
                 peaks.append(pool.submit(peak_memory, str(path), size, jpeg, pace, bare).result())
     return {
         "machine": {

@@ -20,7 +20,7 @@ from mobile_centernet.inference.graph import INPUT, OUTPUTS, GraphMetadata
 # Raised for a file that is no ONNX, was cut off or does not hold together, and where memory or a driver gives up.
 # ONNX Runtime's own have no common base, and each version has others; RuntimeError is what its bindings raise besides.
 _KINDS = [kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type)]
-_BACKEND_ERRORS = (
+_BACKEND_ERRORS: tuple[type[Exception], ...] = (
     *(kind for kind in _KINDS if issubclass(kind, Exception)),
     RuntimeError,
     MemoryError,

@@ -67,7 +67,9 @@ class CenterNet(nn.Module):
         self.shared_head, self.scaled_input, self.takes_pixels = shared_head, scaled_input, False
         if shared_head:
             self.head = Head(backbone_channels, head_channels, num_classes + 2 + 2)
-            nn.init.constant_(self.head.out.bias[:num_classes], HEATMAP_BIAS)
+            bias = torch.zeros(num_classes + 2 + 2)
+            bias[:num_classes] = HEATMAP_BIAS
+            self.head.out.bias = nn.Parameter(bias)
         else:
             self.heatmap_head = Head(backbone_channels, head_channels, num_classes, bias=HEATMAP_BIAS)
             self.size_head = Head(backbone_channels, head_channels, 2)
@@ -87,7 +89,8 @@ class CenterNet(nn.Module):
         features = self.backbone(pixels if self.takes_pixels else (pixels - self.pixel_mean) / self.pixel_std)
         if self.shared_head:
             # Not by slices: their open ends would be 64-bit constants in ONNX, which TensorRT 8.2 clamps.
-            return CenterNetOutput(*self.head(features).split([self.num_classes, 2, 2], dim=1), features)
+            heatmap, size, offset = self.head(features).split([self.num_classes, 2, 2], dim=1)
+            return CenterNetOutput(heatmap, size, offset, features)
         return CenterNetOutput(
             self.heatmap_head(features), self.size_head(features), self.offset_head(features), features
         )

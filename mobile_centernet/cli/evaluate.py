@@ -91,6 +91,7 @@ def evaluate(
             "ap50": dict(measured.ap50),
             "boxes": dict(measured.counts),
             "no_class": dict(frames.no_class),
+            "taken_as": dict(frames.taken_as),
             "errors": errors,
             "findings": [asdict(each) for each in dirty],
         }
@@ -156,6 +157,8 @@ def _table(document: dict[str, Any]) -> str:
         f"{document['model']} ({document['runs_on']}, {size}) on {document['data']}, {document['frames']:,} frames",
         text_table(cells, "<>"),
     ]
+    if document["taken_as"]:
+        rows.append("taken as: " + ", ".join(f"{category} → {name}" for category, name in document["taken_as"].items()))
     if document["no_class"]:
         names = ", ".join(f"{name} ({count:,})" for name, count in document["no_class"].items())
         rows.append(f"boxes of no class of the model: {names}")

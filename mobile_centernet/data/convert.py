@@ -98,35 +98,20 @@ def convert(frame: Frame, class_map: ClassMap, size: Size, orientation: int = 1)
     Returns:
         The boxes, in pixels of the image. Findings name `<frame>#<n>`, the n-th box (from 0) in the label file.
     """
-    scale, is_usable = (1.0, 1.0), True
-    findings: list[Finding] = []
-    if frame.declared_size is not None and frame.declared_size != size:
-        (height, width), (declared_height, declared_width) = size, frame.declared_size
-        action = Action.IGNORED
-        if declared_height > 0 and declared_width > 0:
-            scale = (width / declared_width, height / declared_height)
-            is_usable = abs(scale[0] / scale[1] - 1) <= SAME_ASPECT
-            action = Action.REPAIRED if is_usable else Action.QUARANTINED
-        found = f"{declared_width}x{declared_height}"
-        if orientation >= 5 and (declared_width > declared_height) != (width > height):
-            found += (
-                f": the labels are of the image as EXIF orientation {orientation} turns it, boxes here of stored pixels"
-            )
-        findings.append(Finding("size_mismatch", action, frame.name, f"{width}x{height}", found))
-
+    scale, findings = scale_of(frame, size, orientation)
     boxes: list[Xyxy] = []
     labels: list[int] = []
     ignore_boxes: list[Xyxy] = []
     dropped: Counter[str] = Counter()
     lost_object = False
-    for number, box in enumerate(frame.boxes if is_usable else ()):
+    for number, box in enumerate(frame.boxes if scale else ()):
         item = f"{frame.name}#{number}"
         known = box.category in class_map.labels
         label = class_map.labels.get(box.category)
         if known and label is None and not box.ignore and class_map.unmapped == "drop":
             dropped[box.category] += 1
             continue
-        xyxy, problems = _check_box(box, item, scale, size)
+        xyxy, problems = _check_box(box, item, scale or (1.0, 1.0), size)
         findings += problems
         if xyxy is None:
             lost_object = True
@@ -141,7 +126,7 @@ def convert(frame: Frame, class_map: ClassMap, size: Size, orientation: int = 1)
             labels.append(label)
 
     state = frame.state
-    if not is_usable:
+    if scale is None:
         state = FrameState.UNLABELLED
     elif state is FrameState.LABELLED and not boxes:
         state = FrameState.UNLABELLED if lost_object else FrameState.EMPTY
@@ -153,6 +138,34 @@ def convert(frame: Frame, class_map: ClassMap, size: Size, orientation: int = 1)
         tuple(findings),
         dropped,
     )
+
+
+def scale_of(frame: Frame, size: Size, orientation: int = 1) -> tuple[tuple[float, float] | None, list[Finding]]:
+    """By what x and y of the frame's boxes are to be multiplied, and what is worth a finding about that.
+
+    Args:
+        frame: its boxes are in pixels of the size that its label file claims, if it does.
+        size: the (height, width) of its image, in pixels.
+        orientation: see `convert`.
+
+    Returns:
+        None where the claimed size is one of another aspect ratio, so that nobody knows where the boxes are.
+    """
+    if frame.declared_size is None or frame.declared_size == size:
+        return (1.0, 1.0), []
+    (height, width), (declared_height, declared_width) = size, frame.declared_size
+    scale: tuple[float, float] | None = (1.0, 1.0)
+    action = Action.IGNORED
+    if declared_height > 0 and declared_width > 0:
+        across, down = width / declared_width, height / declared_height
+        is_usable = abs(across / down - 1) <= SAME_ASPECT
+        scale, action = ((across, down), Action.REPAIRED) if is_usable else (None, Action.QUARANTINED)
+    found = f"{declared_width}x{declared_height}"
+    if orientation >= 5 and (declared_width > declared_height) != (width > height):
+        found += (
+            f": the labels are of the image as EXIF orientation {orientation} turns it, boxes here of stored pixels"
+        )
+    return scale, [Finding("size_mismatch", action, frame.name, f"{width}x{height}", found)]
 
 
 def _check_box(box: Box, item: str, scale: tuple[float, float], size: Size) -> tuple[Xyxy | None, list[Finding]]:

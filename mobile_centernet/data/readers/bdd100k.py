@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hotcoco import mask
+
 from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, Xyxy, normalise
 from mobile_centernet.data.readers.common import Listing, is_set, number, quarantined, reason, walk
 from mobile_centernet.data.readers.places import place_images, split_of_labels
@@ -229,28 +231,10 @@ def _around(outline: object) -> Xyxy:
 
 def mask_box(counts: object, size: object) -> Xyxy:
     """The box of a mask in COCO's run lengths, plain or compressed, of (height, width) `size`; NaN where it is none."""
-    if isinstance(counts, str):  # five bits a character, the sixth says that it goes on, from the third by difference
-        runs: list[int] = []
-        value = shift = 0
-        for character in counts.encode(errors="replace"):
-            bits = character - 48
-            value |= (bits & 0x1F) << shift
-            shift += 5
-            if not bits & 0x20:
-                value -= (1 << shift) if bits & 0x10 else 0
-                runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-                value = shift = 0
-    else:
-        runs = counts if isinstance(counts, list) else []
-    height = size[0] if isinstance(size, list) and len(size) == 2 else 0
-    if not isinstance(height, int) or height < 1 or not all(isinstance(run, int) and run >= 0 for run in runs):
+    try:
+        height, width = size if isinstance(size, list) else ()
+        (encoded,) = mask.frPyObjects([{"counts": counts, "size": [height, width]}], height, width)
+        x, y, w, h = map(float, mask.toBbox(encoded))
+    except (TypeError, ValueError, OverflowError):  # of no known kind, or more runs than the mask has pixels
         return (math.nan,) * 4
-    start, box = 0, (math.inf, math.inf, -math.inf, -math.inf)
-    for number_of_run, run in enumerate(runs):
-        if number_of_run % 2 and run:
-            last = start + run - 1
-            x1, x2 = start // height, last // height
-            y1, y2 = (start % height, last % height) if x1 == x2 else (0, height - 1)
-            box = (min(box[0], x1), min(box[1], y1), max(box[2], x2 + 1), max(box[3], y2 + 1))
-        start += run
-    return box if math.isfinite(box[0]) else (math.nan,) * 4
+    return (x, y, x + w, y + h) if w > 0 and h > 0 else (math.nan,) * 4

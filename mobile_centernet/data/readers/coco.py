@@ -3,10 +3,11 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
-from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, normalise
+from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, Xyxy, normalise
 from mobile_centernet.data.readers.bdd100k import mask_box
 from mobile_centernet.data.readers.common import Listing, is_set, number, quarantined, reason, walk
 from mobile_centernet.data.readers.places import place_images, split_of_labels
@@ -21,12 +22,12 @@ def is_coco(path: Path) -> bool:
     """Whether a JSON file is a COCO document, by its first bytes or, where these do not tell, by all of it."""
     try:
         with path.open("rb") as file:
-            start = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
+            start = file.read(1 << 16).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")  # or UTF-16
             if not start.startswith(b"{"):
                 return False
             if all(word in start for word in (b'"images"', b'"file_name"')):
                 return True
-            text = start + file.read()
+            text = start + file.read().replace(b"\0", b"")
             return all(word in text for word in (b'"images"', b'"annotations"', b'"categories"'))
     except OSError:
         return False
@@ -35,9 +36,8 @@ def is_coco(path: Path) -> bool:
 def read_coco(root: Path, listing: Listing | None = None) -> RawSet:
     """Read every COCO document below `root` with its images.
 
-    The split is that of the image's folder, else the one that the file is called after. An image without an annotation
-    is verified empty, unless the document says another `state`. Boxes are of the size that the document gives the
-    image, and crowds are to be ignored. An outline or mask without a `bbox` gives its box.
+    The split is that of the image's folder, else the one that the file is called after. What a document says about
+    each image: `read_coco_document`.
 
     Raises:
         DataError: there is no image or no document, or a document has two images of one id.
@@ -55,65 +55,95 @@ def read_coco(root: Path, listing: Listing | None = None) -> RawSet:
     known_names: set[str] = set()
     for path in files:
         try:
-            document = json.loads((root / path).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
-            findings.append(quarantined("unreadable_label", path, "a COCO document", reason(root / path, error)))
+            own, names = read_coco_document(root / path, path, findings)
+        except ValueError as error:
+            findings.append(quarantined("unreadable_label", path, *error.args))
             continue
-        parts = [document.get(part) for part in ("images", "annotations", "categories")]
-        if not all(isinstance(part, list) and all(isinstance(row, dict) for row in part) for part in parts):
-            expected = "a COCO document with lists of images, annotations and categories"
-            findings.append(quarantined("unreadable_label", path, expected, "none"))
-            continue
-        images, annotations, categories = parts
-        twice = [each for each, count in Counter(repr(image.get("id")) for image in images).items() if count > 1]
-        if twice:
-            raise DataError(f"{root / path}: expected every image id once, found {len(twice)} twice ({twice[0]})")
-        names = {repr(category.get("id")): str(category.get("name")) for category in categories}
-        known_names |= set(map(normalise, names.values()))
-        boxes: dict[str, dict[Box, None]] = {repr(image.get("id")): {} for image in images}  # a crowd is there by class
-        strays = 0
-        for row in annotations:
-            item, owner = f"{path}#{row.get('id')}", boxes.get(repr(row.get("image_id")))
-            if owner is None:
-                found, strays = f"image_id {row.get('image_id')!r}", strays + 1
-                if repr(str(row.get("image_id"))) in boxes:
-                    found += ", which is text among the images"
-                findings.append(quarantined("unreadable_label", item, "an image of this file", found))
-                continue
-            spelling = names.get(repr(row.get("category_id")), f"category_id {row.get('category_id')!r}")
-            category, crowd = normalise(spelling), is_set(row.get("iscrowd"))
-            box = Box(
-                CROWD if crowd else category, _corners(row), crowd, "" if crowd or spelling == category else spelling
-            )
-            if all(0 <= value <= 1 for value in box.xyxy):
-                found = "numbers of 0 to 1, as of normalised boxes"
-                findings.append(quarantined("nan_box", item, "x, y, width and height in pixels", found))
-                box = Box(box.category, (float("nan"),) * 4, box.ignore, box.spelling)
-            owner[box] = None
-        # Without any box nobody has looked for objects, and a box of an unknown image may be one of these.
-        nothing = FrameState.EMPTY if annotations and not strays else FrameState.UNLABELLED
-        if images and not annotations:
-            found = f"{len(images)} images without an annotation"
-            findings.append(Finding("no_objects", Action.IGNORED, path, "boxes of objects", found))
-        for place, image in enumerate(images):
-            own, size = tuple(boxes[repr(image.get("id"))]), (number(image.get("height")), number(image.get("width")))
-            state = image.get("state", FrameState.LABELLED if own else nothing)
-            known = all(1 <= side < 1e6 for side in size)
-            entry = Labels(
-                f"{path}#images[{place}]",
-                str(image.get("file_name")),
-                FrameState(state) if state in list(FrameState) else FrameState.UNLABELLED,
-                Boxes(own),
-                near=path.rpartition("/")[0],
-                split=split_of_labels(path),
-                declared_size=(int(size[0]), int(size[1])) if known else None,
-            )
-            labels.append(entry)
+        known_names |= names
+        labels += own
     raw = assemble(listing, places, labels, frozenset(files), findings)
     return replace(raw, categories=frozenset({*known_names, CROWD}))
 
 
-def _corners(row: dict[str, Any]) -> tuple[float, float, float, float]:
+def read_coco_document(path: Path, item: str, findings: list[Finding]) -> tuple[list[Labels], set[str]]:
+    """What one COCO document says about each of its images, and the names of its categories.
+
+    An image without an annotation is verified empty, unless the document says another `state`. Boxes are of the size
+    that the document gives the image. Crowds are to be ignored; a region that is one for several categories is one of
+    `CROWD`. An outline or mask without a `bbox` gives its box.
+
+    Args:
+        path: the file.
+        item: what findings call it: its path below the root of the set.
+        findings: grows by the annotations that are of no image.
+
+    Raises:
+        ValueError: it cannot be read, or is no such document; with what was expected, and what was found.
+        DataError: two images have one id.
+    """
+    try:
+        document = json.loads(path.read_bytes())  # UTF-8 or -16, as its first bytes say
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError("a COCO document", reason(path, error)) from error
+    needed: dict[str, set[str]] = {"images": {"id", "file_name"}, "annotations": set(), "categories": {"id", "name"}}
+    for part, keys in needed.items():
+        rows = document.get(part) if isinstance(document, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= keys for row in rows):
+            wanted = f" with {' and '.join(sorted(keys, reverse=True))}" if keys else ""
+            raise ValueError(f"a COCO document with a list of {part}{wanted}", "none")
+    images, annotations = document["images"], document["annotations"]
+    twice = [each for each, count in Counter(repr(image["id"]) for image in images).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: expected every image id once, found {len(twice)} twice ({twice[0]})")
+    names = {repr(category["id"]): str(category["name"]) for category in document["categories"]}
+    boxes: dict[str, dict[Xyxy | int, Box]] = {repr(image["id"]): {} for image in images}
+    strays, normalised = 0, 0
+    for number_of_box, row in enumerate(annotations):
+        owner = boxes.get(repr(row.get("image_id")))
+        if owner is None:
+            found, strays = f"image_id {row.get('image_id')!r}", strays + 1
+            if repr(str(row.get("image_id"))) in boxes:
+                found += ", which is text among the images"
+            one = f"{item}#{row.get('id', number_of_box)}"
+            findings.append(quarantined("unreadable_label", one, "an image of this file", found))
+            continue
+        spelling = names.get(repr(row.get("category_id")), f"category_id {row.get('category_id')!r}")
+        category, crowd, xyxy = normalise(spelling), is_set(row.get("iscrowd")), _corners(row)
+        if all(0 <= value <= 1 for value in xyxy) and any(xyxy):
+            normalised, xyxy = normalised + 1, (nan,) * 4
+        box = Box(category, xyxy, crowd, spelling if spelling != category else "")
+        if not crowd:
+            owner[number_of_box] = box
+        elif owner.setdefault(xyxy, box).category != category:  # exports write a region once per class
+            owner[xyxy] = Box(CROWD, xyxy, ignore=True)
+    if normalised:
+        found = f"{normalised} boxes of numbers from 0 to 1, as of normalised ones"
+        findings.append(quarantined("nan_box", item, "x, y, width and height in pixels", found))
+    # Without any box nobody has looked for objects, and a box of an unknown image may be one of these.
+    nothing = FrameState.EMPTY if annotations and not strays else FrameState.UNLABELLED
+    if images and not annotations:
+        found = f"{len(images)} images without an annotation"
+        findings.append(Finding("no_objects", Action.IGNORED, item, "boxes of objects", found))
+    labels = []
+    for place, image in enumerate(images):
+        found_here = tuple(boxes[repr(image["id"])].values())
+        size = number(image.get("height")), number(image.get("width"))
+        state = image.get("state", FrameState.LABELLED if found_here else nothing)
+        known = all(1 <= side < 1e6 for side in size)
+        entry = Labels(
+            f"{item}#images[{place}]",
+            str(image["file_name"]),
+            FrameState(state) if state in list(FrameState) else FrameState.UNLABELLED,
+            Boxes(found_here),
+            near=item.rpartition("/")[0],
+            split=split_of_labels(item),
+            declared_size=(int(size[0]), int(size[1])) if known else None,
+        )
+        labels.append(entry)
+    return labels, set(map(normalise, names.values()))
+
+
+def _corners(row: dict[str, Any]) -> Xyxy:
     """Of an annotation's box, else of its outline or mask; NaN where it has none."""
     bbox, outline = row.get("bbox"), row.get("segmentation")
     if isinstance(bbox, list) and len(bbox) == 4:
@@ -125,4 +155,4 @@ def _corners(row: dict[str, Any]) -> tuple[float, float, float, float]:
         values = [number(value) for part in outline for value in part]
         if len(values) >= 6:
             return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
-    return (float("nan"),) * 4
+    return (nan,) * 4

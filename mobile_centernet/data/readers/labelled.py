@@ -1,25 +1,32 @@
 """Any labelled set as what mAP@0.5 needs: pictures, and a COCO document in the classes of one model."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, product, repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.boxes import xyxy_to_xywh
-from mobile_centernet.data.annotations import Action, Finding, FrameState, normalise
-from mobile_centernet.data.convert import SAME_ASPECT, ClassMap, convert
-from mobile_centernet.data.readers.coco import is_coco
-from mobile_centernet.data.readers.common import number, quarantined, walk
-from mobile_centernet.data.readers.layouts import VOCABULARIES, LabelledSource, Layout, SourceFrame, read_source
-from mobile_centernet.data.readers.places import split_of_labels
+from mobile_centernet.data.annotations import Finding, Frame, FrameState, normalise
+from mobile_centernet.data.convert import ClassMap, convert, scale_of
+from mobile_centernet.data.readers.coco import is_coco, read_coco_document
+from mobile_centernet.data.readers.common import quarantined, walk
+from mobile_centernet.data.readers.layouts import (
+    IGNORE_REGION,
+    VOCABULARIES,
+    LabelledSource,
+    Layout,
+    SourceFrame,
+    read_source,
+)
+from mobile_centernet.data.readers.places import Match, PathIndex, place_images, split_of_labels
 from mobile_centernet.data.readers.raw import detect
+from mobile_centernet.data.readers.records import Labels
 from mobile_centernet.data.store.coco import Document, annotations_name
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError
@@ -57,13 +64,15 @@ class EvaluationFrame:
 class EvaluationSet:
     """What is to be evaluated. `findings` grows while frames are annotated.
 
-    `no_class`: boxes by category of the data that the model has no class for, so that they have no say.
+    `no_class`: boxes by category of the data that the model has no class for, so that they have no say. `taken_as`:
+    the class that each category counts as which is called otherwise.
     """
 
     name: str
     frames: Sequence[EvaluationFrame]
     findings: list[Finding]
     no_class: Mapping[str, int] = field(default_factory=dict)
+    taken_as: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_set(
@@ -109,7 +118,7 @@ def read_set(
             raise DataError(f"{root}: expected --split, because there are several: {', '.join(prepared_splits)}")
     prepared = PreparedSet(root, split)
     if prepared.classes != tuple(classes):
-        raise _other_classes(root, prepared.classes, classes)
+        raise _other_classes(root, prepared.classes, classes, ", or prepare it again")
     by_image: dict[int, list[Document]] = {}
     document = prepared.coco
     for annotation in document["annotations"]:
@@ -155,92 +164,80 @@ def _raw_set(
         return EvaluationFrame(entry.frame.name, read, annotate)
 
     frames = [frame(entry) for entry in entries]
-    return EvaluationSet(f"{source.root}, {source.layout}", frames, findings, _without_class(found, table))
+    return EvaluationSet(f"{source.root}, {source.layout}", frames, findings, *_fates(found, table))
 
 
 def _coco_set(
     path: Path, images: Path | None, classes: Sequence[str], mappings: Mappings, unmapped: Unmapped
 ) -> EvaluationSet:
     """Boxes stay as they are and crowds belong to their own category, so that pycocotools finds the same mAP."""
+    findings: list[Finding] = []
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"broken JSON, {error}"
-        raise DataError(f"{path}: expected a COCO document, but it cannot be read ({reason})") from error
-    keys = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
-    for part, needed in keys.items():
-        rows = document.get(part) if isinstance(document, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= set(needed) for row in rows):
-            expected = f"a list of {part}" + (f" with {' and '.join(needed)}" if needed else "")
-            raise DataError(f"{path}: expected a COCO document with {expected}, found none")
+        entries, names = read_coco_document(path, path.name, findings)
+    except ValueError as error:
+        raise DataError("{}: expected {}, found {}".format(path, *error.args)) from error
+    found = Counter(box.category for entry in entries for box in entry.boxes if box.category != IGNORE_REGION)
+    table = _class_table(path, found or names, None, classes, mappings, unmapped)
+    # Beside the file, or in `images/<split>` or `<split>` beside its folder.
+    split, beside, above = path.stem.removeprefix("instances_"), path.parent, path.parent.parent
+    usual = (beside, beside / "images", above / "images" / split, above / split, above / "images", above)
+    for folder in (images,) if images else usual:
+        if not folder.is_dir():
+            continue
+        places = place_images(walk(folder).images, [])
+        index = PathIndex(places)
+        matches = [index.find(entry.path) for entry in entries]
+        if images or any(match.position is not None for match in matches):
+            break
+    else:
+        where = (
+            f"in {images}, found no folder"
+            if images
+            else "in one of the usual folders, found none; name theirs by --images"
+        )
+        raise DataError(f"{path}: expected its pictures {where}")
 
-    ids = Counter(repr(image["id"]) for image in document["images"])
-    if twice := [each for each, count in ids.items() if count > 1]:
-        raise DataError(f"{path}: expected every image id once, found {len(twice)} twice ({twice[0]})")
-    names = {category["id"]: normalise(str(category["name"])) for category in document["categories"]}
-    found = Counter(names[row["category_id"]] for row in document["annotations"] if row.get("category_id") in names)
-    table = _class_table(path, found or names.values(), None, classes, mappings, unmapped)
-    if images is None:
-        # Beside the file, or in `images/<split>` or `<split>` beside its folder.
-        split, beside, above = path.stem.removeprefix("instances_"), path.parent, path.parent.parent
-        usual = (beside, beside / "images", above / "images" / split, above / split, above / "images", above)
-        some = [image["file_name"] for image in document["images"][:20]]
-        images = next((folder for folder in usual if any((folder / name).is_file() for name in some)), None)
-        if images is None:
-            raise DataError(
-                f"{path}: expected its pictures in one of the usual folders, found none; name theirs by --images"
-            )
-    folder, findings = images, list[Finding]()
     labels = {name: label for label, name in enumerate(classes)}
-    by_image: dict[Any, list[Document]] = {image["id"]: [] for image in document["images"]}
-    for annotation in document["annotations"]:
-        item, bbox = f"{path.name}#{annotation.get('id')}", annotation.get("bbox")
-        is_box = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(value, int | float) for value in bbox)
-        if annotation.get("image_id") not in by_image or annotation.get("category_id") not in names:
-            hint = "none" if annotation.get("image_id") in by_image else f"image_id {annotation.get('image_id')!r}"
-            if str(annotation.get("image_id")) in by_image:
-                hint += ", which is text among the images"
-            findings.append(quarantined("unreadable_label", item, "an image and a category of this file", hint))
-        elif not is_box or not all(map(math.isfinite, bbox)) or min(bbox[2:]) < 0:
-            findings.append(quarantined("nan_box", item, "x, y, width and height", str(bbox)))
-        elif 0 < max(bbox) <= 1:
-            findings.append(quarantined("nan_box", item, "pixels", f"{bbox}, as of boxes in shares of the sides"))
-        else:
-            name = table.get(names[annotation["category_id"]])
-            # A region of no class is an excuse for every class.
-            wanted = [labels[name]] if name else range(len(classes)) if unmapped == "ignore" else ()
-            crowd = int(bool(annotation.get("iscrowd")) or not name)
-            rows = [{"category_id": label + 1, "bbox": bbox, "iscrowd": crowd} for label in wanted]
-            by_image[annotation["image_id"]] += rows
 
-    def frame(image: Document) -> EvaluationFrame:
-        boxes = by_image[image["id"]]
-        name = image["file_name"]
-        file = folder / (name if (folder / name).is_file() else name.replace("\\", "/"))
-        state = FrameState(image.get("state", FrameState.LABELLED))
+    def frame(entry: Labels, match: Match) -> EvaluationFrame:
+        def read() -> NDArray[np.uint8]:
+            if match.position is None:
+                several = f"several: {', '.join(match.candidates)}" if match.candidates else "none"
+                raise DataError(f"{folder / entry.path}: expected a picture, found {several}")
+            return read_image(folder / places[match.position].path)
 
         def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
-            declared = number(image.get("height")), number(image.get("width"))
-            if declared == size or not all(side > 0 for side in declared):  # NaN is not
-                return state, boxes
-            scale = size[1] / declared[1], size[0] / declared[0]
-            fits, found = abs(scale[0] / scale[1] - 1) <= SAME_ASPECT, f"{declared[1]:g}x{declared[0]:g}"
-            action = Action.REPAIRED if fits else Action.QUARANTINED
-            findings.append(Finding("size_mismatch", action, name, f"{size[1]}x{size[0]}", found))
-            if not fits:
+            own = Frame(folder, entry.path, "", "", entry.state, entry.boxes, entry.declared_size)
+            scale, mismatches = scale_of(own, size)
+            findings.extend(mismatches)
+            if scale is None:
                 return FrameState.UNLABELLED, []
-            sides = [*scale, *scale]
-            scaled = ([value * side for value, side in zip(box["bbox"], sides, strict=True)] for box in boxes)
-            return state, [box | {"bbox": bbox} for box, bbox in zip(boxes, scaled, strict=True)]
+            rows: list[Document] = []
+            for number_of_box, box in enumerate(entry.boxes):
+                x1, y1, x2, y2 = (value * side for value, side in zip(box.xyxy, scale * 2, strict=True))
+                if not (math.isfinite(x1 + y1 + x2 + y2) and x1 <= x2 and y1 <= y2):
+                    item = f"{path.name}: {entry.path}#{number_of_box}"
+                    findings.append(quarantined("nan_box", item, "x, y, width and height", str(box.xyxy)))
+                    continue
+                name = table.get(box.category)
+                # A region of no class is an excuse for every class.
+                every = box.category == IGNORE_REGION or (name is None and unmapped == "ignore")
+                bbox, crowd = [x1, y1, x2 - x1, y2 - y1], int(box.ignore or name is None)
+                wanted = range(len(classes)) if every else [labels[name]] if name else ()
+                rows += [{"category_id": label + 1, "bbox": bbox, "iscrowd": crowd} for label in wanted]
+            return entry.state, rows
 
-        return EvaluationFrame(name, lambda: read_image(file), annotate)
+        return EvaluationFrame(entry.path, read, annotate)
 
-    frames = [frame(image) for image in document["images"]]
-    return EvaluationSet(str(path), frames, findings, _without_class(found, table))
+    frames = [frame(entry, match) for entry, match in zip(entries, matches, strict=True)]
+    return EvaluationSet(str(path), frames, findings, *_fates(found, table))
 
 
-def _without_class(found: Mapping[str, int], table: Mapping[str, str | None]) -> dict[str, int]:
-    return {category: count for category, count in sorted(found.items()) if not table.get(category)}
+def _fates(found: Mapping[str, int], table: Mapping[str, str | None]) -> tuple[dict[str, int], dict[str, str]]:
+    """`no_class` and `taken_as` of an `EvaluationSet`."""
+    fates = [(category, count, table.get(category)) for category, count in sorted(found.items())]
+    no_class = {category: count for category, count, name in fates if name is None}
+    return no_class, {category: name for category, _, name in fates if name and normalise(name) != category}
 
 
 def _class_table(
@@ -254,20 +251,20 @@ def _class_table(
     """What each category is. Raises DataError where there are some of which nobody has said it."""
     known = {normalise(name): name for name in classes}
     table: dict[str, str | None] = dict(known)
-    if layout is Layout.BDD100K:
-        for category in VOCABULARIES[layout] - known.keys():
+    if layout is Layout.BDD100K or unmapped != "refuse":
+        for category in VOCABULARIES[Layout.BDD100K] - known.keys():
             table[category] = next((known[name] for name in SYNONYMS.get(category, ()) if name in known), None)
     table |= {normalise(category): name for category, name in mappings.items()}
     categories = set(found)
     unknown = sorted(categories - table.keys())
     if (unknown and unmapped == "refuse") or not any(table.get(category) for category in categories or table):
-        raise _other_classes(root, sorted(categories), classes)
+        raise _other_classes(root, sorted(categories), classes, "" if unmapped == "drop" else ", or --unmapped drop")
     return table | dict.fromkeys(unknown)
 
 
-def _other_classes(root: Path, found: Iterable[str], classes: Sequence[str]) -> DataError:
+def _other_classes(root: Path, found: Iterable[str], classes: Sequence[str], drop: str = "") -> DataError:
     names = ", ".join(found) or "no box"
     return DataError(
         f"{root}: expected the classes of the model, {', '.join(classes)}, found {names}; "
-        "say what is what by --map CATEGORY=CLASS, or --unmapped drop"
+        f"say what is what by --map CATEGORY=CLASS{drop}"
     )

@@ -23,7 +23,7 @@ from mobile_centernet.cli.outputs import (
     save_detections,
     save_image,
 )
-from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_files
+from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
 from mobile_centernet.data.readers.video import shown_frames
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError, UserError
@@ -215,9 +215,18 @@ def _open_source(source: str, out: Path, limit: int | None) -> Images | Video:
     if path.is_file():
         return Images(root, [path])
     # What an earlier run left in `out` is not taken.
-    images = [each for each in find_files(path, IMAGE_SUFFIXES) if out.resolve() not in each.resolve().parents]
+    listing, earlier = walk(path), out.resolve()
+    images, videos = (
+        [path / each for each in found if earlier not in (path / each).resolve().parents]
+        for found in (listing.images, listing.videos)
+    )
+    unread = f"{counted(len(videos), 'video')}, each of which is a SOURCE of its own" if videos else ""
     if not images:
-        raise UserError(f"{source}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found none")
+        raise UserError(f"{source}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found {unread or 'none'}")
+    if unread:
+        click.echo(f"not looked at: {unread}: {', '.join(each.name for each in videos[:3])}", err=True)
+    for finding in listing.findings:
+        click.echo(f"not looked at: {finding.item}: expected {finding.expected}, found {finding.found}", err=True)
     return Images(root, images)
 
 

@@ -14,9 +14,7 @@ from mobile_centernet.data.annotations import FINDING_KINDS, Action, Finding, Fr
 from mobile_centernet.data.check.inspect import FrameInspection, inspect
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.parallel import in_order
-from mobile_centernet.data.readers.common import LABEL_SUFFIXES, walk
 from mobile_centernet.data.readers.layouts import LabelledSource
-from mobile_centernet.data.readers.raw import looks_like_yolo
 from mobile_centernet.data.similarity import duplicates
 from mobile_centernet.data.similarity.duplicates import Duplicate
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
@@ -165,14 +163,9 @@ def check(
     results = in_order(work, source.entries, workers)
     inspections = list(tqdm(results, "check", len(frames), disable=None if progress else True))
 
-    problems = [Problem(finding) for finding in source.findings if finding.kind not in NOTES]
-    notes = [Problem(finding) for finding in source.findings if finding.kind in NOTES]
-    if all(frame.state is FrameState.UNLABELLED for frame in frames):
-        unread = [f"{count:,} {kind} files" for kind, count in source.unread.items() if kind in LABEL_SUFFIXES]
-        looks = ", which look like YOLO's" if source.unread.get(".txt") and looks_like_yolo(walk(source.root)) else ""
-        seen = (" and ".join(unread) + " that are not read" + looks) if unread else "none, and no label file"
-        finding = Finding("no_labels", Action.IGNORED, str(source.layout), f"labels of {len(frames):,} pictures", seen)
-        problems.append(Problem(finding))
+    of_set = (*source.findings, *source.no_labels())
+    problems = [Problem(finding) for finding in of_set if finding.kind not in NOTES]
+    notes = [Problem(finding) for finding in of_set if finding.kind in NOTES]
     sizes: Counter[tuple[str, str]] = Counter()
     for number, each in enumerate(inspections):
         problems += [_problem(finding, number) for finding in each.findings]

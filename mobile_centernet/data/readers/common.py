@@ -4,7 +4,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,14 +129,6 @@ def walk(root: Path) -> Listing:
 
 def _is_of_set(path: str) -> bool:
     return not FOLDERS_OF_SETS.isdisjoint(path.lower().split("/"))
-
-
-def find_files(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """All files below `root` with one of the suffixes (lower case), in the order of `walk`."""
-    listing = walk(root)
-    for path in (*listing.images, *listing.videos, *listing.labels):
-        if path.lower().endswith(tuple(suffixes)):
-            yield root / path
 
 
 def is_litter(name: str) -> bool:

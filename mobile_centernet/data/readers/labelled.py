@@ -142,7 +142,7 @@ def _raw_set(
     found = Counter(box.category for entry in entries for box in entry.frame.boxes if not box.ignore)
     table = _class_table(source.root, found, source.layout, classes, mappings, unmapped)
     class_map = ClassMap(tuple(classes), table, "ignore" if unmapped == "ignore" else "drop")
-    findings = list(source.findings)
+    findings = [*source.no_labels(), *source.findings]
 
     def frame(entry: SourceFrame) -> EvaluationFrame:
         def read() -> NDArray[np.uint8]:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mobile_centernet.data.annotations import Box, Finding, Frame, FrameState, normalise
+from mobile_centernet.data.annotations import Action, Box, Finding, Frame, FrameState, normalise
 from mobile_centernet.data.readers.coco import CROWD as IGNORE_REGION
-from mobile_centernet.data.readers.common import is_litter, number, quarantined, require_folder, walk
-from mobile_centernet.data.readers.raw import Layout, read_raw
+from mobile_centernet.data.readers.common import LABEL_SUFFIXES, is_litter, number, quarantined, require_folder, walk
+from mobile_centernet.data.readers.raw import Layout, looks_like_yolo, read_raw
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.data.store.shards import ShardRef
@@ -51,6 +51,22 @@ class LabelledSource:
     findings: tuple[Finding, ...]
     categories: frozenset[str]
     unread: Mapping[str, int] = field(default_factory=dict)
+    label_files: int = 0
+
+    def no_labels(self) -> list[Finding]:
+        """Where none of the frames has labels: a finding with what is there instead."""
+        if any(entry.frame.state is not FrameState.UNLABELLED for entry in self.entries):
+            return []
+        unread = [f"{count:,} {kind} files" for kind, count in self.unread.items() if kind in LABEL_SUFFIXES]
+        seen = "none, and no label file"
+        if unread:
+            seen = " and ".join(unread) + " that are not read"
+            if self.unread.get(".txt") and looks_like_yolo(walk(self.root)):
+                seen += ", which look like YOLO's"
+        elif self.label_files:
+            seen = f"none that is of use in {self.label_files:,} label files"
+        expected = f"labels of {len(self.entries):,} pictures"
+        return [Finding("no_labels", Action.IGNORED, str(self.layout), expected, seen)]
 
 
 def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
@@ -84,7 +100,7 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
         entries = tuple(map(SourceFrame, raw.frames))
         used = frozenset(box.category for frame in raw.frames for box in frame.boxes)
         known = raw.categories or VOCABULARIES.get(layout) or used or frozenset({IGNORE_REGION})
-        return LabelledSource(root, layout, entries, raw.findings, known, raw.unread)
+        return LabelledSource(root, layout, entries, raw.findings, known, raw.unread, raw.label_files)
 
     # All splits of a prepared set; one whose annotations cannot be read is a finding.
     prepared: list[SourceFrame] = []

@@ -6,6 +6,7 @@ counts the ones before and behind a trimmed recording's edit list, or is guessed
 
 import hashlib
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from operator import sub
@@ -17,13 +18,19 @@ import numpy as np
 from tqdm import tqdm
 
 from mobile_centernet.data.annotations import Action, Finding
-from mobile_centernet.data.readers.common import VIDEO_SUFFIXES, find_files, quarantined, require_folder
+from mobile_centernet.data.readers.common import VIDEO_SUFFIXES, quarantined, require_folder, walk
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import new_folder
 from mobile_centernet.images.opencv import encode_jpeg
 
 DURATION_IN_HEADER = frozenset({"asf", "avi", "flv", "matroska,webm", "mxf"})
 """Containers whose header has a duration; that of others is found in the packets that are there."""
+ASF_HEADER = 1 << 16
+ASF_FILE_SIZE = re.compile(
+    rb"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65.{24}(.{8})", re.DOTALL
+)  # Advanced Systems Format (ASF) Specification, 3.2: the object's GUID, its size, the file's identifier and size
+LONGEST_GROUP = 1000
+"""Frames between two key frames, at most, that are decoded to see whether the last one is whole."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +48,28 @@ class ShownFrames:
     Attributes:
         expected: by its index, its packets, or the duration in its header.
         packets: those of shown frames that are there.
-        ends_half: the last packet is cut off, so that FFmpeg makes up the rest of its frame.
+        half: the number of the frame whose packet is cut off, so that FFmpeg makes up the rest of it; None without one.
     """
 
     expected: int
     packets: int
-    ends_half: bool
+    half: int | None
 
 
 def shown_frames(path: Path) -> ShownFrames:
-    """Count the frames of a video file without decoding them. Raises DataError where FFmpeg does not open it."""
+    """Count the frames of a video file.
+
+    Nothing is decoded, but where no index or duration tells how long it should be: there the frames from the last key
+    frame on. Raises DataError where FFmpeg does not open it.
+    """
     try:
         # No playlist may lead to other files or to the network.
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: expected a video, found none in it")
-            stream = container.streams.video[0]
+            stream, kind = container.streams.video[0], container.format.name
             packets, is_corrupt, times, ends = 0, False, [0.0], [0.0]
+            last_time, group = math.inf, list[av.Packet]()  # from the last key frame on
             try:
                 for packet in container.demux():
                     at = packet.dts if packet.pts is None else packet.pts
@@ -65,11 +77,14 @@ def shown_frames(path: Path) -> ShownFrames:
                         ends.append(float((at + (packet.duration or 0)) * packet.time_base))
                     if packet.size and packet.stream is stream and not packet.is_discard:
                         packets, is_corrupt = packets + 1, packet.is_corrupt
-                        times += [] if at is None else [float(at * packet.time_base)]
+                        last_time = math.inf if at is None else float(at * packet.time_base)
+                        times += [] if at is None else [last_time]
+                        if kind == "asf" or not (kind in DURATION_IN_HEADER or kind.startswith("mov,")):
+                            group = [packet] if packet.is_keyframe else [*group[-LONGEST_GROUP:], packet]
             except av.FFmpegError:
                 is_corrupt = True  # it was whole up to there
             expected = max(packets, sum(not entry.is_discard for entry in stream.index_entries))
-            if container.format.name in DURATION_IN_HEADER and packets:
+            if kind in DURATION_IN_HEADER and packets:
                 times.sort()
                 gap, end = max(map(sub, times[1:], times), default=0.0), max(max(ends), times[-1] * (1 + 1 / packets))
                 duration = (container.duration or 0) / av.time_base
@@ -77,7 +92,23 @@ def shown_frames(path: Path) -> ShownFrames:
                     expected = max(expected, round(packets * duration / end) if end else 0)
                 if is_corrupt:
                     expected = max(expected, stream.frames)  # says the header; of AVI it may count ticks instead
-            return ShownFrames(expected, packets, is_corrupt)
+            with path.open("rb") as file:
+                begin = file.read(ASF_HEADER)
+            if kind == "asf" and (found := ASF_FILE_SIZE.search(begin)):
+                # FFmpeg does not believe the duration of a file that has another size than its header says.
+                expected = max(expected, round(packets * int.from_bytes(found[1], "little") / path.stat().st_size))
+            if group and group[0].is_keyframe and not is_corrupt:
+                # Such a file just ends; whether in the middle of a frame, only a strict decoder tells.
+                given, decoder = stream.codec_context, av.CodecContext.create(stream.codec_context.name, "r")
+                decoder.extradata, decoder.options = given.extradata, {"err_detect": "explode"}
+                decoder.width, decoder.height, decoder.pix_fmt = given.width, given.height, given.pix_fmt
+                try:
+                    for one in (*group, None):
+                        decoder.decode(one)
+                except av.FFmpegError:
+                    is_corrupt = True
+            before = sum(time < last_time for time in times[1:]) if times[1:] else packets
+            return ShownFrames(expected, packets, min(before, packets - 1) if is_corrupt else None)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path}: expected a video, found one that FFmpeg does not open ({error.strerror})") from error
 
@@ -106,12 +137,13 @@ def cut_videos(
         DataError: there is no video, or no frame in any, or the disk is full; nothing is left.
     """
     require_folder(videos, "videos")
-    paths = {path.relative_to(videos).as_posix(): path for path in find_files(videos, VIDEO_SUFFIXES)}
+    listing = walk(videos)
+    paths = {item: videos / item for item in listing.videos}
     if not paths:
         raise DataError(f"{videos}: expected videos ({', '.join(VIDEO_SUFFIXES)}), found none")
     flat = {item: item.replace("/", "_") for item in paths}
     taken = Counter(flat.values())
-    frames, findings = 0, []
+    frames, findings = 0, list(listing.findings)
     with new_folder(out, "videos cannot be cut into frames there", DataError) as folder:
         for item, path in tqdm(paths.items(), "cut", unit="video", disable=None if progress else True):
             name = flat[item]
@@ -165,10 +197,12 @@ def _cut(path: Path, item: str, folder: Path, step: FrameStep, quality: int) -> 
     decoded = grabbed - unreadable
     if not decoded:
         return 0, quarantined("unreadable_video", item, "a video", "none of its frames decodes")
-    if decoded >= shown.expected and not shown.ends_half:
+    if decoded >= shown.expected and shown.half is None:
         return len(written), None
     found = f"{decoded} that decode"
-    if shown.ends_half and written and written[-1].stem.endswith(f"_{shown.packets - 1:05d}"):
-        written.pop().unlink()
+    half = folder / f"{folder.name}_{-1 if shown.half is None else shown.half:05d}.jpg"
+    if half in written:
+        written.remove(half)
+        half.unlink()
         found += ", of which the last may be half and is left out"
     return len(written), quarantined("truncated_video", item, f"{shown.expected} frames", found)

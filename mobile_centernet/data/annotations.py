@@ -134,6 +134,7 @@ FINDING_KINDS: Mapping[str, str] = {
     "no_objects": "the label file has no box of any object: nobody has looked for some",
     "unknown_split": "a folder beside those of train, val or test is none of them",
     "no_split": "the folder is called after no split",
+    "numbered_frames": "names that differ in a number alone, which grows by one step, are taken for a video's frames",
     "broken_link": "the link leads nowhere",
     "unreadable_folder": "the folder cannot be read",
     "missing_image": "a label or list names a picture that is not there",

@@ -21,7 +21,7 @@ from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.errors import DataError
 
 PROBLEMS: Mapping[str, str] = {
-    **{kind: meaning for kind, meaning in FINDING_KINDS.items() if kind != "no_split"},
+    **{kind: meaning for kind, meaning in FINDING_KINDS.items() if kind not in ("no_split", "numbered_frames")},
     "no_labels": "none of the pictures has labels",
     "unknown_category": "the category is none of the expected ones",
     "duplicate_image": "the same bytes as another picture of its split",
@@ -32,7 +32,7 @@ PROBLEMS: Mapping[str, str] = {
 }
 """What makes a check fail, each kind with its meaning."""
 NOTES: Mapping[str, str] = {
-    "no_split": FINDING_KINDS["no_split"],
+    **{kind: FINDING_KINDS[kind] for kind in ("no_split", "numbered_frames")},
     "near_copy": "nearly the same view as an earlier frame of its video (subsampling removes most)",
     "category_spelling": "a category in other case or with other spaces, read as if it had not",
     "rotated_image": "the picture asks to be turned (EXIF); boxes are taken in its stored pixels",

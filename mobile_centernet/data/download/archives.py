@@ -30,6 +30,7 @@ from mobile_centernet.files import new_folder
 
 CHUNK = 1 << 20
 LONGEST_NAME = 4096
+SURROGATE = re.compile("[\udc80-\udcff]")  # how Python keeps a byte that is not UTF-8
 GLOBAL_HEADERS = 1000  # of a tar; some have one, or two
 PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open), (b"", open))
 """Magic numbers of what a tar may be packed with, and what reads it."""
@@ -107,8 +108,8 @@ def unpack(
     """Unpack all archives into one new folder, which appears only when everything is in it.
 
     Their kind is told by their content. Two archives may hold the same file if it is the same, byte for byte. Modes,
-    owners and times are not kept. Names in a zip that says nothing of their encoding are UTF-8 (macOS), or what fits
-    best of GBK, Big5 and Shift_JIS, otherwise code page 437.
+    owners and times are not kept. Names whose encoding an archive does not say are UTF-8, or what fits best of GBK,
+    Big5 and Shift_JIS, otherwise code page 437 (zip) or Latin-1 (tar).
 
     Args:
         archives: zip, tar, tar.gz, tar.bz2 or tar.xz.
@@ -131,6 +132,7 @@ def unpack(
 def _unpack(path: Path, archive: str, root: Path, limits: UnpackLimits, progress: bool) -> None:
     """Unpack the archive at `path`, which errors call `archive`."""
     links: dict[Path, Path] = {}
+    odd: list[str] = []  # names that are not UTF-8
     unpacked, allowed = 0, max(limits.floor, limits.ratio * path.stat().st_size)
     entries = _members(path, archive, allowed + 2048 * limits.members)  # with a header each, often two
     shown = f"unpack {archive.rpartition('/')[2]}"
@@ -139,7 +141,10 @@ def _unpack(path: Path, archive: str, root: Path, limits: UnpackLimits, progress
         for count, member in enumerate(members, 1):
             if count > limits.members:
                 raise DataError(f"{archive}: expected at most {limits.members} files in it, found more")
-            place = root / _inside(member.name, member.name, archive)
+            inside = _inside(member.name, member.name, archive)
+            place = root / inside
+            if not member.is_folder and SURROGATE.search(str(inside)):
+                odd.append(str(inside))
             if member.is_folder:
                 place.mkdir(parents=True, exist_ok=True)
                 continue
@@ -184,6 +189,16 @@ def _unpack(path: Path, archive: str, root: Path, limits: UnpackLimits, progress
             raise DataError(f"{archive}: {what}, found {target.relative_to(root)}")
         for link in chain:
             os.link(at, link)
+    if odd:  # all together, because a single name tells little
+        names = decode_text("\n".join(odd).encode(errors="surrogateescape")).split("\n")
+        for old, new in zip(odd, names if len(names) == len(odd) else odd, strict=True):
+            if (place := root / new).exists() and new != old:
+                raise DataError(f"{archive}: expected one file or folder of a name, found two of {new}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (root / old).rename(place)
+        for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+            if SURROGATE.search(str(folder.relative_to(root))) and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _members(path: Path, archive: str, allowed: int) -> Iterator[Member]:

@@ -71,7 +71,10 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
     if any("100k" in path.split("/") for path in images):
         images = _without(images, frozenset({"10k"}), "images of 10k beside 100k, which overlap", left_out)
     if not images:
-        raise DataError(f"{root}: expected BDD100K pictures (images/100k/train/*.jpg), found none below this folder")
+        others = "".join(f", {count} {kind}" for kind, count in listing.others.items())
+        raise DataError(
+            f"{root}: expected BDD100K pictures (images/100k/train/*.jpg), found none below this folder{others}"
+        )
     findings: list[Finding] = []
     places = place_images(images, findings)
 
@@ -129,7 +132,9 @@ def _entries(path: Path, item: str, findings: list[Finding]) -> Iterator[tuple[s
     """
     decoder, separator = json.JSONDecoder(), re.compile(r"[\s,]*")
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open("rb") as start:
+            encoding = json.detect_encoding(start.read(4))  # some shells write UTF-16
+        with path.open(encoding=encoding) as file:
             text = file.read(CHUNK)
             if not text.lstrip().startswith("["):
                 document = json.loads(text + file.read())
@@ -193,7 +198,7 @@ def _parse_entry(entry: JsonObject, item: str, findings: list[Finding]) -> tuple
     for each in objects:
         spelling = str(each.get("category"))
         category = normalise(spelling)
-        corners, outline = each.get("box2d"), each.get("poly2d") or each.get("rle")
+        corners, outline = each.get("box2d"), each.get("poly2d") or each.get("rle") or each.get("segmentation")
         if corners is None and outline and (category in AREAS or category.startswith(("lane/", "area/"))):
             has_areas = True
             continue

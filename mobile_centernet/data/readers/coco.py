@@ -33,6 +33,11 @@ def is_coco(path: Path) -> bool:
         return False
 
 
+def is_of_instances(path: str) -> bool:
+    """Whether a COCO document is called as those with boxes are."""
+    return path.lower().rpartition("/")[2].startswith("instances")
+
+
 def read_coco(root: Path, listing: Listing | None = None) -> RawSet:
     """Read every COCO document below `root` with its images.
 
@@ -47,6 +52,9 @@ def read_coco(root: Path, listing: Listing | None = None) -> RawSet:
     if not listing.images:
         raise DataError(f"{root}: expected images and COCO documents, found no image")
     files = [path for path in listing.labels if path.lower().endswith(".json") and is_coco(root / path)]
+    # COCO's captions and keypoints are of the same images as its instances.
+    beside = {path.rpartition("/")[0] for path in files if is_of_instances(path)}
+    files = [path for path in files if is_of_instances(path) or path.rpartition("/")[0] not in beside]
     if not files:
         raise DataError(f"{root}: expected COCO documents (annotations/instances_*.json), found none")
     findings: list[Finding] = []

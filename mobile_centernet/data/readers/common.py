@@ -4,7 +4,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,11 @@ VIDEO_SUFFIXES = (
     ".mjpg", ".mjpeg", ".h264", ".264", ".h265", ".265", ".hevc", ".av1", ".ivf", ".y4m", ".rm", ".rmvb", ".dav",
 )  # fmt: skip
 """What every command reads as a video (OpenCV opens all of them), in lower case."""
-LABEL_SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml", ".csv")
+LABEL_SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml", ".names", ".csv")
 """What may say something about images, in lower case."""
 LITTER = frozenset({
     "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".spotlight-v100", ".trashes", ".fseventsd",
-    ".ipynb_checkpoints", "@eadir", "$recycle.bin", ".directory",
+    ".ipynb_checkpoints", "@eadir", "$recycle.bin", "lost+found", "system volume information", ".directory",
 })  # fmt: skip
 """Files and folders that desktops leave, in lower case."""
 LEFT_BY_DESKTOPS = "left by desktops"
@@ -61,6 +61,7 @@ def walk(root: Path) -> Listing:
     files: dict[str, list[str]] = {}
     read_as: dict[tuple[int, int], str] = {}  # every folder by device and inode
     links: list[tuple[str, tuple[int, int]]] = []
+    file_links: list[tuple[str, str]] = []  # each by its folder and its name
     findings: list[Finding] = []
 
     def read(top: str) -> None:
@@ -89,6 +90,7 @@ def walk(root: Path) -> Listing:
                     if stat.S_ISDIR(target.st_mode):
                         links.append((prefix + entry.name, (target.st_dev, target.st_ino)))
                         continue
+                    file_links.append((folder, entry.name))
                 elif entry.is_dir():
                     todo.append(prefix + entry.name)
                     continue
@@ -106,18 +108,23 @@ def walk(root: Path) -> Listing:
         elif not f"{place}/".startswith(f"{first}/" if first else "") and _is_of_set(place) > _is_of_set(first):
             moved = [folder for folder in files if folder == first or folder.startswith(f"{first}/")]
             files.update({place + folder[len(first) :]: files.pop(folder) for folder in moved})
+            renamed = {folder: place + folder[len(first) :] for folder in moved}
+            read_as.update({each: renamed[folder] for each, folder in read_as.items() if folder in renamed})
+            file_links = [(renamed.get(folder, folder), name) for folder, name in file_links]
+    others: Counter[str] = Counter()
+    if file_links:
+        others += _drop_doubles(root, files, read_as, file_links)
 
     kinds: tuple[list[str], ...] = ([], [], [])
-    others: Counter[str] = Counter()
     for folder in sorted(files, key=lambda each: each.split("/")):
         prefix = f"{folder}/" if folder else ""
-        if any(map(is_litter, folder.split("/"))):
+        if any(part.startswith(".") or is_litter(part) for part in folder.split("/")):  # hidden ones, too
             others[LEFT_BY_DESKTOPS] += len(files[folder])
             continue
         for name in sorted(files[folder]):
             suffix = name[name.rfind(".") :] if name.rfind(".") > 0 else ""
             kind = _KINDS.get(suffix, _KINDS.get(suffix.lower()))
-            if kind is None or name.startswith("._"):
+            if kind is None or name.startswith(("._", ".~", "~$")):
                 others[LEFT_BY_DESKTOPS if is_litter(name) else suffix.lower() or "without a suffix"] += 1
             else:
                 kinds[kind].append(prefix + name)
@@ -127,13 +134,49 @@ def walk(root: Path) -> Listing:
     return Listing(root, images, videos, labels, others, tuple(findings), targets)
 
 
+def _drop_doubles(
+    root: Path,
+    files: Mapping[str, list[str]],
+    read_as: Mapping[tuple[int, int], str],
+    file_links: Sequence[tuple[str, str]],
+) -> Counter[str]:
+    """Take files out that are there as themselves and by links to them; how many, by reason.
+
+    Links stay where a data set has them (`images/train`) and the file itself does not lie in such a folder.
+    """
+    inodes: dict[str, tuple[int, int]] = {}
+    doubles: dict[str, set[str]] = {}
+    for folder, name in file_links:
+        place = f"{folder}/{name}" if folder else name
+        try:
+            target = os.path.join(root, folder, os.readlink(root / place))  # noqa: PTH115, PTH118 fast
+            head, tail = os.path.split(target)
+            if head not in inodes:
+                status = os.stat(head)  # noqa: PTH116
+                inodes[head] = status.st_dev, status.st_ino
+        except OSError:
+            continue  # it has gone meanwhile
+        own = read_as.get(inodes[head])
+        if own is None or (own, tail) == (folder, name):
+            continue
+        is_better = _is_of_set(folder) and not _is_of_set(own)
+        doubles.setdefault(own if is_better else folder, set()).add(tail if is_better else name)
+    count = 0
+    for folder, names in doubles.items():
+        kept = [name for name in files[folder] if name not in names]
+        count += len(files[folder]) - len(kept)
+        files[folder][:] = kept
+    return Counter({"by links to files that are read": count} if count else {})
+
+
 def _is_of_set(path: str) -> bool:
     return not FOLDERS_OF_SETS.isdisjoint(path.lower().split("/"))
 
 
 def is_litter(name: str) -> bool:
     """Whether a desktop leaves files or folders of this name, such as the `._x.jpg` that macOS puts beside x.jpg."""
-    return name.startswith("._") or name.lower() in LITTER
+    lower = name.lower()
+    return lower.startswith(("._", ".~lock.", "~$", ".trash")) or lower in LITTER or lower.endswith(":zone.identifier")
 
 
 def path_parts(path: str) -> list[str]:

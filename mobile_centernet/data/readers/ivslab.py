@@ -13,6 +13,7 @@ from mobile_centernet.data.encodings import decode_text, decode_xml
 from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
 from mobile_centernet.data.readers.places import (
     FRAMES_FOLDER,
+    SPLIT_WORDS,
     PathIndex,
     Place,
     image_stem,
@@ -24,7 +25,7 @@ from mobile_centernet.data.similarity.duplicates import SPLIT_ORDER
 from mobile_centernet.errors import DataError
 
 EXPECTED = "ivslab frames (ivslab_train/JPEGImages/All/<video>.mp4/*.jpg)"
-LIST = re.compile(r"(^|/)imagesets/(all|main/(train|val|test))\.txt$", re.IGNORECASE)
+LIST = re.compile(r"(?:^|/)imagesets/(?:main/)?([a-z]+)\.txt$", re.IGNORECASE)
 UNLISTED = "unlisted"
 """Split of images that none of the lists in `ImageSets/Main` names."""
 
@@ -64,9 +65,10 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     whole = split_of(above) if above.lower().startswith("ivslab") else split_of(above) * above.lower().isalpha()
     if not any(place.split for place in places):
         places = [place._replace(split=whole or "train") for place in places]
-    index, lists = PathIndex(places), [path for path in listing.labels if LIST.search(path)]
+    named_by = {path: match[1].lower() for path in listing.labels if (match := LIST.search(path))}
+    index, lists = PathIndex(places), [path for path, word in named_by.items() if word == "all" or word in SPLIT_WORDS]
     keys = {_key(path).removeprefix(f"{_set_of(path)}/") for path in images}
-    places = _splits_of_lists(root, lists, places, index, findings, keys)
+    places = splits_of_lists(root, lists, places, index, findings, keys)
     order = {split: number for number, split in enumerate(SPLIT_ORDER)}
     places.sort(key=lambda place: order.get(place.split, len(order)))
 
@@ -122,15 +124,18 @@ def _lines(path: Path, known: Collection[str]) -> list[str]:
     return list(dict.fromkeys(image_stem(line) for line in lines if line))
 
 
-def _splits_of_lists(
+def splits_of_lists(
     root: Path, lists: list[str], places: list[Place], index: PathIndex, findings: list[Finding], keys: Collection[str]
 ) -> list[Place]:
-    """The images with the splits that Pascal VOC's lists give them."""
+    """The images with the splits that lists give them which are called after splits.
+
+    Where one is in several, `trainval` says the least.
+    """
     own: dict[int, str] = {}
     sets: set[str] = set()
-    for path in lists:
-        split = path.rpartition("/")[2][:-4].lower()
-        if split == "all":
+    for path in sorted(lists, key=lambda path: "trainval" not in path.lower()):
+        split = SPLIT_WORDS.get(path.rpartition("/")[2][:-4].lower(), "")
+        if not split:
             continue
         sets.add(_set_of(path))
         for line in _lines(root / path, keys):
@@ -148,7 +153,8 @@ def _splits_of_lists(
         placed.append(place._replace(split=UNLISTED if unlisted else own.get(position, place.split)))
     if left:
         found = f"{left} pictures in none of them: they do not train"
-        findings.append(Finding("unknown_split", Action.IGNORED, "ImageSets/Main", "all pictures in its lists", found))
+        item = sorted(lists)[0].rpartition("/")[0] or "lists"
+        findings.append(Finding("unknown_split", Action.IGNORED, item, "all pictures in its lists", found))
     return placed
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.annotations import Finding, Frame, FrameState, normalise
 from mobile_centernet.data.convert import ClassMap, convert, scale_of
-from mobile_centernet.data.readers.coco import is_coco, read_coco_document
+from mobile_centernet.data.readers.coco import is_coco, is_of_instances, read_coco_document
 from mobile_centernet.data.readers.common import quarantined, walk
 from mobile_centernet.data.readers.layouts import (
     IGNORE_REGION,
@@ -100,14 +100,14 @@ def read_set(
     if not prepared_splits and detect(listing) is Layout.COCO:
         found = [root / path for path in listing.labels if path.lower().endswith(".json") and is_coco(root / path)]
         splits = {}
-        for path in found:
+        for path in [path for path in found if is_of_instances(path.name)] or found:
             own = path.stem.removeprefix("instances_")
             splits[split_of_labels(path.relative_to(root).as_posix()) if own == path.stem else own] = path
         if split and split not in splits:
             raise DataError(f"{root}: expected annotations/instances_{split}.json, found none")
         if not split and len(splits) > 1:
             raise DataError(f"{root}: expected --split, because there are several: {', '.join(splits)}")
-        return _coco_set(splits[split] if split else found[0], images, classes, mappings, unmapped)
+        return _coco_set(splits[split] if split else next(iter(splits.values())), images, classes, mappings, unmapped)
     if not prepared_splits:
         return _raw_set(read_source(root), split, classes, mappings, unmapped)
 
@@ -212,12 +212,13 @@ def _coco_set(
             findings.extend(mismatches)
             if scale is None:
                 return FrameState.UNLABELLED, []
-            rows: list[Document] = []
+            rows, lost = list[Document](), 0
             for number_of_box, box in enumerate(entry.boxes):
                 x1, y1, x2, y2 = (value * side for value, side in zip(box.xyxy, scale * 2, strict=True))
                 if not (math.isfinite(x1 + y1 + x2 + y2) and x1 <= x2 and y1 <= y2):
                     item = f"{path.name}: {entry.path}#{number_of_box}"
                     findings.append(quarantined("nan_box", item, "x, y, width and height", str(box.xyxy)))
+                    lost += 1
                     continue
                 name = table.get(box.category)
                 # A region of no class is an excuse for every class.
@@ -225,7 +226,7 @@ def _coco_set(
                 bbox, crowd = [x1, y1, x2 - x1, y2 - y1], int(box.ignore or name is None)
                 wanted = range(len(classes)) if every else [labels[name]] if name else ()
                 rows += [{"category_id": label + 1, "bbox": bbox, "iscrowd": crowd} for label in wanted]
-            return entry.state, rows
+            return FrameState.UNLABELLED if lost and not rows else entry.state, rows
 
         return EvaluationFrame(entry.path, read, annotate)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mobile_centernet.data.annotations import Action, Box, Finding, Frame, FrameState, normalise
 from mobile_centernet.data.readers.coco import CROWD as IGNORE_REGION
-from mobile_centernet.data.readers.common import LABEL_SUFFIXES, is_litter, number, quarantined, require_folder, walk
+from mobile_centernet.data.readers.common import is_litter, number, quarantined, require_folder, walk
 from mobile_centernet.data.readers.raw import Layout, looks_like_yolo, read_raw
 from mobile_centernet.data.store.coco import Document, annotations_name, read_document
 from mobile_centernet.data.store.prepared import REPORT
@@ -57,7 +57,7 @@ class LabelledSource:
         """Where none of the frames has labels: a finding with what is there instead."""
         if any(entry.frame.state is not FrameState.UNLABELLED for entry in self.entries):
             return []
-        unread = [f"{count:,} {kind} files" for kind, count in self.unread.items() if kind in LABEL_SUFFIXES]
+        unread = [f"{count:,} {kind} files" for kind, count in self.unread.items() if kind.startswith(".")]
         seen = "none, and no label file"
         if unread:
             seen = " and ".join(unread) + " that are not read"

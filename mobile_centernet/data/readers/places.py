@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import takewhile
+from operator import sub
 from typing import NamedTuple
 
 from mobile_centernet.data.annotations import Action, Finding
@@ -13,9 +14,22 @@ from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES,
 SPLIT_WORDS = {
     word: split
     for split, words in {
-        "train": ("train", "training", "trainset", "trainval"),
-        "val": ("val", "valid", "validate", "validation", "valset", "dev", "eval"),
-        "test": ("test", "testing", "testset", "tests"),
+        "train": ("train", "training", "trainset", "trainval", "trn", "訓練", "训练"),
+        "val": (
+            "val",
+            "valid",
+            "validate",
+            "validation",
+            "valset",
+            "minival",
+            "dev",
+            "devel",
+            "eval",
+            "evaluation",
+            "驗證",
+            "验证",
+        ),
+        "test": ("test", "testing", "testset", "testdev", "tests", "tst", "測試", "测试"),
         "unlabelled": ("unlabelled", "unlabeled"),
     }.items()
     for word in words
@@ -32,11 +46,23 @@ FRAMES_FOLDER = "jpegimages"
 CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}(-\d+)?")
 """BDD100K's names, which no two frames share."""
 
+COUNTED = frozenset({
+    "", "dsc", "dscf", "dscn", "gopr", "imag", "image", "images", "img", "p", "photo", "photos", "pic", "pict", "pxl",
+    "picture", "sam",
+})  # fmt: skip
+"""What cameras and data sets call images that they only count, in lower case."""
+FASTEST, FEW = 300, 30
+"""Frames between two of a video's, at most; and that where there are fewer than five of these."""
+
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in VIDEO_SUFFIXES)
 _VIDEO_IN_NAME = re.compile(rf"(.+(?:{_SUFFIXES}))(?![0-9a-z])", re.IGNORECASE)
 _FLATTENED = re.compile(rf"(.+(?:{_SUFFIXES}))__(\1(?![0-9a-z]).*)", re.IGNORECASE)
 """What `export_set` makes of `1_40_00.mp4/1_40_00.mp4_00007`."""
+_ROBOFLOW = re.compile(r"_(?:jpe?g|png|webp|bmp|tiff?)\.rf\.[0-9A-Za-z]+")
+"""Behind the name of each copy of an image."""
+_ROBOFLOW_FRAME = re.compile(rf"(.+)_({_SUFFIXES.replace(re.escape('.'), '')})-\d+", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.*\D)(\d{3,})")
 
 
 class Place(NamedTuple):
@@ -116,7 +142,8 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     The split is the folder that is called as one (`SPLIT_WORDS`). Another folder below `images` beside such is a split
     of its own, which does not train, and a finding. Where none is called as a split, folders have nothing to do with
     splits: that is a note. The video is the folder or part of the name that ends like a video file, ivslab's folder,
-    or the clip in BDD100K's names; otherwise the image is alone. Names are as short as they can be and different.
+    the clip in BDD100K's names, or what numbered names share (`_numbered`); otherwise the image is alone. Names are as
+    short as they can be and different.
     """
     rows: list[tuple[str, Folder, str]] = []
     for path in paths:
@@ -137,6 +164,7 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     folders = {folder for _, folder, _ in rows}
     found = {folder.split for folder in folders}
     unknown = found - set(SPLIT_WORDS.values()) - {""}
+    of_none = [each for each in folders if not each.split and each.telling]
     of_sets = {each.path for each in folders if not each.split and FRAMES_FOLDER in each.path.lower().split("/")}
     has_splits = bool(found - unknown - {"", "unlabelled"})
     expected = "a folder that is called after a split: train, val or test"
@@ -150,10 +178,13 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
         parts = path_parts(of_set)
         parts = parts[: [part.lower() for part in parts].index(FRAMES_FOLDER)]
         strangers[of_set] = re.sub(r"[^\w-]+", "_", parts[-1]) if parts else "root"
+    for folder in of_none if has_splits else ():
+        strangers.setdefault(folder.path, re.sub(r"[^\w-]+", "_", folder.telling[0]))
     for word in sorted(set(strangers.values())):
         findings.append(Finding("unknown_split", Action.IGNORED, word, expected, "another word: it does not train"))
 
-    places = []
+    places: list[Place] = []
+    alone: list[tuple[int, Folder, str]] = []
     for (path, folder, stem), name in zip(rows, names, strict=True):
         video = folder.video
         if video is None and "." in stem and (in_name := _VIDEO_IN_NAME.match(stem)):
@@ -163,11 +194,51 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
         elif video is None:
             clip = CLIP_AND_FRAME.fullmatch(stem)
             video = clip[1] if clip else name
+            if not clip:
+                alone.append((len(places), folder, stem))
         split = folder.split
         if strangers or unknown:
             split = "" if split in unknown and not has_splits else strangers.get(folder.path, split)
         places.append(Place(path, folder.telling, name, video, split))
+    for position, video in _numbered(alone, findings).items():
+        places[position] = places[position]._replace(video=video)
     return places
+
+
+def _numbered(alone: Sequence[tuple[int, Folder, str]], findings: list[Finding]) -> dict[int, str]:
+    """The videos of images whose names tell none, by position, as far as these belong together all the same.
+
+    Those of one folder are frames of a video where only a number at the end of their names differs, and grows by the
+    same step; each such video is a note. Photos that a camera or a data set only counts are not. Copies of one image
+    with Roboflow's digests in their names belong together, too.
+    """
+    videos: dict[int, str] = {}
+    series: dict[tuple[Folder, str], list[tuple[int, int, str]]] = {}
+    for position, folder, stem in alone:
+        if ".rf." in stem and (plain := _ROBOFLOW.sub("", stem)) != stem:
+            frame = _ROBOFLOW_FRAME.fullmatch(plain)
+            stem, videos[position] = plain, f"{frame[1]}.{frame[2]}" if frame else plain
+        if number := _NUMBERED.fullmatch(stem):
+            words = "".join(filter(str.isalpha, number[1])).lower()
+            if words not in COUNTED and words not in SPLIT_WORDS:
+                series.setdefault((folder, number[1]), []).append((int(number[2]), position, stem))
+    taken: dict[str, set[int]] = {}
+    for (folder, prefix), members in series.items():
+        members.sort()
+        numbers = sorted({number for number, _, _ in members})
+        steps = Counter(map(sub, numbers[1:], numbers))
+        step, alike = steps.most_common(1)[0] if steps else (0, 0)
+        if not 0 < step <= (FEW if len(numbers) < 5 else FASTEST) or alike < 0.8 * (len(numbers) - 1):
+            continue
+        of_folder = [part for part in folder.telling if part.lower() not in SPLIT_WORDS]
+        video = "_".join((*of_folder, prefix.rstrip(" ._-")))
+        if not taken.setdefault(video, set()).isdisjoint(numbers):  # each split counts for itself
+            video = f"{folder.path.replace('/', '_')}_{prefix.rstrip(' ._-')}"
+        taken.setdefault(video, set()).update(numbers)
+        videos |= {position: video for _, position, _ in members}
+        found = f"{members[0][2]} ... {members[-1][2]}, {len(members)} images: taken for frames of one video"
+        findings.append(Finding("numbered_frames", Action.IGNORED, video, "a name of the video (or video_from)", found))
+    return videos
 
 
 class Match(NamedTuple):

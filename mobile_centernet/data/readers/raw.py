@@ -57,7 +57,7 @@ def detect(listing: Listing) -> Layout:
     if not files and any(path.lower().endswith(".xml") for path in listing.labels):
         return Layout.IVSLAB
     if not files and looks_like_yolo(listing) and any(
-        path.lower().endswith((".yaml", ".yml", "classes.txt")) for path in listing.labels
+        path.lower().endswith((".yaml", ".yml", ".names", "classes.txt")) for path in listing.labels
     ):  # fmt: skip
         return Layout.YOLO
     return Layout.BDD100K
@@ -68,7 +68,7 @@ def looks_like_yolo(listing: Listing) -> int:
     texts = [path for path in listing.labels if path.lower().endswith(".txt")]
     for path in texts[:SNIFFED]:
         try:
-            with (listing.root / path).open(encoding="utf-8", errors="replace") as file:
+            with (listing.root / path).open(encoding="utf-8-sig", errors="replace") as file:
                 text = file.read(1 << 12)
         except OSError:  # whoever reads the labels tells it
             continue

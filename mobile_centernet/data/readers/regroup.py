@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 from mobile_centernet.data.annotations import RawSet
+from mobile_centernet.data.encodings import decode_text
 from mobile_centernet.data.readers.common import path_parts, quarantined
 from mobile_centernet.data.readers.places import PathIndex, Place, split_of
 from mobile_centernet.errors import DataError
@@ -26,7 +27,13 @@ def regroup(raw: RawSet, video_from: str | None, split_file: str | None) -> RawS
     paths = [frame.image.relative_to(raw.root).as_posix() for frame in frames]
     findings = []
     if video_from is not None:
-        found = [re.search(video_from, path) for path in paths]
+        try:
+            pattern = re.compile(video_from)
+        except re.error as error:
+            raise DataError(f"video_from: expected a regular expression, found {video_from!r} ({error})") from error
+        if pattern.groups != 1:
+            raise DataError(f"video_from: expected one group (...), found {pattern.groups} in {video_from!r}")
+        found = [pattern.search(path) for path in paths]
         if missing := [path for path, match in zip(paths, found, strict=True) if not (match and match[1])]:
             found_there = f"{len(missing)} without, first {missing[0]}"
             raise DataError(f"{raw.root}: expected video_from {video_from!r} in every path, found {found_there}")
@@ -34,8 +41,10 @@ def regroup(raw: RawSet, video_from: str | None, split_file: str | None) -> RawS
     if split_file is not None:
         path = raw.root / split_file
         try:
-            rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-        except (OSError, ValueError) as error:
+            text = decode_text(path.read_bytes())
+            separator = max(",;\t", key=text.partition("\n")[0].count)  # as spreadsheets write it
+            rows = list(csv.reader(text.splitlines(), delimiter=separator))
+        except (OSError, csv.Error) as error:
             raise DataError(f"{path}: expected lines of name,split ({error})") from error
         places = [
             Place(item, tuple(path_parts(item)[:-1]), frame.name, frame.video, frame.split)

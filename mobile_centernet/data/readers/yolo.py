@@ -7,22 +7,26 @@ from pathlib import Path
 import yaml
 
 from mobile_centernet.data.annotations import Box, Boxes, Finding, FrameState, RawSet, normalise
-from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
-from mobile_centernet.data.readers.places import place_images, split_of_labels
+from mobile_centernet.data.encodings import decode_text
+from mobile_centernet.data.readers.common import Listing, number, path_parts, quarantined, reason, walk
+from mobile_centernet.data.readers.ivslab import splits_of_lists
+from mobile_centernet.data.readers.places import SPLIT_WORDS, PathIndex, place_images, split_of_labels
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.headers import image_size
 
 OF_YOLO = re.compile(r"(\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4,}\s*\n?)*", re.IGNORECASE)
+LISTS = frozenset(f"{word}.txt" for word in SPLIT_WORDS)
 NO_LABELS = frozenset({"classes.txt", "readme.txt", "license.txt", "requirements.txt", "notes.txt"})
 
 
 def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
     """Read every image below `root` with the text file of its name below `labels`, or beside it.
 
-    Names of the classes: `names` in data.yaml, else the lines of classes.txt. An empty text file is a verified empty
-    image; one without a file is unlabelled, because a folder with a lost file is more common than a set that leaves
-    out empty ones. Outlines (more than four numbers) give their boxes.
+    Names of the classes: `names` in data.yaml, else the lines of classes.txt or of Darknet's `*.names`. An empty text
+    file is a verified empty image; one without a file is unlabelled, because a folder with a lost file is more common
+    than a set that leaves out empty ones. Outlines (more than four numbers) give their boxes. Where folders tell no
+    split, data.yaml's `train`, `val` and `test` do, and lists of images (train.txt).
 
     Raises:
         DataError: there is no image, or no list of names.
@@ -31,7 +35,7 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
     listing = listing or walk(root)
     if not listing.images:
         raise DataError(f"{root}: expected images and YOLO's labels, found no image")
-    names, used = _names(root, listing)
+    names, used, declared = _names(root, listing)
     findings: list[Finding] = []
     places = place_images(listing.images, findings)
     texts = [
@@ -41,6 +45,19 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
     ]
     stems = {path.rpartition(".")[0].rpartition("/")[2] for path in listing.images}
     texts = [path for path in texts if "labels" in path.lower().split("/") or path[:-4].rpartition("/")[2] in stems]
+    lists = [path for path in listing.labels if path.lower().rpartition("/")[2] in LISTS and path not in texts]
+    if not all(place.split in SPLIT_WORDS.values() for place in places):
+        folders = {
+            f"/{'/'.join(part for part in path_parts(each) if part != '..')}/": split for each, split in declared
+        }
+        for position, place in enumerate(places):
+            of_folders = [split for folder, split in folders.items() if folder in f"/{place.path}"]
+            if of_folders and place.split not in SPLIT_WORDS.values():
+                places[position] = place._replace(split=of_folders[0])
+        if lists:
+            places, used = splits_of_lists(root, lists, places, PathIndex(places), findings, ()), [*used, *lists]
+        if all(place.split for place in places):  # whatever the folders are called
+            findings[:] = [each for each in findings if each.item == "lists" or not each.kind.endswith("_split")]
     by_key = {_key(path): path for path in listing.images}
     labels = []
     for path in texts:
@@ -50,12 +67,20 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
                 with (root / by_key[_key(path)]).open("rb") as image:
                     start = image.read(1 << 18)
                     size = image_size(start) or image_size(start + image.read())
-            lines = (root / path).read_text(encoding="utf-8-sig").splitlines()
+            lines = decode_text((root / path).read_bytes()).splitlines()
         except (OSError, ValueError) as error:
             findings.append(quarantined("unreadable_label", path, "YOLO's lines", reason(root / path, error)))
             continue
         boxes = []
-        for row in filter(None, map(str.split, lines)):
+        rows = [re.split(r"[\s,;]+", line.strip()) for line in lines if line.strip()]
+        if odd := [row for row in rows if len(row) < 5 or not row[0].partition(".")[0].isdecimal()]:
+            found = (
+                f"{' '.join(odd[0])[:60]!r} and {len(odd) - 1} more" if len(odd) > 1 else repr(" ".join(odd[0])[:60])
+            )
+            expected = "lines of a class and four or more numbers"
+            findings.append(quarantined("unreadable_label", path, expected, found))
+            continue
+        for row in rows:
             values = [number(value) for value in row]
             category = names.get(row[0].partition(".")[0], f"class {row[0]}")
             corners = (float("nan"),) * 4
@@ -92,21 +117,30 @@ def _key(path: str) -> str:
     return "/".join(parts)
 
 
-def _names(root: Path, listing: Listing) -> tuple[dict[str, str], list[str]]:
-    """Class names by number as text, and the files that were read for them."""
+def _names(root: Path, listing: Listing) -> tuple[dict[str, str], list[str], list[tuple[str, str]]]:
+    """Class names by number as text, the files that were read for them, and which split which folder is said to be."""
     for path in listing.labels:
         file = path.lower().rpartition("/")[2]
-        if file.endswith((".yaml", ".yml")):
-            try:
-                document = yaml.safe_load((root / path).read_text(encoding="utf-8-sig"))
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                raise DataError(f"{root / path}: expected YAML, found {error}") from error
-            names = document.get("names") if isinstance(document, dict) else None
-            if isinstance(names, list):
-                names = dict(enumerate(names))
-            if isinstance(names, dict):
-                return {str(number): str(name) for number, name in names.items()}, [path]
-        elif file == "classes.txt":
-            lines = (root / path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            return {str(number): line.strip() for number, line in enumerate(lines)}, [path]
+        try:
+            if file.endswith((".yaml", ".yml")):
+                document = yaml.safe_load(decode_text((root / path).read_bytes()))
+                document = document if isinstance(document, dict) else {}
+                names = document.get("names")
+                if isinstance(names, list):
+                    names = dict(enumerate(names))
+                if isinstance(names, dict):
+                    said = [(SPLIT_WORDS.get(str(key).lower(), ""), value) for key, value in document.items()]
+                    folders = [
+                        (split, each)
+                        for split, value in said
+                        if split
+                        for each in (value if isinstance(value, list) else [value])
+                    ]
+                    declared = [(str(each), split) for split, each in folders if not str(each).lower().endswith(".txt")]
+                    return {str(number): str(name) for number, name in names.items()}, [path], declared
+            elif file == "classes.txt" or file.endswith(".names"):
+                lines = decode_text((root / path).read_bytes()).splitlines()
+                return {str(number): line.strip() for number, line in enumerate(lines)}, [path], []
+        except (OSError, yaml.YAMLError) as error:
+            raise DataError(f"{root / path}: expected YAML, found {error}") from error
     raise DataError(f"{root}: expected the names of YOLO's classes (names in data.yaml, or classes.txt), found none")

@@ -167,3 +167,32 @@ def test_raw_bdd100k_knows_its_categories(tmp_path: Path) -> None:
     (root / "labels" / "det_20" / "det_val.json").write_text(json.dumps(entries))
     assert "rickshaw" in refused(evaluate(classes_model, root))
     assert evaluate(classes_model, root, "--unmapped", "drop").exit_code == 0
+
+
+def yolo(folder: Path, names: str, lines: str) -> Path:
+    for path in ("images/test", "labels/test"):
+        (folder / path).mkdir(parents=True)
+    cv2.imwrite(str(folder / "images/test/a.png"), np.full((128, 192, 3), 99, np.uint8))
+    (folder / "labels/test/a.txt").write_text(lines)
+    (folder / "data.yaml").write_text(f"names: [{names}]\n")
+    return folder
+
+
+def test_a_yolo_folder_whose_categories_have_other_names(model: Path, tmp_path: Path) -> None:
+    root = yolo(tmp_path / "set", "car, rickshaw", "0 0.5 0.5 0.2 0.2\n1 0.3 0.3 0.2 0.2\n")
+    assert "found car, rickshaw; say what is what by --map CATEGORY=CLASS, or" in refused(evaluate(model, root))
+    document = json.loads(evaluate(model, root, "--unmapped", "drop", "--json").stdout)
+    assert (document["boxes"]["vehicle"], document["no_class"]) == (1, {"rickshaw": 1})
+    assert document["taken_as"] == {"car": "vehicle"}
+    assert "taken as: car → vehicle" in evaluate(model, root, "--unmapped", "drop").stdout
+    mapped = json.loads(evaluate(model, root, "--map", "car=piéton", "--unmapped", "drop", "--json").stdout)
+    assert mapped["taken_as"] == {"car": "piéton"}
+    (root / "data.yaml").write_text("names: [tram, rickshaw]\n")
+    assert refused(evaluate(model, root, "--unmapped", "drop")).endswith("by --map CATEGORY=CLASS\n")
+
+
+def test_a_set_without_labels_says_what_is_there_instead(model: Path, tmp_path: Path) -> None:
+    root = yolo(tmp_path / "set", "car", "0 0.5 0.5 0.2 0.2\n")
+    (root / "data.yaml").unlink()
+    message = refused(evaluate(model, root))
+    assert "mAP is undefined" in message and "1 .txt files that are not read, which look like YOLO's" in message

@@ -102,6 +102,20 @@ def test_pictures_of_all_kinds_in_any_case_are_read_and_litter_is_not(
     assert all((tmp_path / "out" / name).is_file() for name in names)
 
 
+def test_videos_beside_images_are_named_and_not_looked_at(
+    model: Path, pictures: Path, video: Path, tmp_path: Path
+) -> None:
+    (pictures / "drive.AVI").symlink_to(video)
+    (pictures / "gone").symlink_to(tmp_path / "nowhere")
+    result = predict(pictures, model, tmp_path / "out")
+    assert result.exit_code == 0 and "in 2 pictures" in result.stdout
+    assert "not looked at: 1 video, each of which is a SOURCE of its own: drive.AVI\n" in result.stderr
+    assert "not looked at: gone: expected a link to a file or folder, found No such file" in result.stderr
+    for name in ("a.png", "b.png"):
+        (pictures / name).unlink()
+    assert "found 1 video, each of which is a SOURCE of its own" in refused(predict(pictures, model, tmp_path / "out"))
+
+
 def test_pycocotools_reads_the_results(model: Path, pictures: Path, tmp_path: Path) -> None:
     assert predict(pictures, model, tmp_path / "out", "--threshold", 0).exit_code == 0
     document = json.loads((tmp_path / "out" / "detections.json").read_text())

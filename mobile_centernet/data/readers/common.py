@@ -84,8 +84,8 @@ def walk(root: Path) -> Listing:
                     try:
                         target = entry.stat()
                     except OSError as error:
-                        item, found_there = prefix + entry.name, error.strerror or "nothing"
-                        findings.append(quarantined("broken_link", item, "a link to a file or folder", found_there))
+                        what = "a link to a file or folder", error.strerror or "nothing"
+                        findings.append(quarantined("broken_link", prefix + entry.name, *what))
                         continue
                     if stat.S_ISDIR(target.st_mode):
                         links.append((prefix + entry.name, (target.st_dev, target.st_ino)))
@@ -106,14 +106,11 @@ def walk(root: Path) -> Listing:
         if first is None:
             read(place)
         elif not f"{place}/".startswith(f"{first}/" if first else "") and _is_of_set(place) > _is_of_set(first):
-            moved = [folder for folder in files if folder == first or folder.startswith(f"{first}/")]
-            files.update({place + folder[len(first) :]: files.pop(folder) for folder in moved})
-            renamed = {folder: place + folder[len(first) :] for folder in moved}
+            renamed = {each: place + each[len(first) :] for each in files if f"{each}/".startswith(f"{first}/")}
+            files.update({new: files.pop(old) for old, new in renamed.items()})
             read_as.update({each: renamed[folder] for each, folder in read_as.items() if folder in renamed})
             file_links = [(renamed.get(folder, folder), name) for folder, name in file_links]
-    others: Counter[str] = Counter()
-    if file_links:
-        others += _drop_doubles(root, files, read_as, file_links)
+    others = _drop_doubles(root, files, read_as, file_links)
 
     kinds: tuple[list[str], ...] = ([], [], [])
     for folder in sorted(files, key=lambda each: each.split("/")):
@@ -122,9 +119,10 @@ def walk(root: Path) -> Listing:
             others[LEFT_BY_DESKTOPS] += len(files[folder])
             continue
         for name in sorted(files[folder]):
-            suffix = name[name.rfind(".") :] if name.rfind(".") > 0 else ""
+            dot = name.rfind(".")
+            suffix = name[dot:] if dot > 0 else ""
             kind = _KINDS.get(suffix, _KINDS.get(suffix.lower()))
-            if kind is None or name.startswith(("._", ".~", "~$")):
+            if kind is None or (name[0] in ".~" and is_litter(name)):
                 others[LEFT_BY_DESKTOPS if is_litter(name) else suffix.lower() or "without a suffix"] += 1
             else:
                 kinds[kind].append(prefix + name)

@@ -1,6 +1,7 @@
 """What the path of an image says: its name, split and video; and which image the path in a label means."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -45,6 +46,7 @@ CONTAINERS = frozenset({
 FRAMES_FOLDER = "jpegimages"
 CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}(-\d+)?")
 """BDD100K's names, which no two frames share."""
+_CLIPS = re.compile(rf"(?:{CLIP_AND_FRAME.pattern}(?:\n|$))*")
 
 COUNTED = frozenset({
     "", "dsc", "dscf", "dscn", "gopr", "imag", "image", "images", "img", "p", "photo", "photos", "pic", "pict", "pxl",
@@ -145,23 +147,28 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     the clip in BDD100K's names, or what numbered names share (`_numbered`); otherwise the image is alone. Names are as
     short as they can be and different.
     """
-    rows: list[tuple[str, Folder, str]] = []
-    for path in paths:
-        above, _, file = path.rpartition("/")
-        folder, stem = describe_folder(above), file.rpartition(".")[0]
-        if "__" in stem and (flat := _FLATTENED.fullmatch(stem)):
-            folder, stem = folder._replace(prefix=f"{flat[1]}/", video=flat[1]), flat[2]
-        rows.append((path, folder, stem))
+    # Lists, not a loop over images: a set has 100,000 of them.
+    cuts = [path.rfind("/") for path in paths]
+    of_images = [describe_folder(path[:cut] if cut > 0 else "") for path, cut in zip(paths, cuts, strict=True)]
+    stems = [path[cut + 1 : path.rfind(".")] for path, cut in zip(paths, cuts, strict=True)]
+    text = "\n".join(stems)
+    if "__" in text:
+        for position, stem in enumerate(stems):
+            if "__" in stem and (flat := _FLATTENED.fullmatch(stem)):
+                of_images[position] = of_images[position]._replace(prefix=f"{flat[1]}/", video=flat[1])
+                stems[position] = flat[2]
+    folders = set(of_images)
     # Names are without folders that tell nothing; with all, and with the suffix, where two would be the same.
-    names = [folder.prefix + stem for _, folder, stem in rows]
+    names = stems
+    if any(folder.prefix for folder in folders):
+        names = [folder.prefix + stem for folder, stem in zip(of_images, stems, strict=True)]
     for level in range(3):
-        counts = Counter(names)
-        if len(counts) == len(names):
+        if len(set(names)) == len(names):
             break
+        counts, rows = Counter(names), zip(paths, of_images, stems, strict=True)
         longer = (("/".join((*folder.telling, stem)), path.rpartition(".")[0], path) for path, folder, stem in rows)
         names = [each[level] if counts[name] > 1 else name for each, name in zip(longer, names, strict=True)]
 
-    folders = {folder for _, folder, _ in rows}
     found = {folder.split for folder in folders}
     unknown = found - set(SPLIT_WORDS.values()) - {""}
     of_none = [each for each in folders if not each.split and each.telling]
@@ -183,26 +190,28 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     for word in sorted(set(strangers.values())):
         findings.append(Finding("unknown_split", Action.IGNORED, word, expected, "another word: it does not train"))
 
-    places: list[Place] = []
-    alone: list[tuple[int, Folder, str]] = []
-    for (path, folder, stem), name in zip(rows, names, strict=True):
-        video = folder.video
-        if video is None and "." in stem and (in_name := _VIDEO_IN_NAME.match(stem)):
-            video = folder.prefix + path_parts(in_name[1])[0]
-        elif video is None and folder.prefix:
-            video = folder.prefix[:-1]
-        elif video is None:
-            clip = CLIP_AND_FRAME.fullmatch(stem)
-            video = clip[1] if clip else name
-            if not clip:
-                alone.append((len(places), folder, stem))
-        split = folder.split
-        if strangers or unknown:
-            split = "" if split in unknown and not has_splits else strangers.get(folder.path, split)
-        places.append(Place(path, folder.telling, name, video, split))
-    for position, video in _numbered(alone, findings).items():
-        places[position] = places[position]._replace(video=video)
-    return places
+    if _CLIPS.fullmatch(text) and not any(folder.prefix or folder.video for folder in folders):
+        videos = [stem[:8] for stem in stems]
+    else:
+        videos, alone = [], list[tuple[int, Folder, str]]()
+        for folder, stem, name in zip(of_images, stems, names, strict=True):
+            video = folder.video
+            if video is None and "." in stem and (in_name := _VIDEO_IN_NAME.match(stem)):
+                video = folder.prefix + path_parts(in_name[1])[0]
+            elif video is None and folder.prefix:
+                video = folder.prefix[:-1]
+            elif video is None and (clip := CLIP_AND_FRAME.fullmatch(stem)):
+                video = clip[1]
+            elif video is None:
+                alone.append((len(videos), folder, stem))
+            videos.append(name if video is None else video)
+        for position, of_several in _numbered(alone, findings).items():
+            videos[position] = of_several
+    splits = [folder.split for folder in of_images]
+    if strangers or unknown:
+        changed = {word: "" for word in unknown if not has_splits}
+        splits = [changed.get(each.split, strangers.get(each.path, each.split)) for each in of_images]
+    return list(map(Place, paths, [folder.telling for folder in of_images], names, videos, splits))
 
 
 def _numbered(alone: Sequence[tuple[int, Folder, str]], findings: list[Finding]) -> dict[int, str]:
@@ -253,12 +262,16 @@ class PathIndex:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
-        self._stems: dict[str, list[int]] = {}
-        for position, place in enumerate(places):
-            file = place.path.rpartition("/")[2]
-            if not file.isascii():
-                file = path_parts(file)[0]
-            self._stems.setdefault(file.rpartition(".")[0], []).append(position)
+        stems = [path[path.rfind("/") + 1 : path.rfind(".")] for path in [place.path for place in places]]
+        if not "".join(stems).isascii():
+            stems = [unicodedata.normalize("NFC", stem) for stem in stems]
+        self._last = dict(zip(stems, range(len(stems)), strict=True))  # of each stem
+        self._several: dict[str, list[int]] = {}  # of those that several have
+        if len(self._last) < len(stems):
+            counts = Counter(stems)
+            for position, stem in enumerate(stems):
+                if counts[stem] > 1:
+                    self._several.setdefault(stem, []).append(position)
         self._folded: dict[str, list[int]] = {}
 
     def find(self, path: str, *, near: str = "", split: str = "", alone: bool = False) -> Match:
@@ -271,15 +284,16 @@ class PathIndex:
             alone: the label file is about this image alone, so that it lies where images like this do.
         """
         # Most labels are names without folders that one image has.
-        alike = self._stems.get(path[:-4]) if path.endswith(".jpg") else None
-        if alike and len(alike) == 1 and not alone and self._places[alike[0]].split in ("", split or "train"):
-            return Match(alike[0])
+        position = None if alone or not path.endswith(".jpg") else self._last.get(path[:-4])
+        is_one = position is not None and path[:-4] not in self._several
+        if is_one and self._places[position].split in ("", split or "train"):
+            return Match(position)
         *folders, file = path_parts(path) or [""]
         own, stem, hint = _telling(folders), image_stem(file), set(map(str.casefold, _telling(path_parts(near))))
-        found = self._stems.get(stem, [])
+        found = self._several.get(stem) or [self._last[each] for each in (stem,) if each in self._last]
         if not found and not self._folded:
-            for known, positions in self._stems.items():
-                self._folded.setdefault(known.casefold(), []).extend(positions)
+            for known, position in self._last.items():
+                self._folded.setdefault(known.casefold(), []).extend(self._several.get(known, [position]))
         found = found or self._folded.get(stem.casefold(), [])
         places = self._places
         fits: list[int] = []

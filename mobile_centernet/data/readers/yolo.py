@@ -10,7 +10,7 @@ from mobile_centernet.data.annotations import Box, Boxes, Finding, FrameState, R
 from mobile_centernet.data.encodings import decode_text
 from mobile_centernet.data.readers.common import Listing, number, path_parts, quarantined, reason, walk
 from mobile_centernet.data.readers.ivslab import splits_of_lists
-from mobile_centernet.data.readers.places import SPLIT_WORDS, PathIndex, place_images, split_of_labels
+from mobile_centernet.data.readers.places import SPLIT_WORDS, PathIndex, Place, place_images, split_of_labels
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.headers import image_size
@@ -47,17 +47,8 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
     texts = [path for path in texts if "labels" in path.lower().split("/") or path[:-4].rpartition("/")[2] in stems]
     lists = [path for path in listing.labels if path.lower().rpartition("/")[2] in LISTS and path not in texts]
     if not all(place.split in SPLIT_WORDS.values() for place in places):
-        folders = {
-            f"/{'/'.join(part for part in path_parts(each) if part != '..')}/": split for each, split in declared
-        }
-        for position, place in enumerate(places):
-            of_folders = [split for folder, split in folders.items() if folder in f"/{place.path}"]
-            if of_folders and place.split not in SPLIT_WORDS.values():
-                places[position] = place._replace(split=of_folders[0])
-        if lists:
-            places, used = splits_of_lists(root, lists, places, PathIndex(places), findings, ()), [*used, *lists]
-        if all(place.split for place in places):  # whatever the folders are called
-            findings[:] = [each for each in findings if each.item == "lists" or not each.kind.endswith("_split")]
+        places = _declared_splits(root, places, declared, lists, findings)
+        used = [*used, *lists]
     by_key = {_key(path): path for path in listing.images}
     labels = []
     for path in texts:
@@ -74,9 +65,7 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
         boxes = []
         rows = [re.split(r"[\s,;]+", line.strip()) for line in lines if line.strip()]
         if odd := [row for row in rows if len(row) < 5 or not row[0].partition(".")[0].isdecimal()]:
-            found = (
-                f"{' '.join(odd[0])[:60]!r} and {len(odd) - 1} more" if len(odd) > 1 else repr(" ".join(odd[0])[:60])
-            )
+            found = f"{len(odd)} others, first {' '.join(odd[0])[:60]!r}"
             expected = "lines of a class and four or more numbers"
             findings.append(quarantined("unreadable_label", path, expected, found))
             continue
@@ -110,6 +99,23 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
         )
     raw = assemble(listing, places, labels, frozenset([*texts, *used]), findings)
     return replace(raw, categories=frozenset(map(normalise, names.values())))
+
+
+def _declared_splits(
+    root: Path, places: list[Place], declared: list[tuple[str, str]], lists: list[str], findings: list[Finding]
+) -> list[Place]:
+    """The images with the splits that data.yaml gives their folders, and lists to them."""
+    folders = {f"/{'/'.join(part for part in path_parts(each) if part != '..')}/": split for each, split in declared}
+    placed = []
+    for place in places:
+        of_folders = [split for folder, split in folders.items() if folder in f"/{place.path}"]
+        is_open = of_folders and place.split not in SPLIT_WORDS.values()
+        placed.append(place._replace(split=of_folders[0]) if is_open else place)
+    if lists:
+        placed = splits_of_lists(root, lists, placed, PathIndex(placed), findings, ())
+    if all(place.split for place in placed):  # whatever the folders are called
+        findings[:] = [each for each in findings if each.item == "lists" or not each.kind.endswith("_split")]
+    return placed
 
 
 def _key(path: str) -> str:

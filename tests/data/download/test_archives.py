@@ -395,3 +395,25 @@ except Exception as error:
     assert done.stdout.startswith(f"DataError {tmp_path}/out: set cannot be unpacked there (File too large)")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "folder"), [("gbk", "台北街道"), ("big5", "臺北市區"), ("utf-8", "台北"), ("latin-1", "Málaga")]
+)
+def test_names_in_a_tar_of_another_system(tmp_path: Path, encoding: str, folder: str) -> None:
+    files = {f"{folder}/{folder}_{number}.jpg": b"%d" % number for number in range(3)} | {"plain.txt": b"x"}
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w", encoding=encoding, format=tarfile.GNU_FORMAT) as made:
+        top = tarfile.TarInfo(folder)
+        top.type = tarfile.DIRTYPE
+        made.addfile(top)
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo(f"{folder}/last.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, f"{folder}_2.jpg"
+        made.addfile(link)
+    unpack([archive], tmp_path / "out", progress=False)
+    assert read_all(tmp_path / "out") == files | {f"{folder}/last.jpg": b"2"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([folder, "plain.txt"])

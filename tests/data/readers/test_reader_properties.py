@@ -7,6 +7,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mobile_centernet.cli.predict import _open_source
 from mobile_centernet.data.check.checks import check
+from mobile_centernet.data.convert import ClassMap
+from mobile_centernet.data.prepare.prepare import prepare
+from mobile_centernet.data.readers.labelled import read_set
 from mobile_centernet.data.readers.layouts import read_source
 from mobile_centernet.data.readers.raw import read_raw
 
@@ -132,7 +137,7 @@ def test_no_label_is_on_an_image_whose_path_does_not_match(folder, stems, places
 
 @settings(quick, max_examples=10)
 @given(files=sets())
-def test_check_and_prepare_read_the_same(folder, files) -> None:
+def test_check_prepare_evaluate_and_predict_read_the_same(folder, files) -> None:
     root = folder()
     for path, content in files.items():
         put(root / path, content)
@@ -140,13 +145,26 @@ def test_check_and_prepare_read_the_same(folder, files) -> None:
     report = check(read_source(root), workers=1, progress=False)
     assert Counter(str(frame.state) for frame in report.frames) == Counter(str(frame.state) for frame in raw.frames)
     assert {frame.name for frame in report.frames} == {frame.name for frame in raw.frames}
+    classes = ClassMap(("vehicle",), {"car": "vehicle", "vehicle": "vehicle"})
+    prepared = prepare(raw, [replace(frame, split="train") for frame in raw.frames], classes, root.parent / "out",
+                       workers=1, progress=False)["splits"]["train"]  # fmt: skip
+    assert prepared["frames"] == len(raw.frames) and prepared["videos"] == len({frame.video for frame in raw.frames})
+    if prepared["boxes"]["vehicle"]:
+        found = read_set(root, ("vehicle",), None, None, {}, "drop")
+        known = [frame.annotate(frame.read().shape[:2]) for frame in found.frames]
+        assert Counter(str(state) for state, _ in known)["labelled"] == prepared["states"]["labelled"]
+        assert sum(len(rows) for _, rows in known) == prepared["boxes"]["vehicle"]
+    looked_at = _open_source(str(root), root.parent / "drawn", None)
+    assert {path.relative_to(root) for path in looked_at.paths} == {
+        frame.image.relative_to(root) for frame in raw.frames
+    }
 
 
 @quick
 @given(
     videos=st.lists(STEMS, min_size=1, max_size=3, unique_by=lambda each: unicodedata.normalize("NFC", each).lower()),
     suffix=st.sampled_from([".mp4", ".MP4", ".Mov", ".avi", ".MKV"]),
-    shape=st.sampled_from(["{v}/{v}_{n:05d}", "{v}_{n:05d}", "{v}-{n}", "{v}/{n}"]),
+    shape=st.sampled_from(["{v}/{v}_{n:05d}", "{v}_{n:05d}", "{v}-{n}", "{v}/{n}", "{v} frame {n}"]),
     forms=st.tuples(FORMS, FORMS),
 )
 def test_the_number_of_videos_is_right(folder, videos, suffix, shape, forms) -> None:

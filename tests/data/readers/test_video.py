@@ -178,6 +178,28 @@ def test_a_cut_video_without_an_index_is_found_by_its_duration(tmp_path: Path) -
     assert 0 < frames < 30 and finding.found == f"{frames} that decode"
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".m4v", ".mpg", ".asf"])
+def test_a_cut_stream_that_does_not_say_its_length_is_found_by_its_last_frame(tmp_path: Path, suffix: str) -> None:
+    rng, path = np.random.default_rng(0), tmp_path / f"in/drive{suffix}"
+    path.parent.mkdir()
+    codec, container = ("mpeg2video", "mpeg") if suffix == ".mpg" else ("mpeg4", {".m4v": "m4v"}.get(suffix))
+    with av.open(str(path), "w", format=container) as made:
+        stream = made.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(20):
+            noise = cv2.resize(rng.integers(0, 256, (24, 32, 3)).astype(np.uint8), (128, 96))
+            made.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        made.mux(stream.encode())
+    assert cut_videos(tmp_path / "in", tmp_path / "whole", FrameStep(), progress=False) == (20, [])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    frames, (finding,) = cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False)
+    assert (finding.kind, finding.item) == ("truncated_video", path.name)
+    assert finding.found == f"{frames + 1} that decode, of which the last may be half and is left out"
+    assert 5 < frames < 19 and (suffix != ".asf" or 15 < int(finding.expected.split()[0]) < 25)
+    for image in (tmp_path / "out").rglob("*.jpg"):
+        assert image.read_bytes() == (tmp_path / "whole" / image.relative_to(tmp_path / "out")).read_bytes()
+
+
 def test_five_kinds_of_one_name_are_five_videos(tmp_path: Path) -> None:
     for suffix in (".mp4", ".mov", ".avi", ".mkv", ".3gp"):
         write_video(tmp_path / f"in/clip{suffix}", 3)

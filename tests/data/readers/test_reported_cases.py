@@ -1,0 +1,440 @@
+"""Sets as public bug reports describe them, each with what is right: the rows of a review that were wrong or unclear.
+
+Every command reads the same: `data check`, `evaluate` and the pipeline's reader.
+"""
+
+import json
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mobile_centernet.data.readers.labelled import read_set
+from mobile_centernet.data.readers.layouts import read_source
+from mobile_centernet.data.readers.raw import read_raw
+from mobile_centernet.errors import DataError
+
+JPEG = cv2.imencode(".jpg", np.zeros((36, 64, 3), np.uint8))[1].tobytes()
+CAR = {"category": "car", "box2d": {"x1": 10, "y1": 5, "x2": 40, "y2": 30}}
+LANE = {"category": "lane/single white", "poly2d": [{"vertices": [[0, 1], [5, 9]]}]}
+YOLO = b"0 0.5 0.5 0.3 0.4\n"
+Files = dict[str, bytes]
+
+
+@dataclass
+class Case:
+    """Files, and what they are: frames by split and state, how many videos, kinds of findings, what is not read."""
+
+    files: Files
+    states: dict[tuple[str, str], int]
+    videos: int
+    kinds: list[str] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
+
+
+def text(content: object, encoding: str = "utf-8") -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode(encoding)
+
+
+def entries(*names: str, labels: tuple[dict, ...] = (CAR,), **more: object) -> list[dict]:
+    return [{"name": name, "labels": list(labels), **more} for name in names]
+
+
+def images(*paths: str) -> Files:
+    return dict.fromkeys(paths, JPEG)
+
+
+def xml(category: str = "vehicle", encoding: str = "utf-8", width: int = 64, height: int = 36) -> bytes:
+    size = f"<size><width>{width}</width><height>{height}</height></size>"
+    box = "<bndbox><xmin>10</xmin><ymin>5</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>"
+    body = f"<annotation>{size}<object><name>{category}</name>{box}</object></annotation>"
+    return f'<?xml version="1.0" encoding="{encoding}"?>{body}'.encode(encoding)
+
+
+def coco(*names: str, **row: object) -> dict:
+    return {
+        "images": [{"id": n, "file_name": name, "width": 64, "height": 36} for n, name in enumerate(names)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [10, 5, 30, 25], "iscrowd": 0, **row}
+            for n in range(len(names))
+        ],
+        "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "never used"}],
+    }
+
+
+def labelled(count: int, split: str = "train") -> dict[tuple[str, str], int]:
+    return {(split, "labelled"): count}
+
+
+def unlabelled(count: int, split: str = "train") -> dict[tuple[str, str], int]:
+    return {(split, "unlabelled"): count}
+
+
+DRIVES = [f"drive{drive}{{}}_{number:05d}.jpg" for drive in range(3) for number in range(4)]
+CASES: dict[str, Case] = {
+    # 1. An image's label is that of its path.
+    "one name in two splits": Case(
+        images("images/100k/train/1.jpg", "images/100k/val/1.jpg")
+        | {"labels/det_20/det_val.json": text(entries("1.jpg"))},
+        unlabelled(1) | labelled(1, "val"),
+        2,
+    ),
+    "names with the folder, as Windows writes it": Case(
+        images("images/100k/train/1.jpg", "images/100k/val/1.jpg")
+        | {"labels/all.json": text(entries(r"D:\bdd\100k\val\1.jpg"))},
+        unlabelled(1) | labelled(1, "val"),
+        2,
+    ),
+    "folders in another form of Unicode": Case(
+        images(unicodedata.normalize("NFD", "images/train/Müll/1.jpg"), "images/val/Mull/1.jpg")
+        | {"labels/all.json": text(entries("Müll/1.jpg"))},
+        labelled(1) | unlabelled(1, "val"),
+        2,
+    ),
+    # 2. No box found is not "no object there".
+    "lanes alone": Case(
+        images("images/100k/train/a.jpg") | {"labels/lane_train.json": text(entries("a.jpg", labels=(LANE,)))},
+        unlabelled(1),
+        1,
+        ["no_objects", "no_labels"],
+    ),
+    "areas alone, as drivable_train.json has them": Case(
+        images("images/100k/train/a.jpg")
+        | {"labels/x.json": text(entries("a.jpg", labels=({"category": "direct", "poly2d": LANE["poly2d"]},)))},
+        unlabelled(1),
+        1,
+        ["no_objects", "no_labels"],
+    ),
+    "an outline of an object": Case(
+        images("images/100k/train/a.jpg")
+        | {
+            "labels/ins_seg_train.json": text(
+                entries("a.jpg", labels=({"category": "car", "poly2d": [{"vertices": [[4, 6], [14, 6], [14, 12]]}]},))
+            )
+        },
+        labelled(1),
+        1,
+    ),
+    "several frames in one file": Case(
+        images("images/100k/train/a.jpg")
+        | {"labels/100k/train/a.json": text({"name": "a", "frames": [{"objects": []}, {"objects": [CAR]}]})},
+        unlabelled(1),
+        1,
+        ["unreadable_label", "no_labels"],
+    ),
+    "a COCO document without an annotation": Case(
+        images("images/a.jpg") | {"annotations/instances_train.json": text(coco("a.jpg") | {"annotations": []})},
+        unlabelled(1),
+        1,
+        ["no_objects", "no_labels"],
+    ),
+    "YOLO's lines that are none": Case(
+        images("images/train/a.jpg", "images/train/b.jpg")
+        | {"labels/train/a.txt": b"car 1 2 3 4\n", "labels/train/b.txt": YOLO, "data.yaml": b"names: [car]"},
+        labelled(1) | unlabelled(1),
+        2,
+        ["unreadable_label"],
+    ),
+    # 3, 4. ivslab's folders, whatever they are called.
+    "ivslab by another name, nested once too often": Case(
+        images(*(f"set/taipei/taipei/JPEGImages/All/{name.format('.mp4')}" for name in DRIVES)), unlabelled(12), 3,
+        ["no_labels"],
+    ),
+    "ivslab as the organisers call it": Case(
+        {
+            f"{name}/{name}/JPEGImages/All/{name}.mp4_1.jpg": JPEG
+            for name in ("ivslab_train", "ivslab_test_public", "ivslab_test_private_fin", "ivslab-test2", "IVSLAB_val")
+        },
+        unlabelled(1) | unlabelled(3, "test") | unlabelled(1, "val"),
+        5,
+        ["no_labels"],
+    ),
+    "a set beside ivslab's that is called after no split": Case(
+        images("ivslab_train/JPEGImages/All/a.jpg", "night/JPEGImages/All/b.jpg"),
+        unlabelled(1) | unlabelled(1, "night"),
+        2,
+        ["unknown_split", "no_labels"],
+    ),
+    "Pascal VOC with trainval.txt": Case(
+        images("VOC2012/JPEGImages/a.jpg", "VOC2012/JPEGImages/b.jpg")
+        | {"VOC2012/Annotations/a.xml": xml(), "VOC2012/ImageSets/Main/trainval.txt": b"a\r\n"}
+        | {"VOC2012/ImageSets/Main/test.txt": b"b\n", "VOC2012/ImageSets/Main/car_trainval.txt": b"a -1\n"},
+        labelled(1) | unlabelled(1, "test"),
+        2,
+        unread={".txt": 1},
+    ),
+    "XML beside photos, as labelImg puts it, one named a.jpg.xml": Case(
+        images("a.jpg", "b.jpg") | {"a.jpg.xml": xml(), "b.xml": xml()}, labelled(2), 2
+    ),
+    "suffixes in capitals": Case(
+        {"ivslab_train/JPEGImages/All/a.JPG": JPEG, "ivslab_train/Annotations/All/a.XML": xml()}
+        | {"ivslab_train/ImageSets/All.txt": b"All\\a.JPG 1\r\n"},
+        labelled(1),
+        1,
+    ),
+    # 5. Frames of one video.
+    **{
+        f"flat frames of *{suffix}": Case(
+            images(*(f"ivslab_train/JPEGImages/All/{name.format(suffix)}" for name in DRIVES)), unlabelled(12), 3,
+            ["no_labels"],
+        )
+        for suffix in (".MP4", ".mov", ".Avi", ".MTS", ".insv.mp4")
+    },
+    "numbered frames without a suffix of a video": Case(
+        images(*(f"images/{name.format('')}" for name in DRIVES)),
+        unlabelled(12, ""),
+        3,
+        ["numbered_frames"] * 3 + ["no_labels"],
+    ),
+    "every tenth frame, in two splits": Case(
+        images(*(f"images/{'train' if n < 5 else 'val'}/drive_{10 * n:06d}.jpg" for n in range(10))),
+        unlabelled(5) | unlabelled(5, "val"),
+        1,
+        ["numbered_frames"] * 2 + ["no_labels"],
+    ),
+    "numbered frames in folders of cameras": Case(
+        images(*(f"images/train/{camera}/frame_{n:04d}.jpg" for camera in ("front", "rear") for n in range(3))),
+        unlabelled(6),
+        2,
+        ["numbered_frames"] * 2 + ["no_labels"],
+    ),
+    "photos that are counted are no video": Case(
+        images(*(f"images/{prefix}{n:06d}.jpg" for prefix in ("IMG_", "2007_", "") for n in range(5))),
+        unlabelled(15, ""),
+        15,
+        ["no_labels"],
+    ),
+    "numbers that grow by any step are no video": Case(
+        images(*(f"images/COCO_val2014_{n:012d}.jpg" for n in (42, 73, 74, 133, 136, 139, 143, 164, 192))),
+        unlabelled(9, ""),
+        9,
+        ["no_labels"],
+    ),
+    "Roboflow's copies of one frame": Case(
+        images("train/images/drive_mp4-12_jpg.rf.0a1b.jpg", "train/images/drive_mp4-13_jpg.rf.77.jpg")
+        | images("valid/images/photo_png.rf.1.jpg", "valid/images/photo_png.rf.2.jpg"),
+        unlabelled(2) | unlabelled(2, "val"),
+        2,
+        ["no_labels"],
+    ),
+    "videoName": Case(
+        images("images/100k/train/0000f77c-6257be58-0000001.jpg", "images/100k/train/b1c66a42-6f7d68ca-0000002.jpg")
+        | {
+            "labels/box_track.json": text(
+                entries(
+                    "0000f77c-6257be58-0000001.jpg", "b1c66a42-6f7d68ca-0000002.jpg", videoName="v", frameIndex=1
+                )
+            )
+        },
+        labelled(2),
+        1,
+    ),
+    # 6. Words for splits.
+    "words for splits": Case(
+        images(*(f"{word}/{number}.jpg" for number, word in enumerate(("Train", "VALID", "testing", "evaluation")))),
+        unlabelled(1) | unlabelled(2, "val") | unlabelled(1, "test"),
+        4,
+        ["no_labels"],
+    ),
+    "a folder beside splits that is none": Case(
+        images("train/a.jpg", "val/b.jpg", "holdout/c.jpg"),
+        unlabelled(1) | unlabelled(1, "val") | unlabelled(1, "holdout"),
+        3,
+        ["unknown_split", "no_labels"],
+    ),
+    "label files alone say the split": Case(
+        images("images/a.jpg", "images/b.jpg")
+        | {f"labels/det_{split}.json": text(entries(f"{name}.jpg")) for split, name in (("train", "a"), ("val", "b"))},
+        labelled(1) | labelled(1, "val"),
+        2,
+    ),
+    "data.yaml says the split": Case(
+        images("images/north/a.jpg", "images/south/b.jpg")
+        | {"labels/north/a.txt": YOLO, "labels/south/b.txt": YOLO}
+        | {"data.yaml": b"train: ../images/north\nval: [images/south]\nnames: [car]\n"},
+        labelled(1) | labelled(1, "val"),
+        2,
+    ),
+    "lists of images say the split": Case(
+        images("images/a.jpg", "images/b.jpg")
+        | {"labels/a.txt": YOLO, "labels/b.txt": YOLO, "data.yaml": b"train: train.txt\nnames: [car]\n"}
+        | {"train.txt": b"./images/a.jpg\n", "valid.txt": b"C:\\set\\images\\b.jpg\r\n"},
+        labelled(1) | labelled(1, "val"),
+        2,
+    ),
+    # 7. Label files wherever they are; what is no label file is named.
+    "two roots, as on Kaggle": Case(
+        images("bdd100k/bdd100k/images/100k/train/a.jpg")
+        | {
+            "bdd100k_labels_release/bdd100k/labels/bdd100k_labels_images_train.json": text(entries("a.jpg"))
+        },
+        labelled(1),
+        1,
+    ),
+    "Scalabel's config and frames, in UTF-16": Case(
+        images("images/100k/train/a.jpg")
+        | {"labels/det_train.json": text({"config": {}, "frames": entries("a.jpg")}, "utf-16")},
+        labelled(1),
+        1,
+    ),
+    "Darknet's folder": Case(
+        images("obj_train_data/a.jpg") | {"obj_train_data/a.txt": b"\xef\xbb\xbf" + YOLO, "obj.names": b"car\n"},
+        labelled(1),
+        1,
+    ),
+    "YOLO without names": Case(
+        images("images/train/a.jpg") | {"labels/train/a.txt": YOLO}, unlabelled(1), 1, ["no_labels"], {".txt": 1}
+    ),
+    "label files of unknown kinds": Case(
+        images("images/train/a.jpg") | {"labels.jsonl": b"{}", "labels.json.gz": b"\x1f\x8b"},
+        unlabelled(1),
+        1,
+        ["no_labels"],
+        {".jsonl": 1, ".gz": 1},
+    ),
+    "no label file": Case(images("images/100k/train/a.jpg"), unlabelled(1), 1, ["no_labels"]),
+    "images of 10k beside 100k": Case(
+        images("images/100k/train/a.jpg", "images/10k/train/b.jpg") | {"labels/det_train.json": text(entries("a.jpg"))},
+        labelled(1),
+        1,
+        unread={"images of 10k beside 100k, which overlap": 1},
+    ),
+    "images in folders of other tasks": Case(
+        images("images/100k/train/a.jpg", "images/100k/train/lane/b.jpg", "images/track/train/v/c.jpg")
+        | {"labels/det_train.json": text(entries("a.jpg"))},
+        labelled(1),
+        1,
+        unread={"images of other tasks": 2},
+    ),
+    "images of every kind": Case(
+        {
+            f"images/train/{n}{suffix}": cv2.imencode(suffix.lower(), np.zeros((36, 64, 3), np.uint8))[1].tobytes()
+            for n, suffix in enumerate((".webp", ".BMP", ".tiff", ".tif", ".PNG", ".jpeg"))
+        }
+        | {"labels/det.json": text(entries("0.webp", "1.bmp", "2.jpg", "3", "4.png", "5.JPG")), "x.heic": b"?"},
+        labelled(6),
+        6,
+        unread={".heic": 1},
+    ),
+    # 9. What desktops leave.
+    "litter": Case(
+        images("images/train/a.jpg", "images/train/._a.jpg", "__MACOSX/images/._a.jpg", "images/.AppleDouble/a.jpg")
+        | images("images/train/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", ".Trash-1000/files/b.jpg", "lost+found/c.jpg")
+        | {"images/Thumbs.db": b"", "images/train/a.jpg:Zone.Identifier": b"", "labels/._det_train.json": b"\0\5"}
+        | {"labels/det_train.json": text(entries("a.jpg"))},
+        labelled(1),
+        1,
+        unread={"left by desktops": 9},
+    ),
+    # 12. COCO.
+    "COCO by Roboflow": Case(
+        {"valid/a.jpg": JPEG, "valid/_annotations.coco.json": text(coco("a.jpg")), "README.roboflow.txt": b"x"},
+        labelled(1, "val"),
+        1,
+        unread={".txt": 1},
+    ),
+    "COCO by FiftyOne": Case({"data/a.jpg": JPEG, "labels.json": text(coco("a.jpg"))}, labelled(1, ""), 1),
+    "COCO with paths of Windows, in UTF-16": Case(
+        {"images/train/A.JPG": JPEG, "annotations/instances_train.json": text(coco(r"train\a.jpg"), "utf-16")},
+        labelled(1),
+        1,
+    ),
+    "COCO with ids of two kinds": Case(
+        {"images/a.jpg": JPEG, "annotations/instances_val.json": text(coco("a.jpg", image_id="0"))},
+        unlabelled(1, "val"),
+        1,
+        ["unreadable_label", "no_labels"],
+    ),
+    "COCO with keypoints and captions beside": Case(
+        {"images/val2017/a.jpg": JPEG, "annotations/instances_val2017.json": text(coco("a.jpg"))}
+        | {"annotations/person_keypoints_val2017.json": text(coco("a.jpg"))}
+        | {"annotations/captions_val2017.json": text(coco("a.jpg") | {"categories": None})},
+        labelled(1, "val"),
+        1,
+        unread={".json": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_reported_case(tmp_path: Path, name: str) -> None:
+    case, root = CASES[name], tmp_path / "set"
+    for path, content in case.files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    source = read_source(root)
+    frames = [entry.frame for entry in source.entries]
+    assert Counter((frame.split, str(frame.state)) for frame in frames) == case.states
+    assert len({frame.video for frame in frames}) == case.videos
+    assert [finding.kind for finding in (*source.findings, *source.no_labels())] == case.kinds
+    assert source.unread == case.unread
+    assert len(frames) + source.label_files + sum(source.unread.values()) == len(case.files)
+
+    _, raw = read_raw(root)  # as the pipeline does
+    assert [(frame.name, frame.boxes, frame.split) for frame in raw.frames] == [
+        (frame.name, frame.boxes, frame.split) for frame in frames
+    ]
+    found = read_set(root, ("vehicle", "pedestrian"), None, None, {}, "drop")
+    state_of = Counter(str(frame.annotate(frame.read().shape[:2])[0]) for frame in found.frames)
+    expected = Counter(str(frame.state) for frame in frames)
+    assert (state_of["labelled"], state_of["empty"]) == (expected["labelled"], expected["empty"])
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "GBK", "big5", "shift_jis", "utf-16", "euc-kr", "utf-8-sig"])
+def test_xml_and_lists_in_the_encodings_of_other_systems(tmp_path: Path, encoding: str) -> None:
+    name, word = {"euc-kr": ("서울", "차량")}.get(encoding, ("台中", "汽"))
+    root = tmp_path / "ivslab_train"
+    for path, content in (
+        (f"JPEGImages/All/{name}.jpg", JPEG),
+        (f"Annotations/All/{name}.xml", xml(word, encoding).replace(b"-sig", b"", 1)),
+        ("ImageSets/All.txt", f"{name}.JPG\r\n".encode("utf-8" if encoding == "euc-kr" else encoding)),
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    _, raw = read_raw(tmp_path)
+    assert raw.findings == ()
+    assert [box.category for box in raw.frames[0].boxes] == [word]
+
+
+@pytest.mark.parametrize("size", [(128, 72), (36, 64)])
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_labels_of_another_size_are_scaled_or_the_frame_is_unlabelled_for_every_command(
+    tmp_path: Path, kind: str, size: tuple[int, int]
+) -> None:
+    """Twice as large, or its sides swapped."""
+    document = coco("a.jpg")
+    document["images"][0] |= {"width": size[0], "height": size[1]}
+    document["categories"][0]["name"] = "vehicle"
+    label = ("Annotations/a.xml", xml(width=size[0], height=size[1]))
+    label = label if kind == "voc" else ("annotations/instances_train.json", text(document))
+    for path, content in (("JPEGImages/a.jpg" if kind == "voc" else "images/a.jpg", JPEG), label):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    found = read_set(tmp_path, ("vehicle",), None, None, {}, "refuse")
+    state, rows = found.frames[0].annotate(found.frames[0].read().shape[:2])
+    boxes = [row["bbox"] for row in rows]
+    assert (str(state), boxes) == (("labelled", [[5, 2.5, 15, 12.5]]) if size == (128, 72) else ("unlabelled", []))
+    assert [finding.kind for finding in found.findings] == ["size_mismatch"]
+
+
+def test_links_to_files_are_read_once_where_a_set_has_them(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for path in ("all/a.jpg", "all/b.jpg", "images/train/c.jpg", "images/val/.keep"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(JPEG)
+    (root / "images/train/a.jpg").symlink_to("../../all/a.jpg")
+    (root / "images/val/b.jpg").symlink_to(root / "all/b.jpg")
+    (root / "again.jpg").symlink_to("images/train/c.jpg")
+    _, raw = read_raw(root)
+    assert [(frame.name, frame.split) for frame in raw.frames] == [("a", "train"), ("c", "train"), ("b", "val")]
+    assert raw.unread == {"by links to files that are read": 3, "without a suffix": 1}
+
+
+def test_only_images_of_kinds_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").touch()
+    with pytest.raises(DataError, match=r"expected BDD100K pictures .* found none below this folder, 1 \.heic"):
+        read_source(tmp_path)

@@ -29,6 +29,8 @@ ASF_HEADER = 1 << 16
 ASF_FILE_SIZE = re.compile(
     rb"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65.{24}(.{8})", re.DOTALL
 )  # Advanced Systems Format (ASF) Specification, 3.2: the object's GUID, its size, the file's identifier and size
+TS_PACKETS = (188, 192, 204)
+"""Bytes of a transport stream's packets: as broadcast, with time stamps (.m2ts), with error correction."""
 LONGEST_GROUP = 1000
 """Frames between two key frames, at most, that are decoded to see whether the last one is whole."""
 
@@ -97,6 +99,8 @@ def shown_frames(path: Path) -> ShownFrames:
             if kind == "asf" and (found := ASF_FILE_SIZE.search(begin)):
                 # FFmpeg does not believe the duration of a file that has another size than its header says.
                 expected = max(expected, round(packets * int.from_bytes(found[1], "little") / path.stat().st_size))
+            if kind == "mpegts" and all(path.stat().st_size % each for each in TS_PACKETS):
+                expected = max(expected, packets + 1)  # cut off in something that follows
             if group and group[0].is_keyframe and not is_corrupt:
                 # Such a file just ends; whether in the middle of a frame, only a strict decoder tells.
                 given, decoder = stream.codec_context, av.CodecContext.create(stream.codec_context.name, "r")

@@ -65,7 +65,7 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     whole = split_of(above) if above.lower().startswith("ivslab") else split_of(above) * above.lower().isalpha()
     if not any(place.split for place in places):
         places = [place._replace(split=whole or "train") for place in places]
-    named_by = {path: match[1].lower() for path in listing.labels if (match := LIST.search(path))}
+    named_by = {path: found[1].lower() for path in listing.labels if (found := LIST.search(path))}
     index, lists = PathIndex(places), [path for path, word in named_by.items() if word == "all" or word in SPLIT_WORDS]
     keys = {_key(path).removeprefix(f"{_set_of(path)}/") for path in images}
     places = splits_of_lists(root, lists, places, index, findings, keys)

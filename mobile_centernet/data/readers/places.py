@@ -285,8 +285,11 @@ class PathIndex:
         """
         # Most labels are names without folders that one image has.
         position = None if alone or not path.endswith(".jpg") else self._last.get(path[:-4])
-        is_one = position is not None and path[:-4] not in self._several
-        if is_one and self._places[position].split in ("", split or "train"):
+        if (
+            position is not None
+            and path[:-4] not in self._several
+            and self._places[position].split in ("", split or "train")
+        ):
             return Match(position)
         *folders, file = path_parts(path) or [""]
         own, stem, hint = _telling(folders), image_stem(file), set(map(str.casefold, _telling(path_parts(near))))

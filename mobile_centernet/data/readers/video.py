@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from operator import sub
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import av
 import cv2
@@ -71,7 +72,7 @@ def shown_frames(path: Path) -> ShownFrames:
                 raise DataError(f"{path}: expected a video, found none in it")
             stream, kind = container.streams.video[0], container.format.name
             packets, is_corrupt, times, ends = 0, False, [0.0], [0.0]
-            last_time, group = math.inf, list[av.Packet]()  # from the last key frame on
+            last_time, group = math.inf, list[Any]()  # from the last key frame on
             try:
                 for packet in container.demux():
                     at = packet.dts if packet.pts is None else packet.pts
@@ -103,7 +104,8 @@ def shown_frames(path: Path) -> ShownFrames:
                 expected = max(expected, packets + 1)  # cut off in something that follows
             if group and group[0].is_keyframe and not is_corrupt:
                 # Such a file just ends; whether in the middle of a frame, only a strict decoder tells.
-                given, decoder = stream.codec_context, av.CodecContext.create(stream.codec_context.name, "r")
+                given = stream.codec_context
+                decoder: Any = av.CodecContext.create(given.name, "r")
                 decoder.extradata, decoder.options = given.extradata, {"err_detect": "explode"}
                 decoder.width, decoder.height, decoder.pix_fmt = given.width, given.height, given.pix_fmt
                 try:

@@ -237,7 +237,8 @@ def _around(outline: object) -> Xyxy:
 def mask_box(counts: object, size: object) -> Xyxy:
     """The box of a mask in COCO's run lengths, plain or compressed, of (height, width) `size`; NaN where it is none."""
     try:
-        height, width = size if isinstance(size, list) else [None, None]
+        sides: list[Any] = size if isinstance(size, list) else []
+        height, width = sides
         (encoded,) = mask.frPyObjects([{"counts": counts, "size": [height, width]}], height, width)
         x, y, w, h = map(float, mask.toBbox(encoded))
     except (TypeError, ValueError, OverflowError):  # of no known kind, or more runs than the mask has pixels

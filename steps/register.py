@@ -19,8 +19,8 @@ from mobile_centernet.mlops import lineage, paths
 from mobile_centernet.mlops.lineage import fingerprint
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.registry import version_files
+from mobile_centernet.mlops.registry.published import PINNED, publish_exported, trust_repository
 from mobile_centernet.mlops.registry.registry import CHALLENGER, Registry
-from mobile_centernet.mlops.registry.signed_bundle import is_attached, sign_exported, signing_key
 
 EXPORT_TAG = "export_sha256"
 
@@ -33,6 +33,7 @@ def register(params: Params) -> None:
     Raises:
         ModelError: the exported model is not there.
         RegistryError: the registry does not answer, or refuses.
+        TrustError: the bundle for devices cannot be signed.
     """
     models = sorted(paths.EXPORT.glob("model.*.onnx"))
     if paths.ONNX_FP32 not in models:
@@ -41,39 +42,41 @@ def register(params: Params) -> None:
     registry = Registry(params.register_.name)
     paths.REGISTRATION_LOCK.parent.mkdir(exist_ok=True)
     with FileLock(paths.REGISTRATION_LOCK):  # two at once would make two versions of the same files
+        metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
+        digests = lineage.data_digests() | lineage.model_digests()
+        tags = {
+            "git_commit": lineage.git_commit(),
+            "params_sha256": lineage.params_digest(),
+            "map50": f"{metrics['student']['map50']:.6f}",
+            "measured_on": f"{metrics['measured_on']['set']}, {metrics['measured_on']['source']}",
+            **{f"{name}_sha256": value for name, value in digests.items()},
+        }
+        if paths.DVC_LOCK.is_file():
+            # Without this stage's own entry, which DVC writes when the stage is done.
+            stages = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8"))["stages"]
+            others = {name: entry for name, entry in stages.items() if name != "register"}
+            tags["dvc_lock_sha256"] = fingerprint(others)
+        tags[EXPORT_TAG] = digest
         version = registry.find(EXPORT_TAG, digest)
         if version is not None:
             logger.info("%s version %d already holds this file", registry.name, version.number)
-        else:
-            metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
-            digests = lineage.data_digests() | lineage.model_digests()
-            tags = {
-                "git_commit": lineage.git_commit(),
-                "params_sha256": lineage.params_digest(),
-                "map50": f"{metrics['student']['map50']:.6f}",
-                "measured_on": f"{metrics['measured_on']['set']}, {metrics['measured_on']['source']}",
-                **{f"{name}_sha256": value for name, value in digests.items()},
-            }
-            if paths.DVC_LOCK.is_file():
-                # Without this stage's own entry, which DVC writes when the stage is done.
-                stages = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8"))["stages"]
-                others = {name: entry for name, entry in stages.items() if name != "register"}
-                tags["dvc_lock_sha256"] = fingerprint(others)
-            tags[EXPORT_TAG] = digest
+        repository = trust_repository(params)
+        if version is None or repository:
             with TemporaryDirectory() as folder:
-                tags["manifest_sha256"] = version_files.pack(Path(folder), models, tags)
-                version = registry.create(
-                    Path(folder),
-                    model_file=paths.ONNX_FP32.name,
-                    input_size=Detector(paths.ONNX_FP32, provider="cpu").input_size,
-                    tags=tags,
-                    metrics={f"{role}.map50": metrics[role]["map50"] for role in paths.ROLES},
-                    reports=(paths.METRICS, paths.PARITY, paths.REPORT),
-                )
-        key = signing_key()
-        if key and not is_attached(version):
-            release = sign_exported(registry, version, params, key)
-            logger.info("signed: release %d, attached to version %d", release, version.number)
+                packed = version_files.pack(Path(folder), models, tags)
+                if version is None:
+                    version = registry.create(
+                        Path(folder),
+                        model_file=paths.ONNX_FP32.name,
+                        input_size=Detector(paths.ONNX_FP32, provider="cpu").input_size,
+                        tags={**tags, PINNED: packed},
+                        metrics={f"{role}.map50": metrics[role]["map50"] for role in paths.ROLES},
+                        reports=(paths.METRICS, paths.PARITY, paths.REPORT),
+                    )
+        if repository:
+            # The tag is not believed: only files that this checkout made are pinned in what it signs.
+            pinned = {PINNED: packed} if version.tags.get(PINNED) == packed else {}
+            publish_exported(repository, version, params, {**tags, **pinned})
         if registry.aliases().get(CHALLENGER) != version.number:
             registry.set_alias(CHALLENGER, version.number)
     registration = {

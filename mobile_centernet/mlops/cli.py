@@ -64,6 +64,17 @@ def list_versions(as_json: bool) -> None:
             version.tags.get("git_commit", "-")[:SHOWN_DIGITS],
         ))  # fmt: skip
     click.echo(text_table(rows, "<"))
+    from mobile_centernet.mlops.registry.published import Channel, trust_repository
+    from mobile_centernet.trust.layout import CHANNELS
+
+    params = _params()
+    if params.trust.repository and (repository := trust_repository(params)):
+        mirrored = found.aliases()
+        for channel in CHANNELS:
+            for alias, number in Channel.read(repository, found.name, channel).aliases.items():
+                if mirrored.get(alias) != number:
+                    other = f"version {mirrored[alias]}" if alias in mirrored else "none"
+                    click.echo(f"alias {alias} names {other}, but signed is version {number}, and devices go by that")
 
 
 @registry.command("show")
@@ -142,21 +153,6 @@ def download_version(which: str, out: Path) -> None:
     click.echo(f"{out}: version {version.number} of {found.name}, {len(list(out.iterdir()))} files checked")
 
 
-@registry.command("release")
-@which_argument
-def release_version(which: str) -> None:
-    """Sign a version's bundle again with the largest release number, so that devices take it after newer ones."""
-    from mobile_centernet.mlops.registry.signed_bundle import KEY_VARIABLE, sign_again, signing_key
-
-    key = signing_key()
-    if key is None:
-        raise UserError(f"{KEY_VARIABLE}: expected the file of the key that signs releases, found no such variable")
-    found = _registry()
-    version = found.resolve(which)
-    release = sign_again(found, version, _params(), key)
-    click.echo(f"version {version.number} of {found.name} is release {release} now")
-
-
 @registry.command("rollback")
 @click.option("--by", help="Name recorded as approver.  [default: the user's name]")
 @click.pass_context
@@ -175,8 +171,18 @@ def rollback_version(ctx: click.Context, by: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Judge and write the page, but change nothing.")
 @click.option("--approve-by", metavar="NAME", help="The person who agrees, or who rolls back.")
 @click.option("--rollback", is_flag=True, help="Make the previous champion the champion again.")
+@click.option("--canary", is_flag=True, help="For the canaries: neither a person nor canaries are asked.")
+@click.option("--share", type=click.FloatRange(0, 1, min_open=True), help="Of the channel's devices.  [default: all]")
 @click.pass_context
-def promote(ctx: click.Context, which: str, dry_run: bool, approve_by: str | None, rollback: bool) -> None:
+def promote(
+    ctx: click.Context,
+    which: str,
+    dry_run: bool,
+    approve_by: str | None,
+    rollback: bool,
+    canary: bool,
+    share: float | None,
+) -> None:
     """Let the gate decide whether the challenger becomes the champion, or roll back.
 
     Exit codes: 0 promoted (or rolled back, or it is the champion already), 12 rejected, 11 another promotion is
@@ -185,13 +191,15 @@ def promote(ctx: click.Context, which: str, dry_run: bool, approve_by: str | Non
     from mobile_centernet.mlops.promotion.promote import DONE, FAILED, REJECTED
     from mobile_centernet.mlops.promotion.promote import promote as run_promotion
 
-    if rollback and (dry_run or which != "challenger"):
+    if rollback and (dry_run or canary or share or which != "challenger"):
         raise click.UsageError("--rollback goes with --approve-by only")
     setup_logging()
     with exit_on_user_error("promotion", FAILED):
         if rollback:
             ctx.invoke(rollback_version, by=approve_by)  # ends the program
-        outcome = run_promotion(_params(), which=which, approved_by=approve_by, dry_run=dry_run)
+        outcome = run_promotion(
+            _params(), which=which, approved_by=approve_by, dry_run=dry_run, canary=canary, share=share
+        )
     click.echo(outcome.message, err=outcome.code not in (DONE, REJECTED))
     ctx.exit(outcome.code)
 

@@ -136,34 +136,23 @@ def project() -> Iterator[Checkup]:
             "MLflow", OK if address else NOTE, address or "the project's own mlflow.db", remedy * (not address)
         )
 
-    key = os.environ.get("MOBILE_CENTERNET_SIGNING_KEY", "")
-    if not key:
-        yield Checkup(
-            "signing key", NOTE, "none", "without MOBILE_CENTERNET_SIGNING_KEY no version gets a release for devices"
-        )
-    elif not Path(key).is_file():
-        yield Checkup("signing key", WRONG, f"{key}: no such file", "correct MOBILE_CENTERNET_SIGNING_KEY")
-    else:
-        readable = Path(key).stat().st_mode & 0o077
-        yield Checkup(
-            "signing key",
-            WRONG if readable else OK,
-            f"{key}{', readable for others' if readable else ''}",
-            f"chmod 600 {key}" * bool(readable),
-        )
     if params is not None:
-        trusted = [
-            file
-            for place in params.promotion.trusted_keys
-            for file in ([place] if place.is_file() else place.glob("*.pub"))
-        ]
-        needed = params.promotion.require_signed and not trusted
-        yield Checkup(
-            "trusted keys",
-            WRONG if needed else OK,
-            f"{len(trusted)}",
-            "name public keys in promotion.trusted_keys" * needed,
-        )
+        section = params.trust
+        if section.repository is None:
+            yield Checkup("trust", NOTE, "none", "without trust.repository no version gets a release for devices")
+        elif not section.root.is_file():
+            yield Checkup(
+                "trust", WRONG, f"{section.root}: no such file", "mobile-centernet trust init, or get it from git"
+            )
+        else:
+            files = [path for places in section.keys.values() for path in map(Path, places) if path.is_file()]
+            readable = [str(path) for path in files if path.stat().st_mode & 0o077]
+            yield Checkup(
+                "trust",
+                WRONG if readable else OK,
+                f"{', '.join(readable)}: readable for others" if readable else f"{len(files)} keys here",
+                f"chmod 600 {' '.join(readable)}" * bool(readable),
+            )
 
 
 @click.command()

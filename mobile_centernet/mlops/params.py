@@ -426,7 +426,7 @@ class Report(Section):
 
 
 class Bundle(Section):
-    """What a signed bundle tells devices. There is one where MOBILE_CENTERNET_SIGNING_KEY names the key's file."""
+    """What a bundle tells devices. There is one where `trust` names a repository."""
 
     pictures: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="golden pictures, of the test set")
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
@@ -473,10 +473,21 @@ class Promotion(Section):
         description="least share of the test frames that the champion was not trained on; the others are left out"
     )
     approval: bool = Field(description="whether a person must agree, too (--approve-by NAME)")
-    require_signed: bool = Field(default=False, description="whether its bundle must bear a signature by a trusted key")
-    trusted_keys: tuple[Path, ...] = Field(default=(), description="public keys (*.pub), or folders of them")
-    revoked_keys: Path | None = Field(default=None, description="list of the ids of keys that are trusted no longer")
     canaries: Canaries = Canaries()
+
+
+class Trust(Section):
+    """The repository that devices read, and where the keys are that sign in it (docs/operations.md)."""
+
+    repository: str | None = Field(
+        description="folder or s3://BUCKET/FOLDER; null: nothing is signed, and no device takes anything"
+    )
+    root: Path = Field(description="the root.json that `mobile-centernet trust init` made; in git, and on devices")
+    keys: dict[
+        Literal["root", "targets", "bundles", "champion", "canary", "snapshot", "timestamp"], tuple[str, ...]
+    ] = Field(
+        description="by role: files (*.key), env:NAME, or a signer's URI (awskms:...); those not there are elsewhere"
+    )
 
 
 class Params(Section):
@@ -503,6 +514,7 @@ class Params(Section):
     export: Export
     report: Report
     register_: Register = Field(alias="register")
+    trust: Trust
     promotion: Promotion
     ablation: Ablation
 

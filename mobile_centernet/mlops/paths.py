@@ -63,7 +63,6 @@ DOWNLOADS = WORK / "downloads"
 TRACKING = WORK / "tracking"
 TENSORRT_TIMING = WORK / "tensorrt.timing"
 REGISTRATION_LOCK = WORK / "registration.lock"
-RELEASE_LOCK = WORK / "release.lock"
 PROMOTION_LOCK = WORK / "promotion.lock"
 
 

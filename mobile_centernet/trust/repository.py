@@ -4,11 +4,12 @@ Order of every publish: the targets' files, then `N.ROLE.json`, then `N.snapshot
 `timestamp.json`. What it leads to is the state: files that a publish left behind that was cut off are never read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,13 +38,14 @@ from mobile_centernet.trust.layout import (
     stored_path,
 )
 from mobile_centernet.trust.statement import Statement
-from mobile_centernet.trust.store import RepositoryStore
+from mobile_centernet.trust.store import RepositoryStore, open_store
 
 TIMESTAMP_FILE = f"{METADATA_FOLDER}/{TIMESTAMP}.json"
 KEPT_BUNDLES = 50
 KEPT_STATEMENTS = 10
 """Bundles that the last so many statements of a channel name stay listed, to roll back to."""
 
+CACHE = Path(".work/trust")
 MAX_JUMP = 1000
 """Versions; more than publishes that were cut off will leave."""
 
@@ -129,51 +131,80 @@ class Repository:
         target = state.roles[channel].signed.targets.get(path)
         digest = target.hashes["sha256"] if target else None
         while digest is not None:
-            content = self.store.read(f"{TARGETS_FOLDER}/{stored_path(path, digest)}")
-            if content is None or sha256(content).hexdigest() != digest:
-                raise TrustError(
-                    f"{self.store.where}: expected the {channel} statement {digest}, found none or another"
-                )
-            statement = Statement.parse(content)
+            statement = Statement.parse(self.read_target(path, digest))
             yield statement, digest
             digest = statement.previous
 
-    def publish_bundle(self, content: bytes, model: str, version: str) -> str:
-        """List a release for devices; returns its target path. The same bytes again change nothing."""
+    def bundle(self, state: SignedState, model: str, version: str) -> TargetFile | None:
+        """What the repository lists as the release of a version; its `custom` names the manifest's SHA-256."""
+        for target in state.roles[BUNDLES].signed.targets.values():
+            if (described(target)["model"], described(target)["version"]) == (model, version):
+                found: TargetFile = target
+                return found
+        return None
+
+    def read_target(self, path: str, digest: str) -> bytes:
+        """A target's file, which must have that SHA-256."""
+        content = self.store.read(f"{TARGETS_FOLDER}/{stored_path(path, digest)}")
+        if content is None or sha256(content).hexdigest() != digest:
+            raise TrustError(f"{self.store.where}: {path}: expected SHA-256 {digest}, found no such file or another")
+        return content
+
+    def publish_bundle(self, content: bytes, model: str, version: str, manifest: str) -> TargetFile:
+        """List a release for devices. The same bytes again change nothing.
+
+        Args:
+            content: the bundle.
+            model: its name.
+            version: the registry's.
+            manifest: SHA-256 of the bundle's manifest.
+
+        Raises:
+            TrustError: the version has another bundle already, or a key is not at hand.
+        """
         digest = sha256(content).hexdigest()
-        path = bundle_path(model, version, digest)
         with self.store.locked():
             state = self.state()
-            listed = state.roles[BUNDLES].signed.targets
-            same = {name: file for name, file in listed.items() if name.startswith(f"bundles/{model}-{version}-")}
-            if path in listed and listed[path].hashes["sha256"] == digest:
-                return path
-            if same:
-                raise TrustError(f"{path}: expected a version that has no bundle yet, found {', '.join(sorted(same))}")
-            bundles = self.successor(state, BUNDLES)
+            if (same := self.bundle(state, model, version)) is not None:
+                if same.hashes["sha256"] == digest:
+                    return same
+                raise TrustError(f"{model} {version}: expected a version that has no bundle yet, found {same.path}")
             named = {
                 statement.bundle
                 for channel in CHANNELS
-                for _, (statement, _) in zip(range(KEPT_STATEMENTS), self.statements(state, channel), strict=False)
+                for statement, _ in islice(self.statements(state, channel), KEPT_STATEMENTS)
             }
-            newest = sorted(listed, key=lambda name: listed[name].custom["number"])[1 - KEPT_BUNDLES :]
+            bundles = self.successor(state, BUNDLES)
+            listed = bundles.signed.targets
+            newest = sorted(listed, key=lambda name: described(listed[name])["number"])[1 - KEPT_BUNDLES :]
             bundles.signed.targets = {name: file for name, file in listed.items() if name in {*named, *newest}}
-            extra = {"custom": {"number": bundles.signed.version}}
-            file = TargetFile(len(content), {"sha256": digest}, path, extra)
+            custom = {"number": bundles.signed.version, "model": model, "version": version, "manifest": manifest}
+            path = bundle_path(model, version, digest)
+            file = TargetFile(len(content), {"sha256": digest}, path, {"custom": custom})
             bundles.signed.targets[path] = file
             self.keys.sign(BUNDLES, bundles, state.targets)
             self.commit(state, {BUNDLES: bundles}, {stored_path(path, digest): content})
-        return path
+        return file
 
-    def next_statement(self, state: SignedState, channel: str, **fields: Any) -> Statement:
-        """The statement that may follow a channel's newest one: its number and what is before it are given."""
+    def next_statement(self, state: SignedState, channel: str, bundle: TargetFile, **fields: Any) -> Statement:
+        """The statement that may follow a channel's newest one, about a listed bundle; `fields` are the others."""
         before, digest = next(self.statements(state, channel), (None, None))
-        return Statement(channel=channel, number=before.number + 1 if before else 1, previous=digest, **fields)
+        return Statement(
+            channel=channel,
+            number=before.number + 1 if before else 1,
+            previous=digest,
+            bundle=bundle.path,
+            sha256=bundle.hashes["sha256"],
+            bytes=bundle.length,
+            **{name: described(bundle)[name] for name in ("model", "version", "manifest")},
+            **fields,
+        )
 
     def stage_statement(self, state: SignedState, statement: Statement) -> Signed:
         """The channel's metadata that names the statement, not signed by anybody yet."""
         listed = state.roles[BUNDLES].signed.targets.get(statement.bundle)
-        if listed is None or (listed.hashes["sha256"], listed.length) != (statement.sha256, statement.bytes):
+        found = listed and (listed.hashes["sha256"], listed.length, described(listed)["manifest"])
+        if found != (statement.sha256, statement.bytes, statement.manifest):
             raise TrustError(f"{statement.bundle}: expected a bundle that the repository lists, found none or another")
         before, digest = next(self.statements(state, statement.channel), (None, None))
         expected = before.number + 1 if before else 1
@@ -332,6 +363,14 @@ class Repository:
             raise TrustError(f"{self.store.where}: expected metadata that a device takes, found: {error}") from error
 
 
+def described(bundle: TargetFile) -> dict[str, Any]:
+    """What `bundles` says about a release beside its digest: model, version, manifest, and a number that grows."""
+    custom = bundle.custom if isinstance(bundle.custom, dict) else {}
+    number = custom.get("number")
+    texts = {name: str(custom.get(name, "")) for name in ("model", "version", "manifest")}
+    return {**texts, "number": number if type(number) is int else 0}
+
+
 def meta_file(metadata: Signed) -> MetaFile:
     """What snapshot and timestamp say about other metadata."""
     return MetaFile.from_data(metadata.signed.version, metadata.to_bytes(), ["sha256"])
@@ -348,3 +387,8 @@ class StoreFetcher(FetcherInterface):
         if content is None:
             raise DownloadHTTPError(f"{url}: not found", 404)
         return iter([content])
+
+
+def open_repository(address: str, root: Path, keys: Mapping[str, Sequence[str]]) -> Repository:
+    """The repository at an address, as params.yaml's section `trust` names it."""
+    return Repository(open_store(address), root, CACHE, KeyRing(keys))

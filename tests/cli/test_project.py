@@ -70,17 +70,23 @@ def test_a_command_whose_libraries_are_not_installed_names_the_extra_that_has_th
 def test_the_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
-    monkeypatch.setenv("MOBILE_CENTERNET_SIGNING_KEY", "release-key")
     outside = CliRunner().invoke(doctor).output
     for what in ("Python", "disk", "threads", "GPU", "TensorRT", "project"):
         assert f" {what} " in outside
     Path("params.yaml").write_text("seed: many\n")
     Path("dvc.yaml").touch()
-    Path("release-key").touch(0o644)
     done = CliRunner().invoke(doctor)
     assert done.exit_code == 1
     wrong = [line.split()[1] for line in done.output.splitlines() if line.startswith("wrong")]
-    assert [what for what in wrong if what not in ("disk", "GPU")] == ["params.yaml", "MLflow", "signing"]
-    for remedy in ("chmod 600 release-key", "correct MLFLOW_TRACKING_URI", "dvc remote add --default NAME URL"):
+    assert [what for what in wrong if what not in ("disk", "GPU")] == ["params.yaml", "MLflow"]
+    for remedy in ("correct MLFLOW_TRACKING_URI", "dvc remote add --default NAME URL"):
         assert remedy in done.output
     assert not Path("mlflow.db").exists()
+
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["trust"] |= {"repository": "served", "root": "root.json", "keys": {"bundles": ["bundles.key"]}}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    assert "mobile-centernet trust init" in CliRunner().invoke(doctor).output
+    Path("root.json").touch()
+    Path("bundles.key").touch(0o644)
+    assert "chmod 600 bundles.key" in CliRunner().invoke(doctor).output

@@ -81,12 +81,13 @@ def write_set(root: Path, split: str, *, seed: int | None = None, videos: Sequen
     write_json(root / f"annotations_{split}.json", document)
 
 
-def write_params(name: str, **promotion: Any) -> Params:
-    """params.yaml as shipped, for another registered model and two classes, with changes in `promotion`."""
+def write_params(name: str, trust: Mapping[str, Any] = {}, **promotion: Any) -> Params:
+    """params.yaml as shipped, for another registered model and two classes, with changes in `promotion` and `trust`."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["classes"] = list(CLASSES)
     tree["register"]["name"] = name
     tree["promotion"] |= {"resamples": 60, "max_latency_ms": 2000, **promotion}
+    tree["trust"] |= trust
     paths.PARAMS.write_text(yaml.safe_dump(tree))
     return load_params(paths.PARAMS)
 
@@ -177,18 +178,6 @@ def rollback_and_die(kill_at: int) -> None:
         setattr(Registry, name, dying.after(getattr(Registry, name)))
     promote._audit = dying.after(promote._audit)
     sys.exit(promote.rollback(load_params(paths.PARAMS), "Ann").code)
-
-
-def release_and_die(kill_at: int, key_file: str) -> None:
-    from mobile_centernet.mlops.registry.registry import Registry
-    from mobile_centernet.mlops.registry.signed_bundle import sign_again
-
-    dying = _Dying(kill_at)
-    for name in ("attach", "tag", "untag"):
-        setattr(Registry, name, dying.after(getattr(Registry, name)))
-    params = load_params(paths.PARAMS)
-    registry = Registry(params.register_.name)
-    sign_again(registry, registry.version(1), params, Path(key_file))
 
 
 def register_and_die(kill_at: int) -> None:

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from tuf.api.metadata import TargetFile
 from tuf.ngclient import Updater
 
 from mobile_centernet.trust.ceremony import init
@@ -104,30 +105,23 @@ class Fleet:
         name = "-".join(roles) or "all"
         return Repository(self.store, self.root_file, self.folder / "cache" / name, KeyRing(held))
 
-    def publish(self, content: bytes, version: str, channel: str = CHAMPION, **fields: Any) -> Statement:
-        """List a bundle, and have the devices of a channel run it; `manifest` is its own digest unless given."""
-        repository = self.repository()
-        path = repository.publish_bundle(content, MODEL, version)
-        return self.promote(content, version, path, channel, **fields)
+    def register(self, content: bytes, version: str, repository: Repository | None = None) -> TargetFile:
+        """List a bundle."""
+        manifest = sha256(b"manifest" + content).hexdigest()
+        return (repository or self.repository()).publish_bundle(content, MODEL, version, manifest)
 
     def promote(
-        self,
-        content: bytes,
-        version: str,
-        path: str,
-        channel: str = CHAMPION,
-        repository: Repository | None = None,
-        **fields: Any,
+        self, bundle: TargetFile, channel: str = CHAMPION, repository: Repository | None = None, **fields: Any
     ) -> Statement:
         """A channel's next statement, signed: it names a bundle that is listed already."""
-        digest = sha256(content).hexdigest()
-        named = {"model": MODEL, "bundle": path, "sha256": digest, "bytes": len(content), "version": version}
         repository = repository or self.repository()
-        statement = repository.next_statement(
-            repository.state(), channel, **{**named, "manifest": sha256(b"manifest" + content).hexdigest(), **fields}
-        )
+        statement = repository.next_statement(repository.state(), channel, bundle, **fields)
         repository.publish_statement(statement)
         return statement
+
+    def publish(self, content: bytes, version: str, channel: str = CHAMPION, **fields: Any) -> Statement:
+        """List a bundle, and have the devices of a channel run it."""
+        return self.promote(self.register(content, version), channel, **fields)
 
 
 class Client:

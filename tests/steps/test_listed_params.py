@@ -60,10 +60,13 @@ STAGES_OF = {
     "export": {"export"},
     "report.score_threshold": {"report"},
     "register": {"register"},
+    "trust.repository": {"register"},
+    "trust.root": {"register"},
 }
 """A key, with all below it, and the stages that a change of it re-runs, before any output changes."""
 UNLISTED = {
     **dict.fromkeys(RESULTLESS, "changes no result"),
+    "trust.keys": "says where this machine has which key, and changes no result",
     "promotion": "read by `python -m steps.promote`, which is no stage",
     "ablation": "read by the stages of ablation/dvc.yaml",
 }

@@ -15,7 +15,7 @@ from mobile_centernet.trust.ceremony import Staged, change_key, init, recover
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.keys import KeyRing, public_key
 from mobile_centernet.trust.repository import Repository, Signed
-from tests.helpers.trust import MODEL, Client, CutOffError, Fleet
+from tests.helpers.trust import Client, CutOffError, Fleet
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def test_a_rotated_key_leaves_no_moment_in_which_a_device_refuses(fleet: Fleet, 
     old_keys, new_keys = fleet.repository(), fleet.repository(places={**places, role: places[role][1:]})
     if role in ("timestamp", "snapshot"):
         with pytest.raises(TrustError, match=f"{role}: expected 1 more"):
-            old_keys.publish_bundle(b"third", MODEL, "3")
-    new_keys.publish_bundle(b"third", MODEL, "3")
+            fleet.register(b"third", "3", old_keys)
+    fleet.register(b"third", "3", new_keys)
     assert cached.statement() == before
 
 
@@ -117,14 +117,14 @@ def test_what_was_signed_before_a_revocation_is_not_signed_again(fleet: Fleet, t
 
 
 def test_revoking_the_bundles_key_unlists_what_no_channel_names(fleet: Fleet) -> None:
-    fleet.repository().publish_bundle(b"evil", MODEL, "666")
+    fleet.register(b"evil", "666")
     new, places = with_new_key(fleet, "bundles")
     repository = fleet.repository(places=places)
     change_key(repository, "bundles", [old_id(fleet, "bundles")], [public_key(new)], revoke=True)
     listed = repository.state().roles["bundles"].signed.targets
     assert sorted(name.split("-")[1] for name in listed) == ["1", "2"]
     with pytest.raises(TrustError, match="bundles: expected 1 more of the signatures"):
-        fleet.repository().publish_bundle(b"third", MODEL, "3")
+        fleet.register(b"third", "3")
     assert Client(fleet).statement() is not None
 
 
@@ -182,13 +182,9 @@ def test_a_root_that_half_have_signed_travels_and_is_never_published(fleet: Flee
 
 def test_a_statement_is_signed_elsewhere_and_nothing_else_with_it(fleet: Fleet) -> None:
     repository = fleet.repository("bundles", "snapshot", "timestamp")
-    path = repository.publish_bundle(b"third", MODEL, "3")
+    bundle = fleet.register(b"third", "3", repository)
     state = repository.state()
-    head = Client(fleet).statement()
-    assert head is not None
-    fields = {"model": MODEL, "version": "3", "bundle": path, "bytes": 5, "manifest": head.gate or "a" * 64}
-    target = state.roles["bundles"].signed.targets[path]
-    statement = repository.next_statement(state, "champion", sha256=target.hashes["sha256"], **fields)
+    statement = repository.next_statement(state, "champion", bundle)
     staged = Staged("champion", repository.stage_statement(state, statement), statement)
     with pytest.raises(TrustError, match="champion: expected 1 more"):
         staged.publish(repository)

@@ -56,7 +56,7 @@ def test_the_signed_history_leads_back_from_the_head(fleet: Fleet) -> None:
 
 
 def test_a_bundle_that_is_listed_is_not_what_devices_run(fleet: Fleet) -> None:
-    fleet.repository("bundles", "snapshot", "timestamp").publish_bundle(b"second", MODEL, "2")
+    fleet.register(b"second", "2", fleet.repository("bundles", "snapshot", "timestamp"))
     statement = Client(fleet).statement()
     assert statement is not None and statement.version == "1"
 
@@ -64,9 +64,9 @@ def test_a_bundle_that_is_listed_is_not_what_devices_run(fleet: Fleet) -> None:
 def test_a_version_gets_one_bundle(fleet: Fleet) -> None:
     repository = fleet.repository()
     before = fleet.files()
-    assert repository.publish_bundle(b"first", MODEL, "1").startswith("bundles/street-1-")
+    assert fleet.register(b"first", "1", repository).path.startswith("bundles/street-1-")
     with pytest.raises(TrustError, match="expected a version that has no bundle yet"):
-        repository.publish_bundle(b"other", MODEL, "1")
+        fleet.register(b"other", "1", repository)
     assert fleet.files() == before
 
 
@@ -89,12 +89,12 @@ def test_a_statement_names_a_listed_bundle_and_follows_the_one_before(fleet: Fle
 def test_unattended_keys_cannot_change_the_champion(fleet: Fleet) -> None:
     """What a stolen training machine holds, with the bundle that it vouches for itself."""
     thief = fleet.repository(*UNATTENDED)
-    path = thief.publish_bundle(b"evil", MODEL, "666")
+    evil = fleet.register(b"evil", "666", thief)
     before = fleet.files()
     with pytest.raises(TrustError, match="champion: expected 1 more of the signatures"):
-        fleet.promote(b"evil", "666", path, repository=thief)
+        fleet.promote(evil, repository=thief)
     assert fleet.files() == before
-    fleet.promote(b"evil", "666", path, "canary", repository=thief)
+    fleet.promote(evil, "canary", repository=thief)
     champion, canary = Client(fleet).statement(), Client(fleet).statement("canary")
     assert champion is not None and canary is not None
     assert (champion.version, canary.version) == ("1", "666")
@@ -105,16 +105,13 @@ def test_another_roles_key_is_refused_before_the_first_write(fleet: Fleet, role:
     places = {**fleet.places, role: fleet.places[key]}
     before = fleet.files()
     with pytest.raises(TrustError, match=f"{role}: expected 1 more of the signatures"):
-        fleet.promote(b"first", "1", layout.bundle_path(MODEL, "1", sha256(b"first").hexdigest()),
-                      repository=fleet.repository(places=places))  # fmt: skip
+        fleet.promote(fleet.register(b"first", "1"), repository=fleet.repository(places=places))
     assert fleet.files() == before
 
 
 PUBLISHES: dict[str, Callable[[Fleet], object]] = {
-    "register": lambda fleet: fleet.repository().publish_bundle(b"second", MODEL, "2"),
-    "promote": lambda fleet: fleet.promote(
-        b"first", "1", layout.bundle_path(MODEL, "1", sha256(b"first").hexdigest()), share=0.5
-    ),
+    "register": lambda fleet: fleet.register(b"second", "2"),
+    "promote": lambda fleet: fleet.promote(fleet.register(b"first", "1"), share=0.5),
     "refresh": lambda fleet: fleet.repository().refresh(),
 }
 
@@ -142,14 +139,14 @@ def test_a_publisher_that_was_overtaken_writes_nothing_that_counts(fleet: Fleet)
     def overtake(name: str) -> None:
         if name.endswith("timestamp.json"):
             fleet.store.before_write = lambda _name: None
-            unlocked(fast, lambda: fast.publish_bundle(b"fast", MODEL, "2"))
+            unlocked(fast, lambda: fleet.register(b"fast", "2", fast))
 
     fleet.store.before_write = overtake
     with pytest.raises(TrustError, match="somebody else has published meanwhile"):
-        slow.publish_bundle(b"slow", MODEL, "3")
+        fleet.register(b"slow", "3", slow)
     listed = fleet.repository().state().roles["bundles"].signed.targets
     assert {name.split("-")[1] for name in listed} == {"1", "2"}
-    slow.publish_bundle(b"slow", MODEL, "3")
+    fleet.register(b"slow", "3", slow)
     assert Client(fleet).statement() == Client(fleet, "new").statement()
 
 
@@ -210,12 +207,16 @@ def test_the_list_of_bundles_stays_short_and_keeps_what_a_rollback_needs(fleet: 
     for number in range(KEPT_BUNDLES + 3):  # as if they had been registered before
         file = next(iter(state.roles["bundles"].signed.targets.values())).to_dict()
         target = type(next(iter(bundles.signed.targets.values()))).from_dict(
-            {**file, "custom": {"number": 10 + number}}, f"bundles/street-{100 + number}-000000000000.tar"
+            {
+                **file,
+                "custom": {"number": 10 + number, "model": MODEL, "version": str(100 + number), "manifest": "0" * 64},
+            },
+            f"bundles/street-{100 + number}-000000000000.tar",
         )
         bundles.signed.targets[target.path] = target
     repository.keys.sign("bundles", bundles, state.targets)
     repository.commit(state, {"bundles": bundles}, {})
-    repository.publish_bundle(b"newest", MODEL, "999")
+    fleet.register(b"newest", "999", repository)
     listed = repository.state().roles["bundles"].signed.targets
     assert len(listed) == KEPT_BUNDLES + 1
     assert any(name.startswith("bundles/street-1-") for name in listed)  # the champion, the oldest of all
@@ -223,8 +224,8 @@ def test_the_list_of_bundles_stays_short_and_keeps_what_a_rollback_needs(fleet: 
 
 
 def test_every_machine_needs_only_its_own_keys(fleet: Fleet) -> None:
-    path = fleet.repository("bundles", "snapshot", "timestamp").publish_bundle(b"second", MODEL, "2")
-    statement = fleet.promote(b"second", "2", path, repository=fleet.repository("champion", "snapshot", "timestamp"))
+    bundle = fleet.register(b"second", "2", fleet.repository("bundles", "snapshot", "timestamp"))
+    statement = fleet.promote(bundle, repository=fleet.repository("champion", "snapshot", "timestamp"))
     assert Client(fleet).statement() == statement
 
 

@@ -1,6 +1,6 @@
 """The gate's decision about one version: downloaded, compared, written down for programs and for people."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from mobile_centernet.files import write_json
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.promotion.compare import compare_versions
-from mobile_centernet.mlops.registry.registry import WITHDRAWN, Registry, Version
+from mobile_centernet.mlops.registry.registry import Registry, Version
 from mobile_centernet.mlops.registry.version_files import VersionFiles
 from mobile_centernet.reports.gate_page import write_gate_page
 
@@ -31,10 +31,23 @@ def decide_about(
     approved_by: str | None,
     dry_run: bool,
     further: Sequence[FurtherCheck],
+    withdrawn: str | None,
+    pinned: Mapping[int, str],
 ) -> Decision:
     """Compare `version` with the champion; decision.json and its page land in the folder `out`.
 
-    Raises UserError where the two cannot be compared.
+    Args:
+        registry: has the files of both.
+        version: the challenger.
+        champion: the version that devices follow, if there is one.
+        params, further: the limits, and checks beside the gate's own.
+        out: a folder.
+        approved_by, dry_run: for the record, and for the gate: the person who agrees.
+        withdrawn: who rolled the challenger back, and when.
+        pinned: by version, the signed digest that pins its files; of others the registry's tag has to do.
+
+    Raises:
+        UserError: the two cannot be compared.
     """
     section = params.promotion
     if unknown := set(section.min_ap50) - {DEFAULT, *params.classes}:
@@ -49,14 +62,18 @@ def decide_about(
         unseen=section.min_unseen,
         approval=section.approval,
     )
-    with TemporaryDirectory() as folder:
-        challenger = version, _files(registry, version, Path(folder))
-        reigning = registry.version(champion) if champion is not None else None
+    with TemporaryDirectory() as folder:  # fmt: skip
+
+        def files(of: Version) -> tuple[Version, VersionFiles]:
+            digest = pinned.get(of.number, of.tags.get("manifest_sha256"))
+            return of, VersionFiles.checked(registry.download(of, Path(folder)), digest)
+
+        challenger = files(version)
         comparison = compare_versions(
             challenger,
-            (reigning, _files(registry, reigning, Path(folder))) if reigning else None,
+            files(registry.version(champion)) if champion is not None else None,
             params,
-            withdrawn=version.tags.get(WITHDRAWN),
+            withdrawn=withdrawn,
             approved_by=approved_by,
         )
         found = [check(*challenger) for check in further]
@@ -84,7 +101,3 @@ def decide_about(
     }
     write_gate_page(out / PAGE, decision, comparison.facts, limits, comparison.samples, details)
     return decision
-
-
-def _files(registry: Registry, version: Version, folder: Path) -> VersionFiles:
-    return VersionFiles.checked(registry.download(version, folder), version.tags.get("manifest_sha256"))

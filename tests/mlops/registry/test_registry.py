@@ -19,12 +19,10 @@ from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.errors import TransferError
 from mobile_centernet.agent.reports import Outbox
 from mobile_centernet.agent.store import AgentStore, Installed
-from mobile_centernet.bundle.keys import generate_keys
 from mobile_centernet.cli.main import LazyGroup, main
 from mobile_centernet.mlops.cli import registry as commands
 from mobile_centernet.mlops.promotion.promote import DONE, promote
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
-from mobile_centernet.mlops.registry.signed_bundle import KEY_VARIABLE
 from mobile_centernet.mlops.registry.version_files import VersionFiles
 from steps.register import register
 from tests.helpers import registry_project as small
@@ -259,9 +257,7 @@ def test_register_promote_and_download_at_a_server_with_passwords(
 
 def test_a_reader_of_the_registry_may_not_report(at_server: pytest.MonkeyPatch, server: str, tmp_path: Path) -> None:
     """A canary's account needs more than a reader's, and is told so."""
-    generate_keys(tmp_path / "key")
-    at_server.setenv(KEY_VARIABLE, str(tmp_path / "key"))
-    params = small.write_params("bundled", require_signed=True, trusted_keys=[str(tmp_path / "key.pub")])
+    params = small.write_params("bundled")
     small.export_model(small.GOOD, "bundled")
     register(params)
     log_in(at_server, DEVICE)

@@ -28,6 +28,7 @@ COMMANDS = {
     "retrain": ("mobile_centernet.cli.project:retrain", "Refresh, train, judge, promote: what schedules call."),
     "train": ("mobile_centernet.cli.project:train", "Run what is stale of the pipeline up to the trained student."),
     "predict": ("mobile_centernet.cli.predict:predict", "Draw detections on images, a video or a camera's frames."),
+    "trust": ("mobile_centernet.cli.trust:trust", "Who may say what devices run: a signed repository and its keys."),
 }
 """Where each command is, and its line in the group's help, which is shown without importing it."""
 

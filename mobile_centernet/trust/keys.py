@@ -74,7 +74,10 @@ def generate_key(path: Path, passphrase: str | None = None) -> SSlibKey:
     encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
     public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     secret = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-    for target, content, mode in ((path, secret, 0o600), (path.with_suffix(PUBLIC_SUFFIX), public, 0o644)):
+    files = [(path, secret, 0o600), (path.with_suffix(PUBLIC_SUFFIX), public, 0o644)]
+    if there := [target for target, _, _ in files if os.path.lexists(target)]:
+        raise TrustError(f"{there[0]}: expected no such file yet: keys are never overwritten")
+    for target, content, mode in files:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
@@ -82,9 +85,7 @@ def generate_key(path: Path, passphrase: str | None = None) -> SSlibKey:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise TrustError(
-                f"{target}: expected a new key there, but {error.strerror}; keys are never overwritten"
-            ) from (error)
+            raise TrustError(f"{target}: cannot be written ({error.strerror})") from error
     return SSlibKey.from_crypto(private.public_key())
 
 

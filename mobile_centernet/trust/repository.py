@@ -90,7 +90,7 @@ class Repository:
     def __init__(self, store: RepositoryStore, root: Path, cache: Path, keys: KeyRing) -> None:
         self.store = store
         self.keys = keys
-        self._root = root
+        self.root = root
         self._cache = cache
 
     def state(self, *, fast_forwarded: bool = False) -> SignedState:
@@ -345,10 +345,10 @@ class Repository:
     def _read_as_a_device(self, folder: Path, *, ignore_expiry: bool) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            bootstrap = self._root.read_bytes()
+            bootstrap = self.root.read_bytes()
         except OSError as error:
             raise TrustError(
-                f"{self._root}: expected the root.json that `trust init` made ({error.strerror})"
+                f"{self.root}: expected the root.json that `trust init` made ({error.strerror})"
             ) from error
         try:
             updater = Updater(

@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from mobile_centernet.cli.main import main
 from mobile_centernet.mlops.doctor import main as doctor
 
+ROOT = Path(__file__).resolve().parents[2]
 SAYS = "import sys, pathlib; print(pathlib.Path.cwd().name, sys.argv[1:]); sys.exit(12)\n"
 MODULES = {
     "promote": "steps/promote.py",

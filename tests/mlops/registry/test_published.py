@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mobile_centernet.bundle.keys import to_pem
 from mobile_centernet.bundle.protocol import DeviceReport
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
@@ -18,6 +20,7 @@ from mobile_centernet.mlops.registry.published import Channel, trust_repository
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
 from mobile_centernet.trust.ceremony import Staged
 from mobile_centernet.trust.errors import TrustError
+from mobile_centernet.trust.layout import CANARY
 from mobile_centernet.trust.statement import Statement
 from steps.register import register
 from tests.helpers import registry_project as small
@@ -256,23 +259,31 @@ def test_without_a_repository_it_goes_on_unsigned_and_says_so(
     assert caplog.text.count("unsigned: trust.repository names none") == 2
 
 
-def report(device: str, digest: str, state: str = "healthy", alias: str = CHALLENGER) -> dict[str, str]:
-    found = DeviceReport(device, alias, digest, "orin", 1, state, "", "2026-11-26T01:00:00Z")
-    return {found.key: found.to_json()}
+KEYS = {device: Ed25519PrivateKey.generate() for device in "abce"}
 
 
-def test_promotion_waits_for_healthy_canaries(fleet: Fleet) -> None:
-    params = registered(fleet, "canaries", small.GOOD, canaries={"healthy": 2, "most_against": 0})
+def report(
+    device: str, digest: str, state: str = "healthy", channel: str = CANARY, key: Ed25519PrivateKey | None = None
+) -> dict[str, str]:
+    found = DeviceReport(device, channel, digest, "orin", 1, state, "", "2026-11-26T01:00:00Z")
+    return {found.key: found.to_json(key or KEYS[device])}
+
+
+def test_promotion_waits_for_healthy_canaries(fleet: Fleet, tmp_path: Path) -> None:
+    for device, key in KEYS.items():
+        (tmp_path / f"{device}.pub").write_bytes(to_pem(key.public_key()))
+    canaries = {"healthy": 2, "most_against": 0, "devices": str(tmp_path)}
+    params = registered(fleet, "canaries", small.GOOD, canaries=canaries)
     assert promote(params, canary=True).code == DONE
-    statement = runs(fleet, "canary")
+    statement = runs(fleet, CANARY)
     assert statement is not None
     digest, registry = statement.sha256, Registry("canaries")
     for tags, said in (
         ({}, "0 healthy"),
         (report("a", digest), "1 healthy"),
         (report("b", "0" * 64), "1 healthy"),  # about an earlier bundle
-        (report("c", digest, alias=CHAMPION), "1 healthy"),  # no canary
-        ({"edge.health.d": "{}"}, "1 healthy, edge.health.d unreadable"),
+        (report("c", digest, channel=CHAMPION), "1 healthy"),  # no canary
+        (report("d", digest, key=KEYS["a"]), "1 healthy, edge.health.d unreadable"),  # never enrolled
         (report("b", digest, "reverted"), "1 healthy, b reverted, edge.health.d unreadable"),
         (report("e", digest), "2 healthy, b reverted, edge.health.d unreadable"),
     ):

@@ -185,8 +185,8 @@ class Video:
         finally:
             stream.close()
         if count < min(self.announced, self.limit or self.announced):
-            error = f"{self.source}: expected {self.announced} frames, found {count} that decode"
-            errors.append({"file_name": f"{video}_{count:05d}.jpg", "error": error})
+            problem = f"{self.source}: expected {self.announced} frames, found {count} that decode"
+            errors.append({"file_name": f"{video}_{count:05d}.jpg", "error": problem})
 
 
 def _open_source(source: str, out: Path, limit: int | None) -> Images | Video:

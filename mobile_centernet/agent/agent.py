@@ -193,8 +193,8 @@ class Agent(Machine):
         if (statement.number, offer.digest) != (self.saved.number, self.saved.statement):
             if statement.number <= self.saved.number:
                 raise TrustError(f"statement: expected one after number {self.saved.number}, found {statement.number}")
-            taken = {"number": statement.number, "statement": offer.digest, "withdrawn": statement.withdrawn}
-            self._save(replace(self.saved, **taken, seen=max(time.time(), self.saved.seen)))
+            taken = replace(self.saved, number=statement.number, statement=offer.digest, withdrawn=statement.withdrawn)
+            self._save(replace(taken, seen=max(time.time(), self.saved.seen)))
         if self.saved.committed and self.saved.committed.digest in self.saved.withdrawn:
             self._settle()
         committed = self.saved.committed

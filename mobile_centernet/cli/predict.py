@@ -178,10 +178,10 @@ class Video:
             for found in islice(stream, self.limit):
                 count = found.index + 1
                 yield f"{video}_{found.index:05d}.jpg", found.image, found.detections
-        except DataError as error:  # a camera that was lost: what it showed stays
+        except DataError as lost:  # a camera's; what it showed stays
             if not count:
                 raise
-            errors.append({"file_name": f"{video}_{count:05d}.jpg", "error": str(error)})
+            errors.append({"file_name": f"{video}_{count:05d}.jpg", "error": str(lost)})
         finally:
             stream.close()
         if count < min(self.announced, self.limit or self.announced):

@@ -14,6 +14,7 @@ from mobile_centernet.errors import UserError, exit_on_user_error
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import load_params
+from pipelines.graph import with_followers
 from pipelines.settings import LOCAL, is_remote, load_settings, prepare_environment, run
 
 FAILED = 1
@@ -35,13 +36,23 @@ def main() -> None:
 @main.command()
 @settings_option
 def training(settings: Path) -> None:
-    """Every stage of dvc.yaml."""
+    """Every stage of dvc.yaml that is stale, and those after it; on a remote stack every one."""
     with _zenml("training"):
+        from pipelines.retraining import RetrainingFailedError, stale_stages
+
+        try:
+            stale = stale_stages()
+        except RetrainingFailedError as error:
+            raise UserError(str(error)) from error
+        params, remote = load_params(paths.PARAMS), is_remote()
+        if not stale and not remote:
+            click.echo("training: nothing to do, every stage is up to date")
+            return
         from pipelines.preflight import check_stack
         from pipelines.training import training as pipeline
 
-        check_stack(load_params(paths.PARAMS), settings)
-        run(pipeline, settings, is_remote())
+        check_stack(params, settings)
+        run(pipeline, settings, remote, None if remote else with_followers(stale), model=params.register_.name)
 
 
 @main.command()
@@ -56,12 +67,14 @@ def retraining(ctx: click.Context, settings: Path, watch: bool) -> None:
     from pipelines.preflight import check_stack
     from pipelines.retraining import RetrainingFailedError, reasons, retrain
 
-    def train_and_judge() -> int:
+    def train_and_judge(stages: list[str]) -> int:
         from pipelines.promotion import gate_code
         from pipelines.training import retraining as pipeline
 
-        check_stack(load_params(paths.PARAMS), settings)
-        return gate_code(run(pipeline, settings, is_remote()))
+        params, remote = load_params(paths.PARAMS), is_remote()
+        check_stack(params, settings)
+        ended = run(pipeline, settings, remote, None if remote else stages, model=params.register_.name)
+        return gate_code(ended)
 
     with _zenml("retraining"):
         if watch:

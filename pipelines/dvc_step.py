@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.mlops.lineage import flatten
-from mobile_centernet.mlops.mlflow_server import EXPERIMENT, connect, failures
+from mobile_centernet.mlops.mlflow_server import CLASSIC, EXPERIMENT, connect, failures
 from pipelines.graph import DVC_FILE, load_stages
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,10 @@ def reproduce_stage(stage: str, *, remote: bool = False) -> StageReport:
     """
     before = _newest_run(stage)
     if remote:
-        # The run-cache says what earlier stages made of the same inputs: restored without dvc.lock, not run again.
-        run_dvc("fetch", "--run-cache")
-        lines = run_dvc("repro", "--pull", f"{DVC_FILE}:{stage}")
+        # The run-cache says what earlier stages made of the same inputs: restored without dvc.lock, not run again. What
+        # dvc.lock knows, if it is committed, is taken as it stands there: only what this stage reads is fetched.
+        run_dvc("fetch", "--run-cache", f"{DVC_FILE}:{stage}")
+        lines = run_dvc("repro", "--pull", "--allow-missing", f"{DVC_FILE}:{stage}")
         again = [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
         if others := [name for name in again if name != stage]:
             logger.warning("%s: the DVC remote did not hold %s, so they ran here", stage, ", ".join(others))
@@ -117,5 +118,5 @@ def _newest_run(stage: str) -> str | None:
     if not runs:
         return None
     server = mlflow.get_tracking_uri()
-    page = f"/#/experiments/{runs[0].info.experiment_id}/runs/{runs[0].info.run_id}"
+    page = f"/#/experiments/{runs[0].info.experiment_id}/runs/{runs[0].info.run_id}{CLASSIC}"
     return f"{server.rstrip('/')}{page}" if server.startswith("http") else f"runs:/{runs[0].info.run_id}"

@@ -1,6 +1,6 @@
 """The edges between the stages, read from dvc.yaml: the only place where they are written down."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,6 +51,15 @@ def stage_graph(dvc_file: Path = DVC_FILE) -> dict[str, frozenset[str]]:
         circle = " → ".join(error.args[1])
         raise UserError(f"{dvc_file}: expected stages without a circle, found {circle}") from error
     return {name: graph[name] for name in order}
+
+
+def with_followers(stages: Collection[str], dvc_file: Path = DVC_FILE) -> list[str]:
+    """`stages`, and all whose inputs may change with theirs; every stage comes after those that it depends on."""
+    reached: list[str] = []
+    for stage, upstream in stage_graph(dvc_file).items():
+        if stage in stages or not upstream.isdisjoint(reached):
+            reached.append(stage)
+    return reached
 
 
 def outputs(stage: Mapping[str, Any]) -> list[PurePosixPath]:

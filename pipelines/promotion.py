@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import click
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,7 +26,7 @@ class PromotionFailedError(RuntimeError):
 
 
 @step(name="promote", enable_cache=False)
-def promote_step(arguments: list[str]) -> PromotionReport:
+def promote_step(arguments: list[str]) -> Annotated[PromotionReport, "promotion_report"]:
     """Let the gate judge. A refusal is an answer, not a failed step; the step fails where nothing could be judged."""
     command = [sys.executable, "-m", "steps.promote", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -17,7 +17,7 @@ import click
 from filelock import FileLock, Timeout
 
 from mobile_centernet.errors import UserError
-from pipelines.graph import DVC_FILE
+from pipelines.graph import DVC_FILE, with_followers
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ class RetrainingFailedError(RuntimeError):
     """A command that retraining needs has failed."""
 
 
-def retrain(pipeline: Callable[[], int]) -> int:
+def retrain(pipeline: Callable[[list[str]], int]) -> int:
     """Exit code: 0 promoted (or the champion already), 1 failed, 10 no change, 11 another one runs, 12 rejected.
 
-    `pipeline` trains and lets the gate judge, and returns the gate's exit code; it is handed in so that nothing imports
-    ZenML before something has changed.
+    `pipeline` runs these stages, which are stale or come after stale ones, lets the gate judge, and returns its exit
+    code; it is handed in so that nothing imports ZenML before something has changed.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(LOCK, timeout=0)
@@ -49,11 +49,12 @@ def retrain(pipeline: Callable[[], int]) -> int:
     code = FAILED
     try:
         _output("-m", "steps.refresh")
-        if not stale_stages() and not UNJUDGED.exists():
+        stale = stale_stages()
+        if not stale and not UNJUDGED.exists():
             code = NO_CHANGE
         else:
             UNJUDGED.touch()
-            code = pipeline()
+            code = pipeline(with_followers(stale))
             if code in (PROMOTED, REJECTED):
                 UNJUDGED.unlink()
     except (RetrainingFailedError, UserError, OSError) as error:

@@ -89,13 +89,14 @@ def is_remote() -> bool:
     return any(component.flavor_name != "local" for component in where)
 
 
-def run(pipeline: Any, settings: Path | None, *arguments: Any) -> Any:
+def run(pipeline: Any, settings: Path | None, *arguments: Any, model: str | None = None) -> Any:
     """Run a pipeline now, on the active stack, and wait.
 
     Args:
         pipeline: one of ZenML's.
         settings: a ZenML run configuration, whose schedule does not count; None for no settings.
         arguments: what the pipeline takes.
+        model: name of the registered model: the run makes a version of ZenML's Model of that name, which leads to it.
 
     Returns:
         ZenML's record of the completed run.
@@ -103,10 +104,13 @@ def run(pipeline: Any, settings: Path | None, *arguments: Any) -> Any:
     Raises:
         RunFailedError: it did not complete.
     """
+    from zenml import Model
     from zenml.client import Client
     from zenml.enums import ExecutionStatus
 
-    options = {"config_path": str(without_schedule(settings))} if settings else {}
+    options: dict[str, Any] = {"config_path": str(without_schedule(settings))} if settings else {}
+    if model:
+        options["model"] = Model(name=model)
     try:
         started = pipeline.with_options(**options)(*arguments)
     except RuntimeError as error:  # what ZenML's local orchestrator raises when a step has failed

@@ -1,10 +1,13 @@
 """Reaching MLflow: where it is, how long to wait for it, and what it raises when something is wrong."""
 
 import importlib.util
+import json
 import logging
 import os
+import posixpath
 import re
 import sqlite3
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,12 @@ from mobile_centernet.errors import UserError
 from mobile_centernet.mlops import paths
 
 EXPERIMENT = "mobile-centernet"
+CLASSIC = "?workflowType=machine_learning"
+"""Behind an address of MLflow's pages: without it MLflow 3 opens the view for language models, which is empty here."""
+EXECUTION_TAG = "execution"  # of the run above the runs of all stages of one execution of the pipeline
+PARENT_TAG = "mlflow.parentRunId"  # as MLflow calls it
+LONGEST_DIGEST = 36  # characters that MLflow keeps of a dataset's
+LONGEST_NAME = 240  # characters of MLflow's 250: room for what tells two apart
 LONGEST_INITIALISATION = 300.0  # seconds that another process may take to make the database
 
 logger = logging.getLogger(__name__)
@@ -103,6 +112,42 @@ def failures() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError, TrackingAddressError
+
+
+def find_or_create_run(client: Any, experiment: str, by: str, tags: Mapping[str, str], name: str, started: int) -> str:
+    """Id of the run with the value that `tags` have for the tag `by`."""
+    wanted = tags[by].replace("'", "")
+    found = client.search_runs([experiment], f"tags.{by} = '{wanted}'", max_results=1)
+    if not found:
+        given = {**tags, by: wanted}
+        found = [client.create_run(experiment, start_time=started, tags=given, run_name=name)]
+    return str(found[0].info.run_id)
+
+
+def dataset_inputs(datasets: Mapping[str, str]) -> list[Any]:
+    """Sets, path and digest, as MLflow takes them for a run; by a digest of dvc.lock `dvc pull` finds the files."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    found = []
+    for path, digest in datasets.items():
+        dataset = Dataset(Path(path).name, digest[:LONGEST_DIGEST], "local", json.dumps({"uri": path}))
+        found.append(DatasetInput(dataset, [InputTag("mlflow.data.context", Path(path).parent.name)]))
+    return found
+
+
+def accepted_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name as MLflow takes it: class names may hold brackets, and it takes slashes for those of a path."""
+    accepted: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in dict.fromkeys(names):
+        clean = re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME] or "_"
+        if posixpath.normpath(clean) != clean or clean.startswith(("/", "..")) or clean == ".":
+            clean = clean.replace("/", "_").replace(".", "_")
+        while clean in taken:
+            clean += "_"
+        accepted[name] = clean
+        taken.add(clean)
+    return accepted
 
 
 def without_password(text: str) -> str:

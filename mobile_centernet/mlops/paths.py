@@ -47,7 +47,9 @@ TRAINING_CURVES = REPORTS / "training_curves.csv"
 REPORT = REPORTS / "index.html"
 REGISTRATION = REPORTS / "registration.json"
 PROMOTION = REPORTS / "promotion"
-"""What the gate decided, and the audit trail; no stage's output, so DVC leaves it alone."""
+"""What the gate decided; no stage's output, so DVC leaves it alone."""
+AUDIT = Path("audit.jsonl")
+"""Every promotion, rejection and rollback, in the project's root: `make clean` leaves it alone."""
 
 ABLATION_RUNS = Path("ablation/runs")
 """Inside the ablation's own DVC project, which caches them: ROW/SEED."""

@@ -1,15 +1,25 @@
 """`python -m steps.summary`: what the last `dvc repro` left, in a few lines."""
 
 import json
+from urllib.parse import quote
 
 import click
 
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.mlflow_server import (
+    CLASSIC,
+    EXPERIMENT,
+    connect,
+    failures,
+    first_line,
+    tracking_uri,
+    without_password,
+)
 
 
 @click.command()
 def main() -> None:
-    """Print both mAPs of the last `dvc repro`, where the report is, and how to open MLflow."""
+    """Print both mAPs of the last `dvc repro`, where the report is, how to open MLflow, and what to commit and push."""
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     registration = json.loads(paths.REGISTRATION.read_text(encoding="utf-8"))
     measured_on = metrics["measured_on"]
@@ -23,4 +33,20 @@ def main() -> None:
     click.echo(f"Report      {paths.REPORT}")
     click.echo(f"ONNX        {paths.ONNX_FP32}")
     click.echo(f"Registered  {registration['name']} version {registration['version']}")
-    click.echo(f"MLflow      .venv/bin/mlflow ui --backend-store-uri sqlite:///{paths.MLFLOW_DB.resolve()}")
+    click.echo(
+        "Keep it     git add dvc.lock params.yaml && git commit; dvc push  (data and weights: to the DVC remote)"
+    )
+    try:
+        server = tracking_uri()
+        experiment = f"/{connect().get_experiment_by_name(EXPERIMENT).experiment_id}"
+    except failures() as error:
+        click.echo(f"MLflow      {first_line(error)}")
+        return
+    if server is None:
+        click.echo(f"MLflow      .venv/bin/mlflow ui --backend-store-uri sqlite:///{paths.MLFLOW_DB.resolve()}")
+        server = "http://127.0.0.1:5000"
+    place = without_password(server).rstrip("/")
+    click.echo(f"  runs      {place}/#/experiments{experiment}/runs{CLASSIC}")
+    click.echo(
+        f"  version   {place}/#/models/{quote(registration['name'])}/versions/{registration['version']}{CLASSIC}"
+    )

@@ -156,7 +156,15 @@ def test_the_same_file_is_not_registered_twice(reproduced: Path) -> None:
 
 def test_the_summary_says_what_came_out(reproduced: Path) -> None:
     summary = run(reproduced, sys.executable, "-m", "steps.summary").stdout
-    for part in ("teacher", "student", "synthetic clips", "data/reports/index.html", "mlflow ui"):
+    for part in (
+        "teacher",
+        "student",
+        "synthetic clips",
+        "data/reports/index.html",
+        "mlflow ui",
+        "dvc push",
+        "machine_learning",
+    ):
         assert part in summary
 
 

@@ -24,6 +24,6 @@ def registry_project(registry_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # MLflow sets it; monkeypatch removes it again
     yield registry_folder
-    for path in ("data/reports", "data/export", ".work", "held", "go"):
+    for path in ("data/reports", "data/export", ".work", "held", "go", "audit.jsonl"):
         place = registry_folder / path
         shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from mobile_centernet.errors import UserError
-from pipelines.graph import load_stages, outputs, stage_graph
+from pipelines.graph import load_stages, outputs, stage_graph, with_followers
 from steps.__main__ import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,14 @@ def test_a_dependency_on_a_part_or_on_the_folder_above_is_an_edge(tmp_path: Path
 def test_names_that_only_begin_alike_are_no_edge(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: {a: {outs: [data/so]}, b: {deps: [data/source]}}")
     assert stage_graph(tmp_path / "dvc.yaml") == {"a": frozenset(), "b": frozenset()}
+
+
+def test_followers_of_a_stale_stage_may_be_stale_too(tmp_path: Path) -> None:
+    stages = "a: {outs: [x]}, b: {deps: [x], outs: [y]}, c: {outs: [z]}, d: {deps: [y, z]}"
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{{stages}}}")
+    assert with_followers(["b"], tmp_path / "dvc.yaml") == ["b", "d"]
+    assert set(with_followers(["a"], tmp_path / "dvc.yaml")) == {"a", "b", "d"}
+    assert with_followers([], tmp_path / "dvc.yaml") == []
 
 
 def test_outputs_include_metrics_and_plots() -> None:

@@ -53,6 +53,18 @@ def test_a_second_clone_goes_on_through_a_folder(tmp_path: Path) -> None:
     check_that_the_second_goes_on(*clones(tmp_path, str(tmp_path / "store")))
 
 
+def test_with_a_committed_dvc_lock_a_step_fetches_only_what_its_stage_reads(tmp_path: Path) -> None:
+    first, second = clones(tmp_path, str(tmp_path / "store"))
+    for command in ("repro", "push"):
+        assert run(first, "-m", "dvc", command).returncode == 0
+    (second / "dvc.lock").write_bytes((first / "dvc.lock").read_bytes())
+    dvc_yaml = (second / "dvc.yaml").read_text()
+    (second / "dvc.yaml").write_text(dvc_yaml.replace("python stages.py score", "python stages.py score # again"))
+    assert step(second, "score") == "True"
+    assert ran(second) == ["score"]
+    assert {path.name for path in (second / "data").iterdir()} == {"left.txt", "right.txt", "both.txt", "score.json"}
+
+
 def test_stages_that_nobody_pushed_run_again_and_are_named(tmp_path: Path) -> None:
     first, second = clones(tmp_path, str(tmp_path / "store"))
     run(first, "-m", "dvc", "repro", "dvc.yaml:source")

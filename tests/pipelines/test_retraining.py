@@ -25,10 +25,11 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def pipeline(verdict: int) -> Callable[[], int]:
+def pipeline(verdict: int) -> Callable[[list[str]], int]:
     """DVC in place of ZenML, and a gate with a fixed verdict."""
 
-    def train_and_judge() -> int:
+    def train_and_judge(stages: list[str]) -> int:
+        assert "score" in stages or not stages
         try:
             run_dvc("repro")
         except StageFailedError as error:
@@ -61,8 +62,8 @@ def test_days_of_a_schedule(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_version_that_was_never_judged_is_judged_by_the_next_run(toy: Path) -> None:
-    def killed() -> int:
-        pipeline(0)()
+    def killed(stages: list[str]) -> int:
+        pipeline(0)(stages)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

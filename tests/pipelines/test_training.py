@@ -21,10 +21,18 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     commands = ran(toy)
     status = run(toy, "-m", "dvc", "status").stdout
+    idle = run(toy, "-m", "pipelines", "training", "--settings", "settings.yaml").stdout
     second = run(toy, str(Path(__file__).with_name("look.py")))
     assert second.returncode == 0, second.stdout[-3000:] + second.stderr[-3000:]
     document = json.loads(second.stdout.splitlines()[-1])
-    return {**document, "toy": toy, "commands": commands, "status": status, "commands_of_second": ran(toy)}
+    return {
+        **document,
+        "toy": toy,
+        "commands": commands,
+        "status": status,
+        "idle": idle,
+        "commands_of_second": ran(toy),
+    }
 
 
 def test_every_command_ran_once_although_one_failed_first(looked: dict[str, Any]) -> None:
@@ -34,6 +42,17 @@ def test_every_command_ran_once_although_one_failed_first(looked: dict[str, Any]
 
 def test_dvc_has_nothing_left_to_do(looked: dict[str, Any]) -> None:
     assert "up to date" in looked["status"]
+
+
+def test_what_is_up_to_date_ends_before_the_steps(looked: dict[str, Any]) -> None:
+    assert looked["idle"] == "training: nothing to do, every stage is up to date\n"
+    assert len(looked["runs"]) == 2  # neither of which is that one
+
+
+def test_artifacts_have_names_and_runs_belong_to_the_model(looked: dict[str, Any]) -> None:
+    for steps in looked["runs"]:
+        assert {name: step["artifact"] for name, step in steps.items()} == {name: f"{name}_report" for name in ORDERED}
+    assert looked["models"] == ["mobile-centernet", "toy"] and all(looked["linked"])
 
 
 def test_a_second_run_runs_no_command(looked: dict[str, Any]) -> None:

@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED, LOCKED, REJECTED = 0, 1, 11, 12
 
-DECISION, PAGE, AUDIT, STAGED = (
-    paths.PROMOTION / name for name in ("decision.json", "index.html", "audit.jsonl", "staged.json")
-)
+DECISION, PAGE, STAGED = (paths.PROMOTION / name for name in ("decision.json", "index.html", "staged.json"))
+AUDIT = paths.AUDIT
 
 PROMOTED_AT = "promoted_at"
 

@@ -7,7 +7,9 @@
 Unlike tracking a training, nothing here is best effort: a registry that does not answer is a RegistryError, soon.
 """
 
+import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +19,17 @@ from typing import Any
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.inference.graph import OUTPUTS
-from mobile_centernet.mlops import mlflow_server
+from mobile_centernet.mlops import lineage, mlflow_server
+from mobile_centernet.mlops.registry.story import version_story
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 WITHDRAWN = "withdrawn"  # a version's tag: who rolled it back, and when
 MODEL_FOLDER = "model"
+MOST_PARAMS, LONGEST_PARAM = 100, 6000  # of MLflow: params of one request, characters of a value
+ABOUT = (
+    "A Mobile CenterNet: a small traffic detector, distilled, exported as ONNX in every precision. Devices follow the "
+    "champion; a challenger was registered last; previous is the champion before. Each version's card has its scores."
+)
 
 
 class RegistryError(UserError):
@@ -157,25 +165,49 @@ class Registry:
             Schema([TensorSpec(np.dtype(np.float32), (1, 3, *input_size), "image")]),
             Schema([TensorSpec(np.dtype(types[output]), shapes[output], output) for output in OUTPUTS]),
         )
-        mlflow = self._mlflow
+        mlflow, told = self._mlflow, version_story(folder, self.name, tags)
         with _translated(f"registering {self.name}"):
-            with mlflow.start_run(run_name="register", tags={"stage": "register", **tags}) as run:
-                mlflow.log_metrics(dict(metrics))
+            run_tags = {"stage": "register", **tags}
+            if above := lineage.execution():
+                experiment = mlflow.get_experiment_by_name(mlflow_server.EXPERIMENT).experiment_id
+                given = {"stage": "pipeline", mlflow_server.EXECUTION_TAG: above}
+                now = int(time.time() * 1000)
+                run_tags[mlflow_server.PARENT_TAG] = mlflow_server.find_or_create_run(
+                    self._client, experiment, mlflow_server.EXECUTION_TAG, given, above, now
+                )
+            names = mlflow_server.accepted_names([*told.params, *told.metrics])
+            with mlflow.start_run(run_name="register", tags=run_tags, description=told.card) as run:
+                params = [(names[key], value[:LONGEST_PARAM]) for key, value in told.params.items()]
+                for start in range(0, len(params), MOST_PARAMS):
+                    mlflow.log_params(dict(params[start : start + MOST_PARAMS]))
+                if datasets := mlflow_server.dataset_inputs(lineage.dvc_datasets("register")):
+                    self._client.log_inputs(run.info.run_id, datasets=datasets)
                 for report in reports:
                     mlflow.log_artifact(str(report), "reports")
                 logged = mlflow.models.Model.log(
                     artifact_path=None,
                     name=MODEL_FOLDER,
                     flavor=_OnnxFiles,
+                    params={"model_file": model_file, "input_size": "{1}x{0}".format(*input_size)},
                     folder=folder,
                     model_file=model_file,
                     signature=signature,
                 )
+                numbers = {names[key]: value for key, value in (told.metrics | metrics).items()}
+                mlflow.log_metrics(numbers, model_id=logged.model_id)  # on the run, and on the model
             if not self._client.search_registered_models(f"name='{self.name}'"):
-                self._client.create_registered_model(self.name)
+                self._client.create_registered_model(self.name, description=ABOUT)
             created = self._client.create_model_version(
-                self.name, source=logged.model_uri, run_id=run.info.run_id, tags=dict(tags), model_id=logged.model_id
+                self.name,
+                source=logged.model_uri,
+                run_id=run.info.run_id,
+                tags=dict(tags),
+                model_id=logged.model_id,
+                description=told.card,
             )
+            # A server does so by itself; without it the model's page says "not registered".
+            link = json.dumps([{"name": created.name, "version": created.version}])
+            self._client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
             return _version(created)
 
 

@@ -1,16 +1,12 @@
 """Sending run records to MLflow: as often as one likes, nothing twice, from wherever it was cut off."""
 
-import json
 import logging
 import os
-import posixpath
-import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psutil
 
@@ -18,15 +14,13 @@ from mobile_centernet.mlops import mlflow_server
 from mobile_centernet.mlops.tracking.record import END, METRICS, START, Event, RunRecord, SyncState
 
 RECORD_TAG = "record"  # of the run in MLflow: the record's name
-EXECUTION_TAG = "execution"  # of the run above the stages' runs
-PARENT_TAG = "mlflow.parentRunId"  # as MLflow calls it
 SYSTEM = "system/"  # what MLflow shows as system metrics
 SYSTEM_PAUSE = 60.0  # seconds between two of their samples
 PAUSE = 5.0  # seconds between two uploads of a run that goes on
 LONGEST_PAUSE = 300.0  # between two tries at a server that does not answer
 LAST_WAIT_SERVER, LAST_WAIT_LOCAL = 20.0, 120.0  # seconds that the end of a run waits for what is still on its way
 MOST_METRICS, MOST_PARAMS = 1000, 100  # of MLflow, for one request
-LONGEST_PARAM, LONGEST_NAME, LONGEST_DIGEST = 6000, 240, 36  # characters; of a name, room for what tells two apart
+LONGEST_PARAM = 6000  # characters
 
 Item = TypeVar("Item")
 
@@ -46,7 +40,7 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
     Raises:
         Exception: one of those that `mlflow_server.failures` names.
     """
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+    from mlflow.entities import Metric, Param
 
     mlflow = mlflow_server.connect()
     client = mlflow.MlflowClient()
@@ -61,28 +55,28 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
         tags = {**start.get("tags", {}), RECORD_TAG: record.name}
         parent = None
         if execution := start.get("execution"):
-            above = {**start["tags"], "stage": "pipeline", EXECUTION_TAG: execution}
-            parent = _find_or_create(client, experiment, EXECUTION_TAG, above, execution, started)
-            tags[PARENT_TAG] = parent
-        run = _find_or_create(client, experiment, RECORD_TAG, tags, start.get("stage", record.name), started)
+            above = {**start["tags"], "stage": "pipeline", mlflow_server.EXECUTION_TAG: execution}
+            parent = mlflow_server.find_or_create_run(
+                client, experiment, mlflow_server.EXECUTION_TAG, above, execution, started
+            )
+            tags[mlflow_server.PARENT_TAG] = parent
+        run = mlflow_server.find_or_create_run(
+            client, experiment, RECORD_TAG, tags, start.get("stage", record.name), started
+        )
         state = SyncState(run, 0, parent=parent)
         record.mark_synced(server, state)
     if state.complete:
         return
 
     new = [event for event in events[state.lines :] if event is not None]
-    param_names = _accepted(start.get("params", {}))
+    param_names = mlflow_server.accepted_names(start.get("params", {}))
     params = [Param(param_names[key], str(value)[:LONGEST_PARAM]) for key, value in start.get("params", {}).items()]
     if any(event["event"] == START for event in new):
         for few_params in _chunks(params, MOST_PARAMS):
             client.log_batch(state.run_id, params=few_params)
-        datasets = []
-        for path, digest in start.get("datasets", {}).items():  # by this digest of dvc.lock `dvc pull` finds the files
-            dataset = Dataset(Path(path).name, digest[:LONGEST_DIGEST], "local", json.dumps({"uri": path}))
-            datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", Path(path).parent.name)]))
-        if datasets:
+        if datasets := mlflow_server.dataset_inputs(start.get("datasets", {})):
             client.log_inputs(state.run_id, datasets=datasets)
-    names = _accepted(key for event in known if event["event"] == METRICS for key in event["values"])
+    names = mlflow_server.accepted_names(key for event in known if event["event"] == METRICS for key in event["values"])
 
     def metrics_of(some: Sequence[Event]) -> list[Metric]:
         return [
@@ -113,31 +107,6 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
                 client.log_batch(state.parent, metrics=few_metrics)
             client.set_terminated(state.parent, end["status"], end["time_ms"])
     record.mark_synced(server, replace(state, lines=len(events), complete=end is not None))
-
-
-def _find_or_create(client: Any, experiment: str, by: str, tags: Mapping[str, str], name: str, started: int) -> str:
-    """Id of the run with the value that `tags` have for the tag `by`."""
-    wanted = tags[by].replace("'", "")
-    found = client.search_runs([experiment], f"tags.{by} = '{wanted}'", max_results=1)
-    if not found:
-        given = {**tags, by: wanted}
-        found = [client.create_run(experiment, start_time=started, tags=given, run_name=name)]
-    return str(found[0].info.run_id)
-
-
-def _accepted(names: Iterable[str]) -> dict[str, str]:
-    """Each name as MLflow takes it: class names may hold brackets, and it takes slashes for those of a path."""
-    accepted: dict[str, str] = {}
-    taken: set[str] = set()
-    for name in dict.fromkeys(names):
-        clean = re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME] or "_"
-        if posixpath.normpath(clean) != clean or clean.startswith(("/", "..")) or clean == ".":
-            clean = clean.replace("/", "_").replace(".", "_")
-        while clean in taken:
-            clean += "_"
-        accepted[name] = clean
-        taken.add(clean)
-    return accepted
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

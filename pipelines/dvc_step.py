@@ -52,6 +52,7 @@ def reproduce_stage(stage: str, *, remote: bool = False) -> StageReport:
         # dvc.lock knows, if it is committed, is taken as it stands there: only what this stage reads is fetched.
         run_dvc("fetch", "--run-cache", f"{DVC_FILE}:{stage}")
         lines = run_dvc("repro", "--pull", "--allow-missing", f"{DVC_FILE}:{stage}")
+        run_dvc("checkout", f"{DVC_FILE}:{stage}")  # what did not change was left out, and its metrics are read below
         again = [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
         if others := [name for name in again if name != stage]:
             logger.warning("%s: the DVC remote did not hold %s, so they ran here", stage, ", ".join(others))

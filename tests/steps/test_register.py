@@ -66,7 +66,7 @@ def test_the_run_behind_a_version_tells_its_story_and_both_ends_are_linked(monke
         paths.DVC_LOCK.unlink()
     client = mlflow.MlflowClient()
     version = client.get_model_version("story", "1")
-    run, model = client.get_run(version.run_id), client.get_logged_model(version.model_id)
+    run, model = client.get_run(version.run_id), client.get_logged_model(version.source.rpartition("/")[2])
     mib = paths.ONNX_FP32.stat().st_size / 2**20
     numbers = {"student.map50": 0.5, "teacher.ap50.pedestrian": 0.5, "fp32.map50": 0.5, "fp32.latency_ms": 12.5}
     assert run.data.metrics.items() >= (numbers | {"fp32.mib": mib}).items()

@@ -175,7 +175,7 @@ class Registry:
                 run_tags[mlflow_server.PARENT_TAG] = mlflow_server.find_or_create_run(
                     self._client, experiment, mlflow_server.EXECUTION_TAG, given, above, now
                 )
-            names = mlflow_server.accepted_names([*told.params, *told.metrics])
+            names = mlflow_server.accepted_names([*told.params, *told.metrics, *metrics])
             with mlflow.start_run(run_name="register", tags=run_tags, description=told.card) as run:
                 params = [(names[key], value[:LONGEST_PARAM]) for key, value in told.params.items()]
                 for start in range(0, len(params), MOST_PARAMS):
@@ -193,7 +193,7 @@ class Registry:
                     model_file=model_file,
                     signature=signature,
                 )
-                numbers = {names[key]: value for key, value in (told.metrics | metrics).items()}
+                numbers = {names[key]: value for key, value in {**told.metrics, **metrics}.items()}
                 mlflow.log_metrics(numbers, model_id=logged.model_id)  # on the run, and on the model
             if not self._client.search_registered_models(f"name='{self.name}'"):
                 self._client.create_registered_model(self.name, description=ABOUT)

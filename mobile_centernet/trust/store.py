@@ -99,7 +99,7 @@ class ObjectStore:
             raise TrustError(f"{address}: expected the extra `s3` of this package, found no s3fs") from error
         self.where = address
         self._root = address.rstrip("/")
-        self._files: Any = s3fs.S3FileSystem(use_listings_cache=False)
+        self._files: Any = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
 
     def read(self, name: str) -> bytes | None:
         with self._translated(name), suppress(FileNotFoundError):

@@ -58,6 +58,7 @@ def test_from_the_first_key_to_a_revoked_one(project: Path) -> None:
 
     old = public_key("keys/root-1.key").keyid[:12]
     Path("keys/root-2.key").rename("stick.key")
+    Path("keys/root-3.key").rename("third.key")
     assert "root.staged.json" in trust("revoke", "root", old, "--new", "keys/root-4.key").output
     trust("sign", "root.staged.json", "--yes", "--key", "root=stick.key", "--key", "root=keys/root-4.key")
     assert not Path("root.staged.json").exists() and old not in trust("show").output

@@ -56,7 +56,7 @@ def test_a_repository_in_a_bucket_serves_devices_and_refuses_the_slower_publishe
 
 
 def test_files_are_written_once_and_replaced_only_as_they_were_seen(bucket: str) -> None:
-    store = ObjectStore(bucket)
+    store = ObjectStore(f"{bucket}-other")
     assert store.read("a") is None and store.names("metadata") == []
     store.create("metadata/a", b"one")
     store.create("metadata/a", b"one")

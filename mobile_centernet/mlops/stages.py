@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 
-RESULTLESS = ("hardware.workers", "hardware.checkpoint_every")
+RESULTLESS = ("hardware.workers", "hardware.checkpoint_every", "trust.keys")
 """Settings on which no result depends: every stage may read them, and a change of theirs re-runs none."""
 
 

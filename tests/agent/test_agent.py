@@ -62,7 +62,7 @@ def test_the_list_of_bundles_is_not_fetched_for_a_mere_registration(device: Lab,
     device.install(releases[13])
     agent = device.polled()
     before = len(device.server.log)
-    device.fleet.repository().publish_bundle(b"another", MODEL, "99")
+    device.fleet.repository().publish_bundle(b"another", MODEL, "99", "a" * 64)
     device.serve()
     agent.poll()
     asked = [path for path, *_ in device.server.log[before:]]

@@ -66,7 +66,7 @@ def test_a_bundle_that_is_named_and_not_listed(device: Lab, releases: Releases) 
     agent.poll()
     assert agent.problem == f"{running.bundle}: expected a bundle that `bundles` lists, found none"
     assert device.running() == releases[12].digest and agent.failures == 0
-    device.fleet.repository().publish_bundle(releases[12].content, MODEL, "12")
+    device.fleet.repository().publish_bundle(releases[12].content, MODEL, "12", releases[12].digest)
     device.serve()
     agent.poll()
     assert agent.problem is None

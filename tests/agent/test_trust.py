@@ -125,20 +125,14 @@ def test_a_mere_registration_and_the_whole_training_machine_move_no_device(devic
     """Keys of bundles, snapshot, timestamp and canary, as unattended retraining holds them."""
     recovers(device, releases)
     held = device.fleet.repository("bundles", "snapshot", "timestamp", "canary")
-    named = releases[14].content, "14", path_of(device, "-14-")
-    device.fleet.promote(*named, "canary", held, manifest=releases[14].digest)
+    listed = device.fleet.register(releases[14].content, "14", held, releases[14].digest)
+    device.fleet.promote(listed, "canary", held)
     with pytest.raises(TrustError):
-        device.fleet.promote(*named, "champion", held, manifest=releases[14].digest)
+        device.fleet.promote(listed, "champion", held)
     device.serve()
     with device.application():
         device.polled()
     assert device.running() == releases[13].digest
-
-
-def path_of(device: Lab, part: str) -> str:
-    listed = device.fleet.repository().state().roles["bundles"].signed.targets
-    (path,) = [name for name in listed if part in name]
-    return path
 
 
 # Keys.

@@ -97,7 +97,7 @@ def fleet_once(releases: dict[int, Bundle], tmp_path_factory: pytest.TempPathFac
     """Read only: a repository that lists all releases and names none yet, and its keys."""
     fleet = Fleet(tmp_path_factory.mktemp("fleet"))
     for bundle in releases.values():
-        fleet.repository().publish_bundle(bundle.content, MODEL, bundle.version)
+        fleet.repository().publish_bundle(bundle.content, MODEL, bundle.version, bundle.digest)
     return fleet
 
 

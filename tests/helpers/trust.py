@@ -105,9 +105,11 @@ class Fleet:
         name = "-".join(roles) or "all"
         return Repository(self.store, self.root_file, self.folder / "cache" / name, KeyRing(held))
 
-    def register(self, content: bytes, version: str, repository: Repository | None = None) -> TargetFile:
-        """List a bundle."""
-        manifest = sha256(b"manifest" + content).hexdigest()
+    def register(
+        self, content: bytes, version: str, repository: Repository | None = None, manifest: str | None = None
+    ) -> TargetFile:
+        """List a bundle, or any bytes, as if they had the manifest of that digest."""
+        manifest = manifest or sha256(b"manifest" + content).hexdigest()
         return (repository or self.repository()).publish_bundle(content, MODEL, version, manifest)
 
     def promote(
@@ -119,9 +121,11 @@ class Fleet:
         repository.publish_statement(statement)
         return statement
 
-    def publish(self, content: bytes, version: str, channel: str = CHAMPION, **fields: Any) -> Statement:
+    def publish(
+        self, content: bytes, version: str, channel: str = CHAMPION, manifest: str | None = None, **fields: Any
+    ) -> Statement:
         """List a bundle, and have the devices of a channel run it."""
-        return self.promote(self.register(content, version), channel, **fields)
+        return self.promote(self.register(content, version, manifest=manifest), channel, **fields)
 
 
 class Client:

@@ -37,13 +37,11 @@ logger = logging.getLogger(__name__)
 
 def trust_repository(params: Params) -> Repository | None:
     """None where params name none; then nothing reaches devices, and the log says so."""
-    section = params.trust
-    if section.repository is None:
+    if params.trust.repository is None:
         logger.warning("unsigned: trust.repository names none, so no device will run what is registered or promoted")
         return None
-    return open_repository(
-        section.repository, section.root, {str(role): places for role, places in section.keys.items()}
-    )
+    keys = {str(role): places for role, places in params.trust.keys.items()}
+    return open_repository(params.trust.repository, params.trust.root, keys)
 
 
 def publish_exported(repository: Repository, version: Version, params: Params, lineage: Mapping[str, str]) -> None:

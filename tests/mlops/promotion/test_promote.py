@@ -390,8 +390,8 @@ def test_the_command_promotes_rolls_back_and_explains_itself(capsys: pytest.Capt
     registered("command", small.HALF, small.GOOD)
     Registry("command").set_alias(CHAMPION, 1)
     done = command("--version", "2", "--approve-by", "Ann")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("command version 2 was promoted: ")
+    assert done.returncode == 0 and done.stdout.startswith("command version 2 was promoted: ")
+    assert "unsigned: trust.repository names none" in done.stderr and done.stderr.count("\n") == 1
 
     capsys.readouterr()
     for code, said in ((0, "version 1 is the champion again"), (1, "error: promotion: command: expected a previous")):

@@ -43,7 +43,8 @@ def test_a_signature_more_is_no_other_release(device: Lab, releases: Releases, m
 
 
 def test_a_bundle_of_another_manifest_than_the_statements(device: Lab, releases: Releases) -> None:
-    device.offer(releases[13], manifest=releases[14].digest)
+    device.fleet.publish(releases[13].content, "90", manifest=releases[14].digest)
+    device.serve()
     refused(device, releases, f"expected the manifest {releases[14].digest}, found {releases[13].digest}")
 
 

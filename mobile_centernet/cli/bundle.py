@@ -78,7 +78,7 @@ def keygen(path: Path) -> None:
     identity = generate_keys(path)
     click.echo(f"key {identity}")
     click.echo(f"{path}: the private key; keep it off devices and out of repositories")
-    click.echo(f"{path}.pub: the public key, for devices")
+    click.echo(f"{path}.pub: the public key, for whoever verifies")
 
 
 @bundle.command()

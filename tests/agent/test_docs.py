@@ -77,7 +77,7 @@ def test_the_commands_of_a_bundle(material: Path, tmp_path: Path) -> None:
     (tmp_path / "my-photos").mkdir()
     shutil.copy(material / "student.fp32.onnx", tmp_path / "data" / "export" / "model.fp32.onnx")
     shutil.copy(material / "street0.jpg", tmp_path / "my-photos" / "crossing.jpg")
-    done = run(tmp_path, block("A bundle").replace("bicycle=", "piéton="))
+    done = run(tmp_path, block("A bundle").replace("bicycle=", "piéton=") + block("Signing a bundle by hand"))
     assert done.returncode == 0, done.stderr
     assert "verified: mobile-centernet 7, release 12" in done.stdout
 

@@ -53,7 +53,7 @@ def test_the_run_behind_a_version_tells_its_story_and_both_ends_are_linked(monke
     import mlflow
 
     monkeypatch.setenv("MOBILE_CENTERNET_EXECUTION", "tonight")
-    params = small.write_params("story")
+    params = small.write_params("told")
     small.export_model(small.GOOD, "story", parity={"fp32": {"passed": True, "status": "exported", "map50": 0.5}})
     rows = [{"model": "data/export/model.fp32.onnx", "latency_ms": {"p50": 12.5}}]
     paths.LATENCY.write_text(json.dumps({"models": rows}))
@@ -65,19 +65,19 @@ def test_the_run_behind_a_version_tells_its_story_and_both_ends_are_linked(monke
         paths.DVC_FILE.unlink()
         paths.DVC_LOCK.unlink()
     client = mlflow.MlflowClient()
-    version = client.get_model_version("story", "1")
+    version = client.get_model_version("told", "1")
     run, model = client.get_run(version.run_id), client.get_logged_model(version.source.rpartition("/")[2])
     mib = paths.ONNX_FP32.stat().st_size / 2**20
     numbers = {"student.map50": 0.5, "teacher.ap50.pedestrian": 0.5, "fp32.map50": 0.5, "fp32.latency_ms": 12.5}
     assert run.data.metrics.items() >= (numbers | {"fp32.mib": mib}).items()
     assert {metric.key for metric in model.metrics} == set(run.data.metrics)
-    assert float(run.data.params["loss.alpha"]) == 2 and run.data.params["register.name"] == "story"
+    assert float(run.data.params["loss.alpha"]) == 2 and run.data.params["register.name"] == "told"
     assert [each.dataset.digest for each in run.inputs.dataset_inputs] == ["abc.dir"]
     assert "mlflow.parentRunId" in run.data.tags
     assert "| vehicle | 0.500 | 0.500 |" in version.description and "model.fp32.onnx | 0.500" in version.description
     assert run.data.tags["mlflow.note.content"] == version.description
-    assert "distilled" in client.get_registered_model("story").description
-    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "story", "version": version.version}]
+    assert "distilled" in client.get_registered_model("told").description
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "told", "version": version.version}]
 
 
 def test_mlflow_loads_it_as_onnx_with_its_signature_and_without_pyfunc(tmp_path: Path) -> None:

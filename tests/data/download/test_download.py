@@ -234,8 +234,8 @@ def test_a_body_that_drips_is_given_up_and_kept(archive: Archive, server: FileSe
 
 
 def test_answers_of_a_few_bytes_each_are_given_up_too(archive: Archive, server: FileServer, tmp_path: Path) -> None:
-    """Each brings more than before, so that the attempts are never used up."""
-    server.faults += [cut(10)] * 200
+    """Each brings one byte, so that the attempts are never used up and no wait is short enough for the rate."""
+    server.faults += [cut(1)] * 200
     with pytest.raises(DataError, match="expected 1000 bytes per second"):
         download(archive, tmp_path, policy=replace(QUICK, window=0.3))
     assert server.faults

@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 class Release:
     """A release with its model loaded and warm. Raises UserError where a file is not the release's or does not load."""
 
-    def __init__(self, store: AgentStore, digest: str, precision: str, provider: str, threads: int | None) -> None:
+    def __init__(
+        self, store: AgentStore, digest: str, precision: str, provider: str, threads: int | None, spinning: bool
+    ) -> None:
         folder = store.folder(digest)
         self.digest = digest
         self.manifest: Manifest = verify_folder(folder)
@@ -34,7 +36,8 @@ class Release:
             raise ModelError(f"{folder}: expected a variant {precision}, found {', '.join(self.manifest.variants)}")
         model = self.manifest.variants[precision].model
         engine = store.engine(Device.here().engine_key(precision, self.manifest))
-        self.detector = Detector(folder / model, threads, provider, engine if engine.is_dir() else None)
+        engine_folder = engine if engine.is_dir() else None
+        self.detector = Detector(folder / model, threads, provider, engine_folder, spinning=spinning)
         self.detector.warm_up()
 
 
@@ -50,6 +53,7 @@ class LiveDetector:
         precision: which variant of a release, as in the agent's settings.
         provider: what runs it, as in the agent's settings.
         threads: CPU threads, as `Detector` takes them.
+        spinning: whether idle CPU threads keep their cores busy, as `Detector` takes it.
         look_every_s: seconds between two looks for a new release.
         beat_every_s: seconds between two heartbeats.
         name: of this application, where the device has several, such as one for each camera.
@@ -65,12 +69,13 @@ class LiveDetector:
         precision: str = "fp32",
         provider: str = AUTO,
         threads: int | None = None,
+        spinning: bool = False,
         look_every_s: float = 0.5,
         beat_every_s: float = 1.0,
         name: str = "",
     ) -> None:
         self._store = AgentStore(root)
-        self._settings = (precision, provider, threads)
+        self._settings = (precision, provider, threads, spinning)
         self._look_every_s, self._beat_every_s = look_every_s, beat_every_s
         self._heart = Heartbeat(root, name)
         self._beaten = (0.0, "")

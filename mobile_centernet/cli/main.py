@@ -22,6 +22,10 @@ COMMANDS = {
     "doctor": ("mobile_centernet.cli.project:doctor", "What this machine and project lack, and what to do about it."),
     "evaluate": ("mobile_centernet.cli.evaluate:evaluate", "Print mAP@0.5 and AP by class of a model on a data set."),
     "info": ("mobile_centernet.cli.info:info", "Print parameters and cost of models."),
+    "params": (
+        "mobile_centernet.cli.project:params",
+        "Lay overlays (paper, street, quick, ...) over params.yaml.",
+    ),
     "promote": ("mobile_centernet.cli.project:promote", "Let the gate decide about the challenger, or roll back."),
     "refresh": ("mobile_centernet.cli.project:refresh", "Ask every address in params.yaml whether its file changed."),
     "repro": ("mobile_centernet.cli.project:repro", "Run what is stale of the pipeline, from footage to a version."),

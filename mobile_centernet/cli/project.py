@@ -80,6 +80,14 @@ def retrain(ctx: click.Context, arguments: Sequence[str]) -> None:
 @click.command(context_settings=PASSED_ON, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
+def params(ctx: click.Context, arguments: Sequence[str]) -> None:
+    """`python -m mobile_centernet.mlops.overlays`."""
+    ctx.exit(start("mobile_centernet.mlops.overlays", arguments).returncode)
+
+
+@click.command(context_settings=PASSED_ON, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
 def doctor(ctx: click.Context, arguments: Sequence[str]) -> None:
     """`python -m mobile_centernet.mlops.doctor`, which also runs outside of a project."""
     ctx.exit(start("mobile_centernet.mlops.doctor", arguments, anywhere=True).returncode)

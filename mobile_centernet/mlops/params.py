@@ -493,6 +493,7 @@ class Trust(Section):
 class Params(Section):
     """The whole file."""
 
+    laid_over: tuple[str, ...] = Field(default=(), description="overlays of which values stand in it, in this order")
     seed: int
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     fetch_bdd100k: FetchBdd100k
@@ -523,13 +524,24 @@ def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        UserError: the file is missing or no YAML, or a key is unknown, missing or of the wrong kind; every such
-            key is named with what was expected and found. Or unlabelled frames shall be distilled without a teacher.
+        UserError: the file is missing, or see `parse_params`.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path}: expected the pipeline's settings, found no such file") from error
+    return parse_params(text, path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Check the text of params.yaml; `path` is named in errors.
+
+    Raises:
+        UserError: it is no YAML, or a key is unknown, missing or of the wrong kind; every such key is named with what
+            was expected and found. Or unlabelled frames shall be distilled without a teacher.
+    """
+    try:
+        tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: expected YAML, found: {error}") from error
     try:

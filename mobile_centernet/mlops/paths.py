@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-PAPER_PARAMS = Path("params.paper.yaml")
+OVERLAYS = Path("overlays")
+PAPER = OVERLAYS / "paper.yaml"
 DVC_FILE = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 MLFLOW_DB = Path("mlflow.db")

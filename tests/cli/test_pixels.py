@@ -25,7 +25,7 @@ from tests.helpers.lab import Lab
 from tests.helpers.offers import Bundle
 from tests.helpers.tiny import CLASSES
 
-STREET = {"max_size": (360, 640), "quality": 92}  # `store` of params.street.yaml
+STREET = {"max_size": (360, 640), "quality": 92}  # `store` of overlays/street.yaml
 STREET_INPUTS = [(192, 320), (320, 576)]  # its input, and the paper's
 LEAST_DB = 35.0
 

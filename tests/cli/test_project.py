@@ -46,7 +46,7 @@ def test_a_command_runs_the_project_s_own_module_in_its_root_and_passes_on_optio
     assert capfd.readouterr().out == f"project {CALLS[command]}\n"
 
 
-@pytest.mark.parametrize("command", CALLS)
+@pytest.mark.parametrize("command", [*CALLS, "params"])
 def test_outside_of_a_project_a_command_says_so(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, [command])

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/*/*.md")])
-ROOMS = "ablation|docs|examples|mobile_centernet|pipelines|sample|steps|tests"
+ROOMS = "ablation|docs|examples|mobile_centernet|overlays|pipelines|sample|steps|tests"
 FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w./{{}},*-]*[\w}}*]")
 TEST_FILE = re.compile(r"(?<![\w./*-])test_\w+\.py")
 NAME = re.compile(r"(?<![\w./-])(?:examples|mobile_centernet|pipelines|sample|steps)(?:\.[A-Za-z_]\w*)+")

@@ -13,13 +13,13 @@ import yaml
 
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.mlops import paths
-from mobile_centernet.mlops.params import load_params
 from mobile_centernet.models.checkpoint import save_model
 from mobile_centernet.models.variants import build_model
 from steps.__main__ import main
 from steps.export import export
 from tests.export.small_set import CLASSES, PICTURE, small_set
 from tests.helpers.programs import exit_code
+from tests.helpers.shipped import shipped_params
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDENT = paths.STUDENT / paths.MODEL_FILE
@@ -196,7 +196,7 @@ def test_tensorrt_required_without_a_gpu_fails(
 
 
 def test_the_shipped_params_export_every_precision_and_require_what_is_sure() -> None:
-    sample, paper = (load_params(ROOT / name).export.precisions.wanted for name in ("params.yaml", "params.paper.yaml"))
+    sample, paper = (shipped_params(*overlays).export.precisions.wanted for overlays in ((), ("paper",)))
     assert tuple(sample) == tuple(paper) == ALL
     assert (sample["fp32"].scores, sample["fp32"].boxes) == (1e-4, 0.05)
     for rules in (sample, paper):

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from mobile_centernet.mlops.lineage import flatten
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.stages import RESULTLESS, listed_params
+from tests.helpers.shipped import CHOICES, shipped_text
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("params.yaml", "params.paper.yaml", "params.street.yaml")
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 LISTED = listed_params(ROOT / "dvc.yaml")
 TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -67,6 +67,7 @@ STAGES_OF = {
 UNLISTED = {
     **dict.fromkeys(RESULTLESS, "changes no result"),
     "trust.keys": "says where this machine has which key, and changes no result",
+    "laid_over": "says where values come from, and changes none",
     "promotion": "read by `python -m steps.promote`, which is no stage",
     "ablation": "read by the stages of ablation/dvc.yaml",
 }
@@ -86,10 +87,10 @@ def test_a_key_is_listed_by_the_stages_that_read_it_and_no_other(leaf: str) -> N
     assert listing == STAGES_OF.get(key, set())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_file_has_every_key_that_is_listed(name: str) -> None:
+@pytest.mark.parametrize("overlays", CHOICES)
+def test_every_shipped_choice_has_every_key_that_is_listed(overlays: tuple[str, ...]) -> None:
     """DVC refuses a params.yaml without one."""
-    leaves = [leaf for leaf, _ in flatten(yaml.safe_load((ROOT / name).read_text()))]
+    leaves = [leaf for leaf, _ in flatten(yaml.safe_load(shipped_text(*overlays)))]
     for stage, keys in LISTED.items():
         assert [key for key in keys if not any(below(leaf, key) for leaf in leaves)] == [], stage
 

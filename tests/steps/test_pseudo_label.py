@@ -27,6 +27,7 @@ from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.variants import build_model
 from steps.__main__ import main
 from tests.helpers.programs import exit_code
+from tests.helpers.shipped import CHOICES, shipped_params
 
 ROOT = Path(__file__).resolve().parents[2]
 TEACHERS = {paths.TRAININGS[each.name]: each / paths.MODEL_FILE for each in (paths.TEACHER_PRETRAINED, paths.TEACHER)}
@@ -206,7 +207,7 @@ def test_a_teacher_of_other_classes_is_refused(
     ("old", "new", "sentence"),
     [
         ("mode: skip", "mode: background", "unlabelled.mode: Input should be 'skip', 'distill' or 'pseudo'"),
-        ("score_threshold: 0.5}", "score_threshold: 50}", "unlabelled.score_threshold: Input should be less than"),
+        ("score_threshold: 0.5", "score_threshold: 50", "unlabelled.score_threshold: Input should be less than"),
     ],
 )
 def test_a_mistake_in_the_params_is_named(tmp_path: Path, old: str, new: str, sentence: str) -> None:
@@ -227,6 +228,6 @@ def test_distill_without_any_epoch_of_the_teacher_is_refused(tmp_path: Path) -> 
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "params.paper.yaml"])
-def test_unlabelled_frames_are_skipped_unless_asked_for(name: str) -> None:
-    assert load_params(ROOT / name).unlabelled.mode == "skip"
+@pytest.mark.parametrize("overlays", CHOICES)
+def test_unlabelled_frames_are_skipped_unless_asked_for(overlays: tuple[str, ...]) -> None:
+    assert shipped_params(*overlays).unlabelled.mode == "skip"

@@ -25,7 +25,7 @@ SURROUNDINGS = tuple(f"fetch_{name}.{key}" for name in paths.DATA_SETS for key i
 
 
 def model_lineage() -> Lineage:
-    """Commit, digests, and every setting that differs from the paper's."""
+    """Commit, digests, and every setting of the paper's that is another one here."""
     # The keys that the stages up to the report read: a change of others does not re-run it.
     listed = listed_params()
     before = list(listed)[: list(listed).index("report")]
@@ -35,14 +35,14 @@ def model_lineage() -> Lineage:
         params_digest=lineage.params_digest(),
         data_digests=lineage.data_digests(),
         others=lineage.model_digests(),
-        differences=params_differences(_yaml(paths.PARAMS), _yaml(paths.PAPER_PARAMS), keys),
+        differences=params_differences(_yaml(paths.PARAMS), _yaml(paths.PAPER), keys),
     )
 
 
 def params_differences(
     ours: Mapping[str, Any], paper: Mapping[str, Any], keys: Collection[str]
 ) -> tuple[ParamsDifference, ...]:
-    """Values of these keys, and of those below them, that are not the same on both sides, by their dotted names."""
+    """What the paper has, among these keys and those below them, that is not the same in `ours`, by dotted names."""
     mine, theirs = (
         {
             name: "null" if value is None else str(value)
@@ -52,9 +52,9 @@ def params_differences(
         for side in (ours, paper)
     )
     return tuple(
-        ParamsDifference(name, mine.get(name, ABSENT), theirs.get(name, ABSENT))
-        for name in dict.fromkeys([*mine, *theirs])
-        if mine.get(name) != theirs.get(name) and not name.startswith(SURROUNDINGS)
+        ParamsDifference(name, mine.get(name, ABSENT), theirs[name])
+        for name in theirs
+        if mine.get(name) != theirs[name] and not name.startswith(SURROUNDINGS)
     )
 
 

@@ -164,12 +164,14 @@ def prepare(
 def fit(size: Size, max_size: Size, input_size: Size = (1, 1)) -> Size:
     """The (height, width) that an image of `size` is stored with for training.
 
-    The network's input is the whole frame stretched to `input_size`, so a stored side below it would be blurred there.
+    The network's input is the whole frame stretched to `input_size`. A frame of another shape than `max_size` keeps at
+    least as many pixels for each of the input's (two are enough), since it is stored as JPEG and shrunk once more.
     Only whole factors shrink, since pixels that are averaged in whole groups can be averaged once more with hardly a
-    loss, while 640 → 542 → 320 blurs. So an image may be nearly twice as large as `max_size`, either way up.
+    loss, while 640 → 542 → 320 blurs. So an image may be more than twice as large as `max_size`, either way up.
     """
     wanted = max(max(size) / max(max_size), min(size) / min(max_size))
-    factor = max(1, int(min(wanted, size[0] / input_size[0], size[1] / input_size[1])))
+    spare = max(1, min(2, max_size[0] / input_size[0], max_size[1] / input_size[1]))
+    factor = max(1, int(min(wanted, size[0] / (spare * input_size[0]), size[1] / (spare * input_size[1]))))
     return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
 
 
@@ -230,7 +232,9 @@ def _store(
     if original is not None:  # a JPEG may be shrunk while it is decoded, unless that ends up smaller than wanted
         wanted = fit(original, max_size, input_size)
         factor = min(original[0] / wanted[0], original[1] / wanted[1])
-        reduction = 4 if factor >= 4 else 2 if factor >= 2 else 1
+        # Of sides that it does not divide, the decoder rounds up, and shrinking that by 1.005 blurs every edge.
+        exact = [each for each in (4, 2) if factor >= each and not (original[0] % each or original[1] % each)]
+        reduction = exact[0] if exact else 1
     try:
         with decoder_warnings() as warnings:
             image = decode_image(data, item, reduction)

@@ -281,6 +281,18 @@ def test_images_shrink_by_whole_factors_and_never_grow(size, fitted):
     assert fit(size, (640, 360)) == fitted
 
 
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [
+        ((1080, 1920), (180, 320)),  # the shape of max_size: 320/192 = 1.67 pixels for each of the input's
+        ((1080, 1440), (270, 360)),  # by 6 it would be 240 wide, 1.25 for each
+        ((640, 417), (640, 417)), ((1280, 834), (640, 417)),
+    ],
+)  # fmt: skip
+def test_another_shape_keeps_as_many_pixels_for_each_of_the_inputs(size, fitted):
+    assert fit(size, (180, 320), (96, 192)) == fitted
+
+
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([(1, 1), (96, 192), (320, 576)]))
 def test_a_fitted_image_keeps_its_aspect_within_a_pixel_and_the_inputs_sides(height, width, input_size):
     fitted = fit((height, width), (360, 640), input_size)

@@ -29,7 +29,7 @@ UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "u
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--split", help="Which split.  [default: test, else val, of a prepared set; all of a raw one]")
+@click.option("--split", help="Which split.  [default: test, else val, of a prepared set; all of another]")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder with the images of a COCO file.")
 @click.option("--map", "mappings", multiple=True, metavar="CATEGORY=CLASS", help="CATEGORY= drops one.")
 @click.option(

@@ -60,7 +60,7 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
         with decoder_warnings() as warnings:
             image, size = decode_reduced(data, frame.name)
     except DataError as error:
-        found = str(error).removeprefix(f"{frame.name}: ")
+        found = str(error).removeprefix(f"{frame.name}: ").partition("found ")[2]
         return _unusable(frame, "unreadable_image", "a picture that decodes completely", found, digest)
 
     turned = orientation(data)

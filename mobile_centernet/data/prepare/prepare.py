@@ -239,7 +239,7 @@ def _store(
         with decoder_warnings() as warnings:
             image = decode_image(data, item, reduction)
     except DataError as error:
-        found = str(error).removeprefix(f"{item}: ")
+        found = str(error).removeprefix(f"{item}: ").partition("found ")[2]
         return quarantined("unreadable_image", item, "a picture that decodes completely", found)
     height, width = original or image.shape[:2]
     small = fit((height, width), max_size, input_size)

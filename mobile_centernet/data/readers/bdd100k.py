@@ -49,7 +49,7 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
     Split, video and the image of each label: `mobile_centernet.data.readers.places`. Images of `10k` are read only
     where there is no `100k`, because the two overlap; those of other tasks only where there are no others. Frames
     without an entry, or with `labels` missing or null, are unlabelled; an entry without any box is verified empty. But
-    where no entry of a file (or of the files in a folder) has a box and some have lanes or areas, nobody looked for
+    where no entry of a list has a box, or none of the files in a folder and some have lanes or areas, nobody looked for
     objects: all are unlabelled, with one finding. An object's outline or mask gives its box. Crowds and
     `IGNORED_CATEGORIES` become ignore boxes.
 
@@ -103,11 +103,14 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
             alone = item == path
             labels.append(replace(own, near=near, split=of_one if alone else split, alone=alone))
             areas |= {group} if has_areas else set()
-    for group in areas:
-        if not any(labels[each].boxes for each in groups[group]):
-            found = f"{len(groups[group])} entries with lanes or areas alone: nobody has looked for objects"
+    for group, members in groups.items():
+        empty = [each for each in members if labels[each].state is FrameState.EMPTY]
+        of_list = empty and not labels[empty[0]].alone
+        if (group in areas or of_list) and not any(labels[each].boxes for each in members):
+            what = "lanes or areas alone" if group in areas else "no object"
+            found = f"{len(members)} entries with {what}: nobody has looked for objects"
             findings.append(Finding("no_objects", Action.IGNORED, group, "boxes of objects", found))
-            for each in groups[group]:
+            for each in members:
                 labels[each] = replace(labels[each], state=FrameState.UNLABELLED)
     return assemble(listing, places, labels, frozenset(files), findings, left_out)
 

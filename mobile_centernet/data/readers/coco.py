@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,12 @@ def is_coco(path: Path) -> bool:
         return False
 
 
-def is_of_instances(path: str) -> bool:
-    """Whether a COCO document is called as those with boxes are."""
-    return path.lower().rpartition("/")[2].startswith("instances")
+def coco_documents(listing: Listing) -> list[str]:
+    """The COCO documents that are read: not captions and keypoints, which are of the same images as the instances."""
+    files = [path for path in listing.labels if path.lower().endswith(".json") and is_coco(listing.root / path)]
+    instances = {path for path in files if path.lower().rpartition("/")[2].startswith("instances")}
+    beside = {path.rpartition("/")[0] for path in instances}
+    return [path for path in files if path in instances or path.rpartition("/")[0] not in beside]
 
 
 def read_coco(root: Path, listing: Listing | None = None) -> RawSet:
@@ -51,10 +54,7 @@ def read_coco(root: Path, listing: Listing | None = None) -> RawSet:
     listing = listing or walk(root)
     if not listing.images:
         raise DataError(f"{root}: expected images and COCO documents, found no image")
-    files = [path for path in listing.labels if path.lower().endswith(".json") and is_coco(root / path)]
-    # COCO's captions and keypoints are of the same images as its instances.
-    beside = {path.rpartition("/")[0] for path in files if is_of_instances(path)}
-    files = [path for path in files if is_of_instances(path) or path.rpartition("/")[0] not in beside]
+    files = coco_documents(listing)
     if not files:
         raise DataError(f"{root}: expected COCO documents (annotations/instances_*.json), found none")
     findings: list[Finding] = []
@@ -100,14 +100,14 @@ def read_coco_document(path: Path, item: str, findings: list[Finding]) -> tuple[
             wanted = f" with {' and '.join(sorted(keys, reverse=True))}" if keys else ""
             raise ValueError(f"a COCO document with a list of {part}{wanted}", "none")
     images, annotations = document["images"], document["annotations"]
-    twice = [each for each, count in Counter(repr(image["id"]) for image in images).items() if count > 1]
+    twice = [each for each, count in Counter(_key(image["id"]) for image in images).items() if count > 1]
     if twice:
         raise DataError(f"{path}: expected every image id once, found {len(twice)} twice ({twice[0]})")
-    names = {repr(category["id"]): str(category["name"]) for category in document["categories"]}
-    boxes: dict[str, dict[Xyxy | int, Box]] = {repr(image["id"]): {} for image in images}
+    names = {_key(category["id"]): str(category["name"]) for category in document["categories"]}
+    boxes: dict[str, dict[Xyxy | int, Box]] = {_key(image["id"]): {} for image in images}
     strays, normalised = 0, 0
     for number_of_box, row in enumerate(annotations):
-        owner = boxes.get(repr(row.get("image_id")))
+        owner = boxes.get(_key(row.get("image_id")))
         if owner is None:
             found, strays = f"image_id {row.get('image_id')!r}", strays + 1
             if repr(str(row.get("image_id"))) in boxes:
@@ -115,7 +115,7 @@ def read_coco_document(path: Path, item: str, findings: list[Finding]) -> tuple[
             one = f"{item}#{row.get('id', number_of_box)}"
             findings.append(quarantined("unreadable_label", one, "an image of this file", found))
             continue
-        spelling = names.get(repr(row.get("category_id")), f"category_id {row.get('category_id')!r}")
+        spelling = names.get(_key(row.get("category_id")), f"category_id {row.get('category_id')!r}")
         category, crowd, xyxy = normalise(spelling), is_set(row.get("iscrowd")), _corners(row)
         if all(0 <= value <= 1 for value in xyxy) and any(xyxy):
             normalised, xyxy = normalised + 1, (nan,) * 4
@@ -134,7 +134,7 @@ def read_coco_document(path: Path, item: str, findings: list[Finding]) -> tuple[
         findings.append(Finding("no_objects", Action.IGNORED, item, "boxes of objects", found))
     labels = []
     for place, image in enumerate(images):
-        found_here = tuple(boxes[repr(image["id"])].values())
+        found_here = tuple(boxes[_key(image["id"])].values())
         size = number(image.get("height")), number(image.get("width"))
         state = image.get("state", FrameState.LABELLED if found_here else nothing)
         known = all(1 <= side < 1e6 for side in size)
@@ -151,16 +151,22 @@ def read_coco_document(path: Path, item: str, findings: list[Finding]) -> tuple[
     return labels, set(map(normalise, names.values()))
 
 
+def _key(value: object) -> str:
+    """Of an id: 7 and 7.0 are the same number, "7" is another id."""
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _corners(row: dict[str, Any]) -> Xyxy:
     """Of an annotation's box, else of its outline or mask; NaN where it has none."""
     bbox, outline = row.get("bbox"), row.get("segmentation")
     if isinstance(bbox, list) and len(bbox) == 4:
         x, y, width, height = map(number, bbox)
         return x, y, x + width, y + height
-    if bbox is None and isinstance(outline, dict):
+    if bbox in (None, []) and isinstance(outline, dict):
         return mask_box(outline.get("counts"), outline.get("size"))
-    if bbox is None and isinstance(outline, list) and outline and all(isinstance(each, list) for each in outline):
-        values = [number(value) for part in outline for value in part]
-        if len(values) >= 6:
+    if bbox in (None, []) and isinstance(outline, list):
+        parts = [part if isinstance(part, list) else [part] for part in outline]  # one outline may stand alone
+        values = [number(value) for part in parts for value in part]
+        if len(values) >= 6 and len(values) % 2 == 0 and not any(map(isnan, values)):
             return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
     return (nan,) * 4

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, product, repeat
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mobile_centernet.boxes import xyxy_to_xywh
 from mobile_centernet.data.annotations import Finding, Frame, FrameState, normalise
 from mobile_centernet.data.convert import ClassMap, convert, scale_of
-from mobile_centernet.data.readers.coco import is_coco, is_of_instances, read_coco_document
+from mobile_centernet.data.readers.coco import coco_documents, read_coco_document
 from mobile_centernet.data.readers.common import quarantined, walk
 from mobile_centernet.data.readers.layouts import (
     IGNORE_REGION,
@@ -24,7 +24,7 @@ from mobile_centernet.data.readers.layouts import (
     SourceFrame,
     read_source,
 )
-from mobile_centernet.data.readers.places import Match, PathIndex, place_images, split_of_labels
+from mobile_centernet.data.readers.places import PathIndex, place_images
 from mobile_centernet.data.readers.raw import detect
 from mobile_centernet.data.readers.records import Labels
 from mobile_centernet.data.store.coco import Document, annotations_name
@@ -83,7 +83,7 @@ def read_set(
     Args:
         root: the folder or file.
         classes: of the model, in the order of its labels.
-        split: which part; None: all of a raw set, the test split of a prepared one, else the only one.
+        split: which part; None: the test split of a prepared set, else the only one, and all of any other.
         images: the folder of a COCO file's images; None: one of the usual places.
         mappings: what a category of the data is, beyond those that have a class's name.
         unmapped: what becomes of categories of which nothing is known.
@@ -94,20 +94,12 @@ def read_set(
     if unknown := sorted({name for name in mappings.values() if name} - set(classes)):
         raise DataError(f"--map: expected classes of the model ({', '.join(classes)}), found {', '.join(unknown)}")
     if root.is_file():
-        return _coco_set(root, images, classes, mappings, unmapped)
+        return _coco_set(root, {root.name: root}, images, None, classes, mappings, unmapped)
     prepared_splits = sorted(path.stem.removeprefix("annotations_") for path in root.glob(annotations_name("*")))
     listing = walk(root)
     if not prepared_splits and detect(listing) is Layout.COCO:
-        found = [root / path for path in listing.labels if path.lower().endswith(".json") and is_coco(root / path)]
-        splits = {}
-        for path in [path for path in found if is_of_instances(path.name)] or found:
-            own = path.stem.removeprefix("instances_")
-            splits[split_of_labels(path.relative_to(root).as_posix()) if own == path.stem else own] = path
-        if split and split not in splits:
-            raise DataError(f"{root}: expected annotations/instances_{split}.json, found none")
-        if not split and len(splits) > 1:
-            raise DataError(f"{root}: expected --split, because there are several: {', '.join(splits)}")
-        return _coco_set(splits[split] if split else next(iter(splits.values())), images, classes, mappings, unmapped)
+        documents = {path: root / path for path in coco_documents(listing)}
+        return _coco_set(root, documents, images, split, classes, mappings, unmapped)
     if not prepared_splits:
         return _raw_set(read_source(root), split, classes, mappings, unmapped)
 
@@ -167,27 +159,30 @@ def _raw_set(
     return EvaluationSet(f"{source.root}, {source.layout}", frames, findings, *_fates(found, table))
 
 
-def _coco_set(
-    path: Path, images: Path | None, classes: Sequence[str], mappings: Mappings, unmapped: Unmapped
-) -> EvaluationSet:
-    """Boxes stay as they are and crowds belong to their own category, so that pycocotools finds the same mAP."""
-    findings: list[Finding] = []
-    try:
-        entries, names = read_coco_document(path, path.name, findings)
-    except ValueError as error:
-        raise DataError("{}: expected {}, found {}".format(path, *error.args)) from error
-    found = Counter(box.category for entry in entries for box in entry.boxes if box.category != IGNORE_REGION)
-    table = _class_table(path, found or names, None, classes, mappings, unmapped)
-    # Beside the file, or in `images/<split>` or `<split>` beside its folder.
-    split, beside, above = path.stem.removeprefix("instances_"), path.parent, path.parent.parent
-    usual = (beside, beside / "images", above / "images" / split, above / split, above / "images", above)
-    for folder in (images,) if images else usual:
+def _coco_images(
+    root: Path, documents: Mapping[str, Path], images: Path | None, split: str | None, findings: list[Finding]
+) -> tuple[list[tuple[Labels, Path, str]], set[str]]:
+    """Each entry of the documents with its image's path and what is wrong with that; the names of all categories."""
+    entries: list[Labels] = []
+    names: set[str] = set()
+    for item, path in documents.items():
+        try:
+            own, named = read_coco_document(path, item, findings)
+        except ValueError as error:
+            raise DataError("{}: expected {}, found {}".format(path, *error.args)) from error
+        called = path.stem.removeprefix("instances_")  # val2017
+        entries += [replace(entry, split=split) for entry in own] if split == called else own
+        names |= named
+    # Below the folder of a set; beside a file, or in `images/<split>` or `<split>` beside its folder.
+    called, beside, above = root.stem.removeprefix("instances_"), root.parent, root.parent.parent
+    usual = (beside, beside / "images", above / "images" / called, above / called, above / "images", above)
+    for folder in (images,) if images else (root,) if root.is_dir() else usual:
         if not folder.is_dir():
             continue
         places = place_images(walk(folder).images, [])
         index = PathIndex(places)
-        matches = [index.find(entry.path) for entry in entries]
-        if images or any(match.position is not None for match in matches):
+        matches = [index.find(entry.path, near=entry.near, split=entry.split) for entry in entries]
+        if images or root.is_dir() or any(match.position is not None for match in matches):
             break
     else:
         where = (
@@ -195,19 +190,51 @@ def _coco_set(
             if images
             else "in one of the usual folders, found none; name theirs by --images"
         )
-        raise DataError(f"{path}: expected its pictures {where}")
+        raise DataError(f"{root}: expected its pictures {where}")
+    found: list[tuple[Labels, Path, str]] = []
+    taken: set[int] = set()
+    for entry, match in zip(entries, matches, strict=True):
+        if match.position is None:
+            if split in (None, entry.split):
+                several = f"several: {', '.join(match.candidates)}" if match.candidates else "none"
+                found.append((entry, folder / entry.path, several))
+        elif split in (None, entry.split, places[match.position].split):
+            if match.position in taken:
+                findings.append(quarantined("duplicate_frame", entry.item, "one entry per picture", entry.path))
+                continue
+            taken.add(match.position)
+            found.append((entry, folder / places[match.position].path, ""))
+    if split and not found:
+        others = ", ".join(sorted({entry.split for entry in entries} - {""})) or "no split"
+        raise DataError(f"{root}: expected annotations/instances_{split}.json, found none, but {others}")
+    return found, names
+
+
+def _coco_set(
+    root: Path,
+    documents: Mapping[str, Path],
+    images: Path | None,
+    split: str | None,
+    classes: Sequence[str],
+    mappings: Mappings,
+    unmapped: Unmapped,
+) -> EvaluationSet:
+    """Boxes stay as they are and crowds belong to their own category, so that pycocotools finds the same mAP."""
+    findings: list[Finding] = []
+    entries, names = _coco_images(root, documents, images, split, findings)
+    found = Counter(box.category for entry, _, _ in entries for box in entry.boxes if box.category != IGNORE_REGION)
+    table = _class_table(root, found or names, None, classes, mappings, unmapped)
 
     labels = {name: label for label, name in enumerate(classes)}
 
-    def frame(entry: Labels, match: Match) -> EvaluationFrame:
+    def frame(entry: Labels, image: Path, problem: str) -> EvaluationFrame:
         def read() -> NDArray[np.uint8]:
-            if match.position is None:
-                several = f"several: {', '.join(match.candidates)}" if match.candidates else "none"
-                raise DataError(f"{folder / entry.path}: expected a picture, found {several}")
-            return read_image(folder / places[match.position].path)
+            if problem:
+                raise DataError(f"{image}: expected a picture, found {problem}")
+            return read_image(image)
 
         def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
-            own = Frame(folder, entry.path, "", "", entry.state, entry.boxes, entry.declared_size)
+            own = Frame(image, entry.path, "", "", entry.state, entry.boxes, entry.declared_size)
             scale, mismatches = scale_of(own, size)
             findings.extend(mismatches)
             if scale is None:
@@ -216,7 +243,7 @@ def _coco_set(
             for number_of_box, box in enumerate(entry.boxes):
                 x1, y1, x2, y2 = (value * side for value, side in zip(box.xyxy, scale * 2, strict=True))
                 if not (math.isfinite(x1 + y1 + x2 + y2) and x1 <= x2 and y1 <= y2):
-                    item = f"{path.name}: {entry.path}#{number_of_box}"
+                    item = f"{entry.item}: {entry.path}#{number_of_box}"
                     findings.append(quarantined("nan_box", item, "x, y, width and height", str(box.xyxy)))
                     lost += 1
                     continue
@@ -230,8 +257,9 @@ def _coco_set(
 
         return EvaluationFrame(entry.path, read, annotate)
 
-    frames = [frame(entry, match) for entry, match in zip(entries, matches, strict=True)]
-    return EvaluationSet(str(path), frames, findings, *_fates(found, table))
+    frames = [frame(*each) for each in entries]
+    name = str(root) if len(documents) > 1 else str(next(iter(documents.values())))
+    return EvaluationSet(name, frames, findings, *_fates(found, table))
 
 
 def _fates(found: Mapping[str, int], table: Mapping[str, str | None]) -> tuple[dict[str, int], dict[str, str]]:

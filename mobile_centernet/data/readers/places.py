@@ -5,9 +5,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import takewhile
+from itertools import filterfalse, takewhile
 from operator import sub
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from mobile_centernet.data.annotations import Action, Finding
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, path_parts
@@ -15,27 +16,18 @@ from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES,
 SPLIT_WORDS = {
     word: split
     for split, words in {
-        "train": ("train", "training", "trainset", "trainval", "trn", "訓練", "训练"),
-        "val": (
-            "val",
-            "valid",
-            "validate",
-            "validation",
-            "valset",
-            "minival",
-            "dev",
-            "devel",
-            "eval",
-            "evaluation",
-            "驗證",
-            "验证",
-        ),
-        "test": ("test", "testing", "testset", "testdev", "tests", "tst", "測試", "测试"),
-        "unlabelled": ("unlabelled", "unlabeled"),
+        "train": """train training trainset trainval trn trainings trainingsdaten entrenamiento entrainement
+            apprentissage treino treinamento addestramento 訓練 训练 学習 훈련 학습 обуч трениров""",
+        "val": """val valid validate validation vali valset minival dev devel eval evaluation validierung
+            validierungsdaten evaluacion avaliacao validacion validacao validazione
+            驗證 验证 検証 評価 검증 평가 валидац""",
+        "test": """test testing testset testdev tests tst testdaten prueba pruebas teste testes
+            測試 测试 テスト 테스트 тест""",
+        "unlabelled": "unlabelled unlabeled",
     }.items()
-    for word in words
+    for word in words.split()
 }
-"""What data sets call their splits, in lower case. Nothing is known about frames of the last one."""
+"""What data sets call their splits, in lower case, without accents. Nothing is known about frames of the last one."""
 LEFT_TO_TRAIN = frozenset({"", "train", "unlabelled"})
 """Splits whose videos are training footage; every other one is set aside by its source."""
 CONTAINERS = frozenset({
@@ -56,7 +48,8 @@ COUNTED = frozenset({
 FASTEST, FEW = 300, 30
 """Frames between two of a video's, at most; and that where there are fewer than five of these."""
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|" + "|".join(word for word in SPLIT_WORDS if not word.isascii()))
+"""Those of other scripts stand inside others, without a mark between them, or have endings."""
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in VIDEO_SUFFIXES)
 _VIDEO_IN_NAME = re.compile(rf"(.+(?:{_SUFFIXES}))(?![0-9a-z])", re.IGNORECASE)
 _FLATTENED = re.compile(rf"(.+(?:{_SUFFIXES}))__(\1(?![0-9a-z]).*)", re.IGNORECASE)
@@ -84,6 +77,10 @@ class Place(NamedTuple):
 
 def split_of(name: str) -> str:
     """The split that a file or folder is named after: `bdd100k_labels_images_val` → val; "" where there is none."""
+    if not name.isascii():
+        plain = filterfalse(unicodedata.combining, unicodedata.normalize("NFD", name))
+        name = unicodedata.normalize("NFC", "".join(plain))
+        name = name if name.isascii() else name.lower()
     found = (SPLIT_WORDS.get(word.lower()) for word in _WORDS.findall(name))
     return next(filter(None, found), "")
 
@@ -298,6 +295,8 @@ class PathIndex:
             for known, position in self._last.items():
                 self._folded.setdefault(known.casefold(), []).extend(self._several.get(known, [position]))
         found = found or self._folded.get(stem.casefold(), [])
+        if not found and "%" in path and (plain := unquote(path)) != path:  # as in addresses
+            return self.find(plain, near=near, split=split, alone=alone)
         places = self._places
         fits: list[int] = []
         for fold in (str, str.casefold):

@@ -4,6 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mobile_centernet.data.annotations import RawSet
+from mobile_centernet.data.encodings import decode_text
 from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.data.readers.coco import is_coco, read_coco
 from mobile_centernet.data.readers.common import Listing, walk
@@ -56,10 +57,16 @@ def detect(listing: Listing) -> Layout:
         return Layout.COCO
     if not files and any(path.lower().endswith(".xml") for path in listing.labels):
         return Layout.IVSLAB
-    if not files and looks_like_yolo(listing) and any(
-        path.lower().endswith((".yaml", ".yml", ".names", "classes.txt")) for path in listing.labels
-    ):  # fmt: skip
+    of_names = [path for path in listing.labels if path.lower().endswith((".yaml", ".yml", ".names", "classes.txt"))]
+    if not files and of_names and looks_like_yolo(listing):
         return Layout.YOLO
+    stems = {path.rpartition("/")[2].rpartition(".")[0].lower() for path in listing.images}
+    texts = (path.rpartition("/")[2].lower() for path in listing.labels)
+    if not files and any(text.endswith(".txt") and text[:-4] in stems for text in texts) and any(
+        not path.lower().endswith((".yaml", ".yml")) or "names:" in decode_text((listing.root / path).read_bytes())
+        for path in of_names
+    ):  # fmt: skip
+        return Layout.YOLO  # whatever is in them
     return Layout.BDD100K
 
 
@@ -68,8 +75,8 @@ def looks_like_yolo(listing: Listing) -> int:
     texts = [path for path in listing.labels if path.lower().endswith(".txt")]
     for path in texts[:SNIFFED]:
         try:
-            with (listing.root / path).open(encoding="utf-8-sig", errors="replace") as file:
-                text = file.read(1 << 12)
+            with (listing.root / path).open("rb") as file:
+                text = decode_text(file.read(1 << 12)).removeprefix("\ufeff")
         except OSError:  # whoever reads the labels tells it
             continue
         whole = text if len(text) < 1 << 12 else text.rpartition("\n")[0]

@@ -45,7 +45,7 @@ def assemble(
     Args:
         listing: all files.
         places: the images that are frames.
-        labels: what was read; where two entries mean one image, the first wins.
+        labels: what was read; where two entries say something about one image, the first wins.
         label_files: the files that it was read from.
         findings: so far; grows.
         left_out: how many images of the listing are no frames, by reason.
@@ -64,23 +64,30 @@ def assemble(
             else:
                 found = f"only {several}, elsewhere" if several else "no such picture"
                 findings.append(quarantined("missing_image", each.item, f"{name}.jpg", found))
-        elif match.position in own:
+            continue
+        if match.position in own:
             name = places[match.position].name
             findings.append(quarantined("duplicate_frame", each.item, "one entry per picture", name))
-        else:
+        if match.position not in own or own[match.position].state is FrameState.UNLABELLED:
             own[match.position] = each
 
     # The root may be one split of a set: `images/100k/val`.
     root = listing.root.resolve()
     whole = SPLIT_WORDS.get(root.name.lower(), "") if root.parent.name.lower() in CONTAINERS else ""
     nothing, frames = Labels("", "", FrameState.UNLABELLED, Boxes()), []
+    # Frames beside those whose file says the video are of that, too.
+    called: dict[str, set[str]] = {}
+    for position, each in own.items():
+        if each.video:
+            called.setdefault(places[position].video, set()).add(each.video)
+    videos = {video: min(names) for video, names in called.items() if len(names) == 1}
     for position, place in enumerate(places):
         known = own.get(position, nothing)
         frames.append(
             Frame(
                 listing.root / place.path,
                 place.name,
-                known.video or place.video,
+                known.video or videos.get(place.video, place.video),
                 place.split or known.split or whole,
                 known.state,
                 known.boxes,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from mobile_centernet.data.annotations import Box, Boxes, Finding, FrameState, RawSet, normalise
+from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, normalise
 from mobile_centernet.data.encodings import decode_text
 from mobile_centernet.data.readers.common import Listing, number, path_parts, quarantined, reason, walk
 from mobile_centernet.data.readers.ivslab import splits_of_lists
@@ -49,13 +49,13 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
     if not all(place.split in SPLIT_WORDS.values() for place in places):
         places = _declared_splits(root, places, declared, lists, findings)
         used = [*used, *lists]
-    by_key = {_key(path): path for path in listing.images}
-    labels = []
+    index, labels = PathIndex(places), list[Labels]()
     for path in texts:
-        size = None
+        size, near, split = None, path.rpartition("/")[0], split_of_labels(path, alone=True)
+        match = index.find(path[:-4], near=near, split=split, alone=True)
         try:
-            if _key(path) in by_key:
-                with (root / by_key[_key(path)]).open("rb") as image:
+            if match.position is not None:
+                with (root / places[match.position].path).open("rb") as image:
                     start = image.read(1 << 18)
                     size = image_size(start) or image_size(start + image.read())
             lines = decode_text((root / path).read_bytes()).splitlines()
@@ -84,19 +84,11 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
             spelling = normalise(category)
             boxes.append(Box(spelling, corners, spelling=category if category != spelling else ""))
         state = FrameState.LABELLED if boxes else FrameState.EMPTY
-        near = path.rpartition("/")[0]
-        labels.append(
-            Labels(
-                path,
-                path[:-4],
-                state,
-                Boxes(boxes),
-                near,
-                split_of_labels(path, alone=True),
-                alone=True,
-                declared_size=size,
-            )
-        )
+        labels.append(Labels(path, path[:-4], state, Boxes(boxes), near, split, alone=True, declared_size=size))
+    if labels and not any(each.boxes for each in labels):
+        found = f"{len(labels)} empty label files: nobody has looked for objects"
+        findings.append(Finding("no_objects", Action.IGNORED, "labels", "boxes of objects", found))
+        labels = [replace(each, state=FrameState.UNLABELLED) for each in labels]
     raw = assemble(listing, places, labels, frozenset([*texts, *used]), findings)
     return replace(raw, categories=frozenset(map(normalise, names.values())))
 
@@ -105,22 +97,24 @@ def _declared_splits(
     root: Path, places: list[Place], declared: list[tuple[str, str]], lists: list[str], findings: list[Finding]
 ) -> list[Place]:
     """The images with the splits that data.yaml gives their folders, and lists to them."""
-    folders = {f"/{'/'.join(part for part in path_parts(each) if part != '..')}/": split for each, split in declared}
+    parents = {f"/{'/'.join(path_parts(place.path)[:-1])}/".casefold() for place in places}
+    folders: dict[str, str] = {}
+    for each, split in declared:
+        parts = [part for part in path_parts(each.casefold()) if part != ".." and "*" not in part]
+        # The machine that wrote it may have had the set elsewhere: /data/set/images/a is images/a.
+        tails = (f"/{'/'.join(parts[cut:])}/" for cut in range(len(parts)))
+        folders.setdefault(next((tail for tail in tails if any(tail in parent for parent in parents)), ""), split)
     placed = []
     for place in places:
-        of_folders = [split for folder, split in folders.items() if folder in f"/{place.path}"]
-        is_open = of_folders and place.split not in SPLIT_WORDS.values()
-        placed.append(place._replace(split=of_folders[0]) if is_open else place)
+        parent = f"/{'/'.join(path_parts(place.path)[:-1])}/".casefold()
+        longest = max((folder for folder in folders if folder and folder in parent), key=len, default="")
+        is_open = longest and place.split not in SPLIT_WORDS.values()
+        placed.append(place._replace(split=folders[longest]) if is_open else place)
     if lists:
         placed = splits_of_lists(root, lists, placed, PathIndex(placed), findings, ())
     if all(place.split for place in placed):  # whatever the folders are called
         findings[:] = [each for each in findings if each.item == "lists" or not each.kind.endswith("_split")]
     return placed
-
-
-def _key(path: str) -> str:
-    parts = [part for part in path.rpartition(".")[0].split("/") if part.lower() not in ("images", "labels")]
-    return "/".join(parts)
 
 
 def _names(root: Path, listing: Listing) -> tuple[dict[str, str], list[str], list[tuple[str, str]]]:
@@ -148,5 +142,5 @@ def _names(root: Path, listing: Listing) -> tuple[dict[str, str], list[str], lis
                 lines = decode_text((root / path).read_bytes()).splitlines()
                 return {str(number): line.strip() for number, line in enumerate(lines)}, [path], []
         except (OSError, yaml.YAMLError) as error:
-            raise DataError(f"{root / path}: expected YAML, found {error}") from error
+            raise DataError(f"{root / path}: expected YAML, found {' '.join(str(error).split())}") from error
     raise DataError(f"{root}: expected the names of YOLO's classes (names in data.yaml, or classes.txt), found none")

@@ -95,7 +95,39 @@ CASES: dict[str, Case] = {
         labelled(1) | unlabelled(1, "val"),
         2,
     ),
+    "names as in addresses": Case(
+        images("images/train/a b.jpg", "images/train/c(1).jpg", "images/train/50%25.jpg")
+        | {"labels/det.json": text(entries("a%20b.jpg", "c%281%29.jpg", "50%25.jpg"))},
+        labelled(3),
+        3,
+    ),
     # 2. No box found is not "no object there".
+    "a list of which no entry has a box": Case(
+        images("images/train/a.jpg", "images/train/b.jpg")
+        | {"labels/det.json": text(entries("a.jpg", "b.jpg", labels=()))},
+        unlabelled(2),
+        2,
+        ["no_objects", "no_labels"],
+    ),
+    "a list of lanes before one of boxes": Case(
+        images("images/train/a.jpg")
+        | {"labels/a.json": text(entries("a.jpg", labels=(LANE,))), "labels/b.json": text(entries("a.jpg"))},
+        labelled(1),
+        1,
+        ["no_objects", "duplicate_frame"],
+    ),
+    "YOLO's files that are all empty": Case(
+        images("images/train/a.jpg") | {"labels/train/a.txt": b"", "data.yaml": b"names: [car]"},
+        unlabelled(1),
+        1,
+        ["no_objects", "no_labels"],
+    ),
+    "YOLO's classes by name": Case(
+        images("images/train/a.jpg") | {"labels/train/a.txt": b"car 0.5 0.5 0.2 0.2", "data.yaml": b"names: [car]"},
+        unlabelled(1),
+        1,
+        ["unreadable_label", "no_labels"],
+    ),
     "lanes alone": Case(
         images("images/100k/train/a.jpg") | {"labels/lane_train.json": text(entries("a.jpg", labels=(LANE,)))},
         unlabelled(1),
@@ -240,6 +272,20 @@ CASES: dict[str, Case] = {
         4,
         ["no_labels"],
     ),
+    "words for splits in other languages": Case(
+        images(*(f"images/{word}/{n}.jpg" for n, word in enumerate(("Entraînement", "訓練集", "Trainingsdaten"))))
+        | images("images/validación_1/3.jpg", unicodedata.normalize("NFD", "images/検証データ/4.jpg"))
+        | images("images/테스트/5.jpg"),
+        unlabelled(3) | unlabelled(2, "val") | unlabelled(1, "test"),
+        6,
+        ["no_labels"],
+    ),
+    "words that hold others are none": Case(
+        images("train/a.jpg", "constraint/b.jpg", "contest/c.jpg"),
+        unlabelled(1) | unlabelled(1, "constraint") | unlabelled(1, "contest"),
+        3,
+        ["unknown_split"] * 2 + ["no_labels"],
+    ),
     "a folder beside splits that is none": Case(
         images("train/a.jpg", "val/b.jpg", "holdout/c.jpg"),
         unlabelled(1) | unlabelled(1, "val") | unlabelled(1, "holdout"),
@@ -259,6 +305,16 @@ CASES: dict[str, Case] = {
         labelled(1) | labelled(1, "val"),
         2,
     ),
+    **{
+        f"data.yaml of another machine: {start}": Case(
+            images("images/north/a.jpg", "images/south/b.jpg")
+            | {"labels/north/a.txt": YOLO, "labels/south/b.txt": YOLO}
+            | {"data.yaml": f"train: {start}north\nval: {start}south{end}\nnames: {{0: car}}\n".encode()},
+            labelled(1) | labelled(1, "val"),
+            2,
+        )
+        for start, end in (("/a/images/", ""), ("../a/Images/", "/"), ("D:\\a\\images\\", ""), ("images/", "/*.jpg"))
+    },
     "lists of images say the split": Case(
         images("images/a.jpg", "images/b.jpg")
         | {"labels/a.txt": YOLO, "labels/b.txt": YOLO, "data.yaml": b"train: train.txt\nnames: [car]\n"}
@@ -285,6 +341,13 @@ CASES: dict[str, Case] = {
         images("obj_train_data/a.jpg") | {"obj_train_data/a.txt": b"\xef\xbb\xbf" + YOLO, "obj.names": b"car\n"},
         labelled(1),
         1,
+    ),
+    "YOLO's labels in folders other than the images'": Case(
+        images("images/train/a.jpg", "images/val/b.jpg", "images/val/c.jpg")
+        | {"labels/a.txt": YOLO, "labels_yolo/val/b.txt": YOLO.decode().encode("utf-16"), "data.yml": b"names: [car]"}
+        | {"labels/val/c.txt": b"0 0.2 0.2 0.6 0.2 0.6 0.8\r\n"},
+        labelled(1) | labelled(2, "val"),
+        3,
     ),
     "YOLO without names": Case(
         images("images/train/a.jpg") | {"labels/train/a.txt": YOLO}, unlabelled(1), 1, ["no_labels"], {".txt": 1}
@@ -348,6 +411,36 @@ CASES: dict[str, Case] = {
         unlabelled(1, "val"),
         1,
         ["unreadable_label", "no_labels"],
+    ),
+    "COCO with ids of two kinds of number": Case(
+        {"images/a.jpg": JPEG, "annotations/instances_val.json": text(coco("a.jpg", image_id=0.0, category_id=1.0))},
+        labelled(1, "val"),
+        1,
+    ),
+    **{
+        f"COCO with an outline alone, {name}": Case(
+            {"images/a.jpg": JPEG}
+            | {"annotations/instances_val.json": text(coco("a.jpg", bbox=bbox, segmentation=outline))},
+            labelled(1, "val"),
+            1,
+        )
+        for name, bbox, outline in (
+            ("in a list", None, [[10, 5, 40, 5, 40, 30]]),
+            ("by itself", [], [10, 5, 40, 5, 40, 30]),
+            ("a mask", [], {"size": [36, 64], "counts": [365, 20, 1919]}),
+        )
+    },
+    "COCO with an image twice": Case(
+        {"images/a.jpg": JPEG, "annotations/instances_val.json": text(coco("a.jpg", "a.jpg"))},
+        labelled(1, "val"),
+        1,
+        ["duplicate_frame"],
+    ),
+    "COCO in a document for each split": Case(
+        images("images/train/a.jpg", "images/val/a.jpg")
+        | {f"annotations/instances_{split}2017.json": text(coco("a.jpg")) for split in ("train", "val")},
+        labelled(1) | labelled(1, "val"),
+        2,
     ),
     "COCO with keypoints and captions beside": Case(
         {"images/val2017/a.jpg": JPEG, "annotations/instances_val2017.json": text(coco("a.jpg"))}

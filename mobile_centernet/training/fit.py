@@ -263,6 +263,8 @@ def _trainer(config: TrainConfig, speed: Speed, callbacks: list[pl.Callback], wo
         use_distributed_sampler=False,  # EpochBatches shares the frames out
         max_epochs=config.epochs,
         precision="bf16-mixed" if speed.precision == "bf16" else "32-true",
+        # On a GPU the fastest kernels add in whatever order threads end; on a CPU they never do.
+        deterministic="warn" if config.precision == "fp32" and torch.cuda.is_available() else None,
         callbacks=[*callbacks, best, last, *stopping, *([TQDMProgressBar(refresh_rate=5)] if on_terminal else [])],
         gradient_clip_val=config.gradient_clip or None,
         accumulate_grad_batches=config.accumulate,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.errors import DataError, UserError
@@ -100,6 +101,16 @@ def test_without_a_terminal_every_epoch_is_one_line_of_the_log(
     assert "validation mAP@0.5" in lines[0]
     captured = capsys.readouterr()
     assert "Epoch" not in captured.out + captured.err  # a progress bar
+
+
+def test_in_fp32_two_trainings_give_equal_bytes(prepared: Path, tmp_path: Path) -> None:
+    teacher = build_model("hrnet_w16_lite", 1)
+    runs = []
+    for name in ("first", "second"):
+        student, fitted = train(prepared, tmp_path / name, teacher=teacher, epochs=1)
+        weights = {key: value.contiguous() for key, value in student.state_dict().items()}
+        runs.append((save(weights), [record["map50"] for record in fitted.history]))
+    assert runs[0] == runs[1]
 
 
 def test_a_finished_training_that_is_asked_for_again_gives_the_same_answer(prepared: Path, tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ BoxKind = tuple[str, bool, str]  # category, ignore, spelling
 _BOX_KINDS: dict[BoxKind, BoxKind] = {}  # one object for all boxes of a kind
 
 
+@cache
+def _kind_bytes(kind: BoxKind) -> bytes:
+    return repr(kind).encode(errors="surrogateescape")
+
+
 class Boxes(Sequence[Box]):
     """The boxes of one frame in a fifth of a tuple's memory: 100,000 frames have two million of them.
 
@@ -73,6 +78,10 @@ class Boxes(Sequence[Box]):
         corners = iter(self._corners)
         for xyxy, (category, ignore, spelling) in zip(zip(*[corners] * 4, strict=True), self._kinds, strict=True):
             yield Box(category, xyxy, ignore, spelling)
+
+    def packed(self) -> bytes:
+        """All that they hold, to be hashed: as many texts as boxes, then four floats of each."""
+        return b"".join([*map(_kind_bytes, self._kinds), self._corners.tobytes()])
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == tuple(other) if isinstance(other, (Boxes, tuple)) else NotImplemented

@@ -3,7 +3,7 @@
 A killed one leaves its work folder, which holds
 - `fingerprint`: of the frames, settings and code at work; where there is another one, it is begun again,
 - `set/`: the prepared set so far,
-- `shards/images-00000.tar.jsonl`, ...: one entry per frame, written whole once that shard is safely on disk.
+- `shards/images-00000.tar.notes`, ...: one entry per frame, written whole once that shard is safely on disk.
 
 A complete one leaves the same notes and links to its shards in another folder (`KeptFrames`).
 """
@@ -12,29 +12,56 @@ import errno
 import json
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from mobile_centernet.data.annotations import Action, Finding, FrameState
-from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.similarity.perceptual import ImageHash
-from mobile_centernet.data.store.shards import ShardReader, ShardRef, shard_name
+from mobile_centernet.data.store.coco import ImageEntry
+from mobile_centernet.data.store.shards import ShardReader, ShardRef, padded, shard_name
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import write_atomically
 
 
-@dataclass(frozen=True)
-class PreparedFrame:
-    """One frame as it is stored: its JPEG's (height, width), its boxes in that image's pixels, and its hash."""
+class PreparedFrame(NamedTuple):
+    """What was found out about one frame.
 
-    size: tuple[int, int]
-    checked: CheckedBoxes
+    entry:    as its document has it
+    hash:     its stored image's
+    findings: what was dropped or changed
+    dropped:  boxes per category that has no class
+    """
+
+    entry: ImageEntry
     hash: ImageHash
+    findings: Sequence[Finding]
+    dropped: Mapping[str, int]
+
+    def encode(self) -> str:
+        """As one line, from which `decode` makes exactly the same: JSON and texts between tabs, which JSON has not."""
+        entry = self.entry
+        head = {
+            "hash": self.hash.tobytes().hex(),
+            "state": entry.state,
+            "labels": entry.labels,
+            "findings": [asdict(finding) for finding in self.findings],
+            "dropped": self.dropped,
+        }
+        return "\t".join([json.dumps(head), entry.before, entry.behind, *entry.boxes, *entry.regions])
+
+    @classmethod
+    def decode(cls, line: str) -> Self:
+        text, before, behind, *boxes = line.split("\t")
+        head: dict[str, Any] = json.loads(text)
+        labels = head["labels"]
+        count = len(labels)
+        entry = ImageEntry(before, behind, FrameState(head["state"]), labels, boxes[:count], boxes[count:])
+        digest = np.frombuffer(bytes.fromhex(head["hash"]), np.uint8)
+        return cls(entry, digest, [_finding(finding) for finding in head["findings"]], head["dropped"])
 
 
 Entry = tuple[ShardRef, PreparedFrame] | Finding
@@ -64,11 +91,11 @@ class Journal:
             note, images = self._note(self.shards), self.set / shard_name(self.shards)
             finished = note.is_file() and images.is_file()
             if finished:
-                entries = [_read(line.partition(" ")[2]) for line in note.read_text(encoding="utf-8").splitlines()]
-                places = (entry[0] for entry in entries if not isinstance(entry, Finding))
-                finished = images.stat().st_size >= max(place.offset + place.nbytes for place in places)
+                places = [place for _, place, _ in _lines(note)]
+                end = max(place.offset + place.nbytes for place in places if place)
+                finished = images.stat().st_size >= end
             if finished:
-                self.shards, self.frames = self.shards + 1, self.frames + len(entries)
+                self.shards, self.frames = self.shards + 1, self.frames + len(places)
         kept = {shard_name(shard) for shard in range(self.shards)}
         for path in self.set.iterdir():
             if path.name not in kept:
@@ -77,45 +104,31 @@ class Journal:
     def entries(self) -> Iterator[Entry]:
         """What is known about the frames of the shards that were finished when this journal was opened."""
         for shard in range(self.shards):
-            with self._note(shard).open(encoding="utf-8") as lines:
-                yield from (_read(line.partition(" ")[2]) for line in lines)
+            for _, place, text in _lines(self._note(shard)):
+                yield (place, PreparedFrame.decode(text)) if place else _finding(json.loads(text))
 
-    def add(self, key: str, entry: Entry) -> None:
+    def add(self, key: str, place: ShardRef | None, text: str) -> None:
         """Note the next frame. The first one of a new shard says that the one before is finished.
-
-        As JSON, from which `_read` makes exactly the same: Python writes floats so that they come back bit by bit.
 
         Args:
             key: digest of all that the entry was made from.
-            entry: what was made of it.
+            place: of its image; None where there is none.
+            text: what is known about it as one line, of `PreparedFrame.encode` or a finding's JSON.
         """
-        if isinstance(entry, Finding):
-            self._lines.append(f"{key} {json.dumps({'finding': asdict(entry)})}")
+        if place is None:
+            self._lines.append(f"{key} - 0 0 {text}")
             return
-        place, frame = entry
         if self._shard not in (None, place.shard):
             self.finish_shard()
         self._shard = place.shard
-        checked = frame.checked
-        record = {
-            "place": place,
-            "size": frame.size,
-            "hash": frame.hash.tobytes().hex(),
-            "state": checked.state,
-            "boxes": checked.boxes.tolist(),
-            "labels": checked.labels.tolist(),
-            "ignore_boxes": checked.ignore_boxes.tolist(),
-            "findings": [asdict(finding) for finding in checked.findings],
-            "dropped": checked.dropped,
-        }
-        self._lines.append(f"{key} {json.dumps(record)}")
+        self._lines.append(f"{key} {place.shard} {place.offset} {place.nbytes} {text}")
 
     def finish_shard(self) -> None:
         """Write down what is known about the frames of a shard that is safely on disk."""
         if self._shard is None:
             return
         lines = "".join(f"{line}\n" for line in self._lines)
-        write_atomically(self._notes / f"{self._shard}.jsonl", lines.encode())
+        write_atomically(self._notes / f"{self._shard}.notes", lines.encode())
         self._lines = []
 
     def keep(self, folder: Path) -> None:
@@ -127,7 +140,7 @@ class Journal:
         new = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        for note in sorted(self._notes.glob("*.jsonl")):
+        for note in sorted(self._notes.glob("*.notes")):
             shutil.copy(note, new / note.name)
             try:
                 os.link(self.set / note.stem, new / note.stem)
@@ -139,7 +152,7 @@ class Journal:
         new.rename(folder)
 
     def _note(self, shard: int) -> Path:
-        return self._notes / f"{shard_name(shard)}.jsonl"
+        return self._notes / f"{shard_name(shard)}.notes"
 
 
 class KeptFrames:
@@ -148,52 +161,44 @@ class KeptFrames:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder or Path()
         self._images = ShardReader(self._folder)
-        self._lines: dict[str, str] = {}
-        for note in sorted(folder.glob("*.jsonl")) if folder else ():
-            for line in note.read_text(encoding="utf-8").splitlines():
-                key, _, entry = line.partition(" ")
-                if not entry.startswith('{"finding"'):  # a disk that failed once may read the image now
-                    self._lines[key] = entry
+        self._frames: dict[str, tuple[int, ShardRef, str]] = {}  # where its member begins, its image, what is known
+        for note in sorted(folder.glob("*.notes")) if folder else ():
+            start = 0
+            for key, place, text in _lines(note):
+                if place:  # of the others: a disk that failed once may read the image now
+                    self._frames[key] = start, place, text
+                    start = place.offset + padded(place.nbytes)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._lines
+        return key in self._frames
 
-    def take(self, key: str) -> tuple[bytes, PreparedFrame]:
-        """The stored image and what is known about it. Raises DataError where its shard is gone or damaged."""
-        place, frame = cast(tuple[ShardRef, PreparedFrame], _read(self._lines[key]))
+    def take(self, key: str) -> tuple[bytes, int, str]:
+        """The image as `ShardWriter.add_member` takes it, its length in bytes, and the line about it.
+
+        Raises DataError where its shard is gone or damaged.
+        """
+        start, place, text = self._frames[key]
+        wanted = ShardRef(place.shard, start, place.offset + padded(place.nbytes) - start)
         try:
-            data = self._images.read(place)
+            member = self._images.read(wanted)
         except OSError as error:
-            data, found = b"", str(error)
+            member, found = b"", str(error)
         else:
-            found = f"{len(data)} bytes"
-        if len(data) != place.nbytes:
-            shard = self._folder / place.shard
+            found = f"{len(member)} bytes"
+        if len(member) != wanted.nbytes:
             raise DataError(
-                f"{shard}: expected {place.nbytes} bytes at {place.offset}, found {found}; delete that folder"
+                f"{self._folder / place.shard}: expected {wanted.nbytes} bytes at {start}, found {found}; "
+                "delete that folder"
             )
-        return data, frame
+        return member, place.nbytes, text
 
 
-def _read(line: str) -> Entry:
-    entry: dict[str, Any] = json.loads(line)
-    if "finding" in entry:
-        return _finding(entry["finding"])
-    checked = CheckedBoxes(
-        state=FrameState(entry["state"]),
-        boxes=_boxes(entry["boxes"]),
-        labels=np.array(entry["labels"], np.int64),
-        ignore_boxes=_boxes(entry["ignore_boxes"]),
-        findings=tuple(_finding(finding) for finding in entry["findings"]),
-        dropped=Counter(entry["dropped"]),
-    )
-    height, width = entry["size"]
-    digest = np.frombuffer(bytes.fromhex(entry["hash"]), np.uint8)
-    return ShardRef(*entry["place"]), PreparedFrame((height, width), checked, digest)
-
-
-def _boxes(rows: Sequence[Sequence[float]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array(rows, np.float64).reshape(-1, 4)
+def _lines(note: Path) -> Iterator[tuple[str, ShardRef | None, str]]:
+    """Key, place and text of every frame of one shard, as `Journal.add` notes them."""
+    with note.open(encoding="utf-8") as lines:
+        for line in lines:
+            key, shard, offset, nbytes, text = line.split(" ", 4)
+            yield key, None if shard == "-" else ShardRef(shard, int(offset), int(nbytes)), text.rstrip("\n")
 
 
 def _finding(entry: dict[str, str]) -> Finding:

@@ -11,6 +11,7 @@ It is written in a work folder that outlives a kill: the next run continues afte
 
 import hashlib
 import inspect
+import json
 import os
 import re
 import shutil
@@ -26,15 +27,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mobile_centernet.data.annotations import Action, Finding, Frame, FrameState, RawSet
-from mobile_centernet.data.convert import CheckedBoxes, ClassMap, convert
+from mobile_centernet.data.annotations import Action, Boxes, Finding, Frame, FrameState, RawSet
+from mobile_centernet.data.convert import ClassMap, convert
 from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.prepare.journal import Entry, Journal, KeptFrames, PreparedFrame
 from mobile_centernet.data.readers.common import quarantined
 from mobile_centernet.data.similarity.decoder_warnings import decoder_warnings
 from mobile_centernet.data.similarity.duplicates import leakage, near_duplicates, videos_in_two_splits
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS, ImageHash, perceptual_hash
-from mobile_centernet.data.store.coco import CocoWriter, Document, annotations_name
+from mobile_centernet.data.store.coco import CocoWriter, Document, ImageEntry, annotations_name
 from mobile_centernet.data.store.prepared import REPORT
 from mobile_centernet.data.store.shards import ShardWriter
 from mobile_centernet.errors import DataError
@@ -58,14 +59,16 @@ class SplitSummary:
     ignore_boxes: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, frame: Frame, checked: CheckedBoxes, classes: Sequence[str]) -> None:
+    def add(self, frame: Frame, prepared: PreparedFrame, classes: Sequence[str]) -> None:
         """Count one frame."""
         self.frames += 1
         self.videos.add(frame.video)
-        self.states[checked.state] += 1
-        self.boxes.update(classes[label] for label in checked.labels)
-        self.ignore_boxes += len(checked.ignore_boxes)
-        self.dropped += checked.dropped
+        self.states[prepared.entry.state] += 1
+        for label in prepared.entry.labels:
+            self.boxes[classes[label]] += 1
+        self.ignore_boxes += len(prepared.entry.regions)
+        if prepared.dropped:
+            self.dropped.update(prepared.dropped)
 
     def to_dict(self, classes: Sequence[str]) -> Document:
         """The counts as JSON, every class and state named even where it is 0."""
@@ -140,10 +143,10 @@ def prepare(
                         findings.append(entry)
                         continue
                     place, prepared = entry
-                    coco.add(frame, _file_name(frame), prepared.size, place, prepared.checked)
-                    summaries[split].add(frame, prepared.checked, classes)
+                    coco.add(place, prepared.entry)
+                    summaries[split].add(frame, prepared, classes)
                     stored.append((frame, prepared.hash))
-                    findings += prepared.checked.findings
+                    findings += prepared.findings
         if not stored:
             raise DataError(f"{raw.root}: expected readable pictures, found none in {len(frames)} frames")
         report = {
@@ -178,20 +181,31 @@ def fit(size: Size, max_size: Size, input_size: Size = (1, 1)) -> Size:
 def _keys(frames: Iterable[Frame], root: Path, settings: Mapping[str, object]) -> list[str]:
     """By frame, a digest of everything that its stored image and its entry in the journal depend on."""
     common = hashlib.sha256(repr((settings, cv2.__version__, np.__version__)).encode())
-    for code in (prepare, decode_image, jpeg_size, decoder_warnings, perceptual_hash, convert, ShardWriter, Journal):
+    for code in (
+        prepare,
+        decode_image,
+        jpeg_size,
+        decoder_warnings,
+        perceptual_hash,
+        convert,
+        CocoWriter,
+        ShardWriter,
+        Journal,
+    ):
         common.update(Path(inspect.getfile(code)).read_bytes())
-    keys = []
+    keys, above = [], f"{root}{os.sep}"
     for frame in frames:
         try:
             status = frame.image.stat()
             picture = (status.st_size, status.st_mtime_ns)
         except OSError:
             picture = None  # reported when its turn comes
-        boxes = [(box.category, box.xyxy, box.ignore, box.spelling) for box in frame.boxes]
+        boxes = frame.boxes if isinstance(frame.boxes, Boxes) else Boxes(frame.boxes)
         facts = (frame.name, frame.video, frame.split, str(frame.state), frame.declared_size, dict(frame.attributes))
-        line = repr((os.path.relpath(frame.image, root), picture, facts, boxes))
+        line = repr((str(frame.image).removeprefix(above), picture, facts))
         digest = common.copy()
         digest.update(line.encode(errors="surrogateescape"))
+        digest.update(boxes.packed())
         keys.append(digest.hexdigest())
     return keys
 
@@ -205,15 +219,21 @@ def _place(
 ) -> Iterator[Entry]:
     """Put images, `kept` ones or the next of `results`, into their shards, and note what is known about each frame."""
     for frame, key in frames:
-        result = kept.take(key) if key in kept else next(results)
-        entry: Entry
+        if key in kept:
+            member, nbytes, text = kept.take(key)
+            place = shards.add_member(member, nbytes)
+            journal.add(key, place, text)
+            yield place, PreparedFrame.decode(text)
+            continue
+        result = next(results)
         if isinstance(result, Finding):
-            entry = result
+            journal.add(key, None, json.dumps(asdict(result)))
+            yield result
         else:
             data, prepared = result
-            entry = shards.add(_file_name(frame), data), prepared
-        journal.add(key, entry)
-        yield entry
+            place = shards.add(_file_name(frame), data)
+            journal.add(key, place, prepared.encode())
+            yield place, prepared
     if any(True for _ in results):
         raise AssertionError("expected one result for each frame that is not kept, found more")
 
@@ -249,15 +269,11 @@ def _store(
     checked = convert(frame, class_map, (height, width), turned)
     expected = "a picture that decodes without errors"
     damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in warnings[:1]]
-    scaled = replace(
-        checked,
-        boxes=checked.boxes * scale,
-        ignore_boxes=checked.ignore_boxes * scale,
-        findings=(*damage, *checked.findings),
-    )
+    scaled = replace(checked, boxes=checked.boxes * scale, ignore_boxes=checked.ignore_boxes * scale)
     resized = resize(image, small)
     stored = encode_jpeg(resized, quality) if frame.split == TRAIN else data
-    return stored, PreparedFrame(size, scaled, perceptual_hash(resized))
+    entry = ImageEntry.of(frame, _file_name(frame), size, scaled)
+    return stored, PreparedFrame(entry, perceptual_hash(resized), (*damage, *checked.findings), checked.dropped)
 
 
 def _file_name(frame: Frame) -> str:

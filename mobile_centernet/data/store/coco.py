@@ -12,18 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from mobile_centernet.boxes import xyxy_to_xywh
-from mobile_centernet.data.annotations import Frame
+from mobile_centernet.data.annotations import Frame, FrameState
 from mobile_centernet.data.convert import CheckedBoxes
 from mobile_centernet.data.store.shards import ShardRef
 from mobile_centernet.errors import DataError
 
 Document = dict[str, Any]
 """A JSON object."""
+SEPARATOR = ",\n"
 IMAGE_FIELDS = frozenset({
     "id", "file_name", "width", "height", "shard", "offset", "nbytes", "state", "video", "attributes"
 })  # fmt: skip
@@ -32,6 +33,42 @@ IMAGE_FIELDS = frozenset({
 def annotations_name(split: str) -> str:
     """File name of the COCO document of one split."""
     return f"annotations_{split}.json"
+
+
+class ImageEntry(NamedTuple):
+    """One frame as its document has it, but for its place and all numbers: once written, it is taken as text.
+
+    before:  the image's fields before its place; behind: those behind it
+    state:   what is known about the frame
+    labels:  by box, 0-based
+    boxes:   the fields `bbox` and `area` of each box, in pixels of the stored image
+    regions: the same of each ignore region
+    """
+
+    before: str
+    behind: str
+    state: FrameState
+    labels: Sequence[int]
+    boxes: Sequence[str]
+    regions: Sequence[str]
+
+    @classmethod
+    def of(cls, frame: Frame, file_name: str, size: tuple[int, int], checked: CheckedBoxes) -> Self:
+        """`size`: (height, width) of the stored image, in whose pixels the checked boxes are."""
+        about = {"state": checked.state, "video": frame.video, "attributes": dict(frame.attributes)}
+        boxes, regions = (
+            [
+                _fields({"bbox": [round(value, 3) for value in xywh], "area": round(xywh[2] * xywh[3], 3)})
+                for xywh in xyxy_to_xywh(part.astype(np.float64)).tolist()
+            ]
+            for part in (checked.boxes, checked.ignore_boxes)
+        )
+        before = _fields({"file_name": file_name, "width": size[1], "height": size[0]})
+        return cls(before, _fields(about), checked.state, checked.labels.tolist(), boxes, regions)
+
+
+def _fields(document: Document) -> str:
+    return json.dumps(document)[1:-1]
 
 
 class CocoWriter:
@@ -48,44 +85,24 @@ class CocoWriter:
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
         self._file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
-    def add(
-        self, frame: Frame, file_name: str, size: tuple[int, int], place: ShardRef, converted: CheckedBoxes
-    ) -> None:
-        """Write one frame whose stored image is `size` (height, width) and whose boxes are in its pixels."""
+    def add(self, place: ShardRef, entry: ImageEntry) -> None:
+        """Write one frame, whose image is at `place`."""
         self._images += 1
-        image = {
-            "id": self._images,
-            "file_name": file_name,
-            "width": size[1],
-            "height": size[0],
-            **place._asdict(),
-            "state": converted.state,
-            "video": frame.video,
-            "attributes": dict(frame.attributes),
-        }
-        self._images_file.write(("" if self._images == 1 else ",\n") + json.dumps(image))
-        boxes, ignored_boxes = (
-            xyxy_to_xywh(part.astype(np.float64)).tolist() for part in (converted.boxes, converted.ignore_boxes)
-        )
-        for xywh, label in zip(boxes, converted.labels.tolist(), strict=True):
-            self._annotate(self._images, label + 1, xywh, {"iscrowd": 0})
-        for xywh in ignored_boxes:
+        where = f'"shard": "{place.shard}", "offset": {place.offset}, "nbytes": {place.nbytes}'
+        image = f'{{"id": {self._images}, {entry.before}, {where}, {entry.behind}}}'
+        self._images_file.write(image if self._images == 1 else f"{SEPARATOR}{image}")
+        found = [(label, f'{box}, "iscrowd": 0') for label, box in zip(entry.labels, entry.boxes, strict=True)]
+        for region in entry.regions:
             self._regions += 1
-            for label in range(len(self._classes)):
-                ignored = {"iscrowd": 1, "ignore": 1, "region": self._regions}
-                self._annotate(self._images, label + 1, xywh, ignored)
-
-    def _annotate(self, image_id: int, category_id: int, xywh: Sequence[float], flags: dict[str, int]) -> None:
-        self._annotations += 1
-        annotation = {
-            "id": self._annotations,
-            "image_id": image_id,
-            "category_id": category_id,
-            "bbox": [round(value, 3) for value in xywh],
-            "area": round(xywh[2] * xywh[3], 3),
-            **flags,
-        }
-        self._file.write(("\n" if self._annotations == 1 else ",\n") + json.dumps(annotation))
+            ignored = f'{region}, "iscrowd": 1, "ignore": 1, "region": {self._regions}'
+            found += [(label, ignored) for label in range(len(self._classes))]
+        lines = [
+            f'{{"id": {number}, "image_id": {self._images}, "category_id": {label + 1}, {fields}}}'
+            for number, (label, fields) in enumerate(found, self._annotations + 1)
+        ]
+        if lines:
+            self._file.write((SEPARATOR if self._annotations else "\n") + SEPARATOR.join(lines))
+        self._annotations += len(lines)
 
     def close(self) -> None:
         """Complete the document and put it safely on disk."""

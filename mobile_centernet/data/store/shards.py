@@ -4,7 +4,6 @@ DVC and object stores suffer from a hundred thousand small files, and training r
 tar serves both: `tar xf` opens it anywhere, and one `pread` at a known offset returns one picture.
 """
 
-import io
 import os
 import tarfile
 from collections.abc import Mapping
@@ -29,6 +28,11 @@ class ShardRef(NamedTuple):
         return cls(image["shard"], image["offset"], image["nbytes"])
 
 
+def padded(nbytes: int) -> int:
+    """The room that so many bytes take in a shard, header aside."""
+    return -(-nbytes // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
 def shard_name(number: int) -> str:
     """File name of a shard, from 0."""
     return f"images-{number:05d}.tar"
@@ -44,34 +48,39 @@ class ShardWriter:
         self._folder = folder
         self._shards = finished
         self._frames = 0
+        self._end = 0
         self._file: BinaryIO | None = None
-        self._tar: tarfile.TarFile | None = None
 
     def add(self, name: str, data: bytes) -> ShardRef:
         """Append one image under `name`; returns where it is."""
-        file, tar = self._file, self._tar
-        if file is None or tar is None or self._frames >= MAX_FRAMES or file.tell() >= MAX_BYTES:
+        header = tarfile.TarInfo(name)
+        header.size, header.mode, header.mtime = len(data), 0o644, 0
+        return self.add_member(
+            header.tobuf(tarfile.PAX_FORMAT) + data + b"\0" * (padded(len(data)) - len(data)), len(data)
+        )
+
+    def add_member(self, member: bytes, nbytes: int) -> ShardRef:
+        """Append one image as another shard has it: its header, its own `nbytes`, and what fills the last block."""
+        if self._file is None or self._frames >= MAX_FRAMES or self._end >= MAX_BYTES:
             self.close()
-            file = self._file = (self._folder / shard_name(self._shards)).open("wb")
-            tar = self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 see close
+            self._file = (self._folder / shard_name(self._shards)).open("wb")
             self._shards += 1
-            self._frames = 0
-        member = tarfile.TarInfo(name)
-        member.size, member.mode, member.mtime = len(data), 0o644, 0
-        tar.addfile(member, io.BytesIO(data))
+            self._frames = self._end = 0
+        self._file.write(member)
         self._frames += 1
-        padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        return ShardRef(Path(file.name).name, file.tell() - padded, len(data))
+        self._end += len(member)
+        return ShardRef(shard_name(self._shards - 1), self._end - padded(nbytes), nbytes)
 
     def close(self) -> None:
-        """End the current shard and put it safely on disk."""
-        if self._tar is None or self._file is None:
+        """End the current shard, as tar does, and put it safely on disk."""
+        if self._file is None:
             return
-        self._tar.close()
+        end = self._end + 2 * tarfile.BLOCKSIZE
+        self._file.write(b"\0" * (-(-end // tarfile.RECORDSIZE) * tarfile.RECORDSIZE - self._end))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._tar = self._file = None
+        self._file = None
 
     def __enter__(self) -> Self:
         return self

@@ -74,7 +74,7 @@ def killed(raw: RawSet, out: Path, work: Path, finished: int, workers: int = 1) 
     root = Path(__file__).resolve().parents[3]
     victim = subprocess.Popen(arguments, cwd=root, start_new_session=True, env={**os.environ, "PYTHONPATH": str(root)})
     try:
-        while len(list(work.glob("shards/*.jsonl"))) < finished:
+        while len(list(work.glob("shards/*.notes"))) < finished:
             assert victim.poll() is None, "it was done before it could be killed"
             time.sleep(0.002)
     finally:

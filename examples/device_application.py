@@ -8,6 +8,7 @@ Ends at the end of the video, or with --repeat at SIGTERM or Ctrl-C. Says at whi
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -15,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_centernet.agent.config import load_config
+from mobile_centernet.agent.harvest import Harvester
 from mobile_centernet.agent.live import LiveDetector
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.inference.stream import FrameDetections
@@ -27,9 +30,10 @@ COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88))  # RGB, 
 @click.argument("source")
 @click.option("--root", type=click.Path(path_type=Path), required=True, help="The agent's folder.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Video to write (.avi).")
+@click.option("--settings", type=click.Path(path_type=Path), help="The agent's: harvest as they say (docs/field.md).")
 @click.option("--fps", default=30.0, show_default=True, help="Frames a second.")
 @click.option("--repeat", is_flag=True, help="Begin the video again at its end.")
-def main(source: str, root: Path, out: Path, fps: float, repeat: bool) -> None:
+def main(source: str, root: Path, out: Path, settings: Path | None, fps: float, repeat: bool) -> None:
     """Detect on SOURCE, a video or a camera's number, with the release that the agent keeps current."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,8 +41,11 @@ def main(source: str, root: Path, out: Path, fps: float, repeat: bool) -> None:
     frames = paced(until(stop, source, repeat), fps)
     shown, running = 0, ""
     writer = None
-    with LiveDetector(root) as live:
+    with LiveDetector(root) as live, ExitStack() as stack:
+        harvester = stack.enter_context(Harvester(load_config(settings), live)) if settings else None
         for result in live.detect_stream(frames):
+            if harvester:
+                harvester.offer(result.image, result.detections)
             manifest = live.release.manifest
             if manifest.version != running:
                 running = manifest.version

@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,18 @@ def run(config: Path) -> None:
     from mobile_centernet.agent.agent import Agent
     from mobile_centernet.agent.polling import follow
     from mobile_centernet.agent.status import served
+    from mobile_centernet.agent.upload import FrameSender
 
     settings = load_config(config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    agent = Agent(settings, stop=stop)
-    with agent.store.locked(), served(settings.status.port, agent.status):
+    agent, uploader = Agent(settings, stop=stop), FrameSender(settings, stop=stop)
+    with agent.store.locked(), served(settings.status.port, lambda: replace(agent.status(), upload=uploader.status())):
+        sender = threading.Thread(target=uploader.follow, name="upload", daemon=True)
+        sender.start()
         follow(agent, stop)
+        sender.join(timeout=5)
 
 
 @main.command()
@@ -83,6 +88,21 @@ def once(ctx: click.Context, forget_refusals: bool) -> None:
         agent.poll()
     click.echo(_summary(json.loads(agent.status().to_json())))
     ctx.exit(NOT_TAKEN if agent.problem else 0)
+
+
+@main.command()
+@click.option("--today", is_flag=True, help="Also today's frames, which more useful ones may still replace.")
+@click.pass_obj
+def upload(config: Path, today: bool) -> None:
+    """Send the frames that were harvested (docs/field.md), once; a running agent does it by itself."""
+    from mobile_centernet.agent.upload import FrameSender
+
+    settings = load_config(config)
+    if not (settings.upload.url or settings.upload.presign):
+        raise ConfigError(f"{config}: upload: expected url or presign, found neither")
+    uploader = FrameSender(settings)
+    uploader.send(unfinished_days=today)
+    click.echo(f"{uploader.sent} frames sent, {uploader.waiting} wait")
 
 
 @main.command()

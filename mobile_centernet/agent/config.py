@@ -146,6 +146,41 @@ class StatusSettings:
     port: int = _setting("a port 0..65535", lambda value: 0 <= value <= 65535, 0)
 
 
+def _number(least: float, default: float, most: float = math.inf) -> Any:
+    expected = f"a number from {least:g}" + (f" to {most:g}" if most < math.inf else "")
+    return _setting(expected, lambda value: least <= value <= most and value < math.inf, default)
+
+
+@dataclass(frozen=True)
+class HarvestSettings:
+    """What an application's `Harvester` keeps: at most `frames_a_day`, of which `control` are drawn by chance, and
+    `disk_mb` on the disk. The rest is `Criteria`'s; `blur` are classes whose boxes nobody may see."""
+
+    frames_a_day: int = _number(0, 200)
+    control: int = _number(0, 20)
+    disk_mb: float = _number(0, 500.0)
+    least_s: float = _seconds(1.0)
+    margin: float = _number(0, 0.1, 1)
+    rare_share: float = _number(0, 0.01, 1)
+    near_bits: int = _number(0, 24, 256)
+    novel_bits: int = _number(0, 72, 256)
+    quality: int = _number(1, 90, 95)
+    blur: tuple[str, ...] = _setting("a list of classes", lambda _: True, ())
+
+
+@dataclass(frozen=True)
+class UploadSettings:
+    """Where kept frames go, by PUT: below `url`, or to the addresses that `presign` gives for each; neither: nowhere.
+
+    Credentials: the token in the file `token`, else ~/.netrc (or $NETRC). At most `mb_a_day` leave on a day.
+    """
+
+    url: str = _setting(f"{_ADDRESS}, or nothing", lambda value: not value or is_address(value), "")
+    presign: str = _setting(f"{_ADDRESS}, or nothing", lambda value: not value or is_address(value), "")
+    token: str = _setting("a file", lambda _: True, "")
+    mb_a_day: float = _number(0, 50.0)
+
+
 @dataclass(frozen=True)
 class Config:
     """The agent's settings, a section a field. `proof` are those of the self-test."""
@@ -159,6 +194,8 @@ class Config:
     proof: SelfTestSettings = field(default_factory=SelfTestSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     status: StatusSettings = field(default_factory=StatusSettings)
+    harvest: HarvestSettings = field(default_factory=HarvestSettings)
+    upload: UploadSettings = field(default_factory=UploadSettings)
 
 
 SECTIONS: dict[str, type] = {
@@ -171,6 +208,8 @@ SECTIONS: dict[str, type] = {
     "proof": SelfTestSettings,
     "store": StoreSettings,
     "status": StatusSettings,
+    "harvest": HarvestSettings,
+    "upload": UploadSettings,
 }
 
 
@@ -213,8 +252,12 @@ def load_config(path: Path) -> Config:
             value = getattr(sections[section], name)
             if not setting.metadata["holds"](value):
                 # An address that is refused may be so for the secret in it.
-                found = "another" if name == "url" else repr(value)
+                found = "another" if name in ("url", "presign") else repr(value)
                 raise ConfigError(f"{where}.{name}: expected {setting.metadata['expected']}, found {found}")
+    harvest = sections["harvest"]
+    if harvest.control > harvest.frames_a_day:
+        expected = f"at most frames_a_day, which is {harvest.frames_a_day}"
+        raise ConfigError(f"{path}: harvest.control: expected {expected}, found {harvest.control}")
     return Config(**sections)
 
 

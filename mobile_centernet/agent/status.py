@@ -20,6 +20,7 @@ class Status:
     statement: number of the newest one that was taken
     problem: why the offered release does not run here, or the repository was not reached; None when all is well.
     events:  how often each state has ended with each event since the agent started, as "checking: failed"
+    upload:  of harvested frames: how many wait and were sent since the start, and why none is sent now
     """
 
     device: str
@@ -37,6 +38,7 @@ class Status:
     last_check: str | None
     proof: dict[str, object] | None
     events: dict[str, int] = field(default_factory=dict)
+    upload: dict[str, object] | None = None
 
     def to_json(self) -> str:
         return f"{json.dumps(asdict(self), indent=2)}\n"
@@ -56,6 +58,12 @@ def metrics(status: Status) -> str:
         "problem": ("1 while there is a problem; /status says which.", int(status.problem is not None)),
         "latency_ms": ("Median of the last self-test, 0 for none.", (status.proof or {}).get("latency_ms", 0)),
     }
+    if status.upload:
+        gauges |= {
+            "field_waiting": ("Harvested frames that wait for their upload.", status.upload["waiting"]),
+            "field_sent": ("Harvested frames that were sent since the agent started.", status.upload["sent"]),
+            "field_problem": ("1 while frames cannot be sent; /status says why.", int(bool(status.upload["problem"]))),
+        }
     for name, (what, value) in gauges.items():
         full = f"mobile_centernet_edge_{name}"
         lines += [f"# HELP {full} {what}", f"# TYPE {full} gauge", f"{full} {value}"]

@@ -113,9 +113,9 @@ class FrameSender:
                 except RefusedError as error:
                     refused = refused or error  # of this frame alone: the others go on
             for folder in folders:
-                for day in days(folder):
-                    if day.name != today and not any(day.iterdir()):
-                        day.rmdir()
+                for empty in days(folder):
+                    if empty.name != today and not any(empty.iterdir()):
+                        empty.rmdir()
             if refused:
                 raise refused
 
@@ -214,10 +214,10 @@ class FrameSender:
                 raise ValueError(f"found status {answer.status}")
             document = parse_object(answer.read())
             put, head, own = document.get("put"), document.get("head"), document.get("headers", {})
-            for url in (put, head) if head is not None else (put,):
-                if not (isinstance(url, str) and _HTTP.match(url)):
+            for each in (put, head) if head is not None else (put,):
+                if not (isinstance(each, str) and _HTTP.match(each)):
                     raise ValueError("found another one")
-            if not (isinstance(own, dict) and all(isinstance(each, str) for each in own.values())):
+            if not (isinstance(own, dict) and all(isinstance(value, str) for value in own.values())):
                 raise ValueError("found other headers")
         except ValueError as error:
             raise TransferError(f"{settings.presign}: expected addresses to put and head a file, {error}") from error

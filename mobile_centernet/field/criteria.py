@@ -119,4 +119,5 @@ def _without(ours: Detections, theirs: Detections, size: tuple[int, int]) -> int
 
 
 def _centres(detections: Detections) -> NDArray[np.float32]:
-    return (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
+    centres: NDArray[np.float32] = (detections.boxes[:, :2] + detections.boxes[:, 2:]) * np.float32(0.5)
+    return centres

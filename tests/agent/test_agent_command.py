@@ -163,7 +163,11 @@ def test_killed_for_real_a_few_times(lab: Lab, releases: Releases) -> None:
         ({"trust": {"least_kb_s": 0}}, "trust.least_kb_s: expected kilobytes a second from 0.1, found 0.0"),
         ({"report": {"url": 5}}, "report.url: expected str, found int 5"),
         ({"registry": {"url": "http://x"}}, "registry: releases come signed from a repository now: expected [trust]"),
-        ({"nonsense": {}}, "expected trust, paths, report, device, poll, health, proof, store, status, found nonsense"),
+        (
+            {"nonsense": {}},
+            "expected trust, paths, report, device, poll, health, proof, store, status, harvest, upload, "
+            "found nonsense",
+        ),
         ({"poll": {"interval_s": 0}}, "poll.interval_s: expected seconds from 0.01, found 0.0"),
         ({"poll": {"jitter": 2.0}}, "poll.jitter: expected a share 0..1"),
         ({"health": {"restarts": True}}, "health.restarts: expected int, found bool"),

@@ -3,19 +3,19 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import cast
 
 import click
 from filelock import FileLock, Timeout
 
-from mobile_centernet.errors import exit_on_user_error
+from mobile_centernet.errors import UserError, exit_on_user_error
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.mlops.stages import ListedParams, listed_params
-from mobile_centernet.processes import end_with_parent
+from mobile_centernet.processes import Launch, end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,11 @@ def main(stage: str) -> None:
     setup_logging()
     with exit_on_user_error(stage):
         params = load_params(paths.PARAMS)
-        with single_instance(stage):
+        launch, trainings = Launch.of(), [name for name, file in STAGES.items() if file == "train"]
+        if launch.processes > 1 and stage not in trainings:
+            found = f"{launch.processes} (WORLD_SIZE); a launcher may start {', '.join(trainings)}"
+            raise UserError(f"{stage}: expected one process, found {found}")
+        with single_instance(stage) if launch.leads else nullcontext():
             load_stage(stage)(cast(Params, ListedParams(params, stage, listed_params()[stage])))
 
 

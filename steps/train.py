@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from mobile_centernet.mlops.training import fit_phase, training_fingerprint
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.pretrained import load_pretrained
 from mobile_centernet.models.variants import build_model
+from mobile_centernet.processes import Launch
+from mobile_centernet.training.fit import FitResult
 
 SHOWN_DIGITS = 16
 INIT_FILE = "init.json"
@@ -69,6 +72,8 @@ def _train(
 ) -> None:
     """Write weights, history.jsonl and training.json of one training to `out`, and what init matched to init.json.
 
+    Of a launcher's processes all train and the first one does the rest.
+
     Args:
         stage: its params in dvc.yaml are what MLflow shows and what an unfinished training must have in common with
             this one to be resumed.
@@ -81,60 +86,72 @@ def _train(
     """
     data_set = paths.TRAININGS[out.name]
     classes = PreparedSet(paths.PREPARED / data_set, "train").classes
-    out.mkdir(parents=True, exist_ok=True)
-    (out / INIT_FILE).unlink(missing_ok=True)
+    launch = Launch.of()
+    if launch.leads:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / INIT_FILE).unlink(missing_ok=True)
     torch.manual_seed(params.seed)
     if isinstance(start, Path):
         start_file: Path | None = start / paths.MODEL_FILE
         student = load_model(start / paths.MODEL_FILE, classes).model
     else:
         start_file, student = start.init, build_model(start.model, len(classes))
-        if start_file:
-            report = load_pretrained(student, start_file, classes)
-            logger.info("%s", report)
-            write_json(
-                out / INIT_FILE, {"file": str(start_file), "sha256": file_digest(start_file), **report.to_dict()}
-            )
     init = {"file": str(start_file), "sha256": file_digest(start_file)} if start_file else None
-
+    if init and not isinstance(start, Path):
+        report = load_pretrained(student, Path(init["file"]), classes)
+        logger.info("%s", report)
+        if launch.leads:
+            write_json(out / INIT_FILE, init | report.to_dict())
     teacher_file = teacher / paths.MODEL_FILE if teacher else None
-    labels_file = paths.PSEUDO_LABELS / f"{data_set}.json" if unlabelled == MODE else None
-    listed = listed_params()[stage]
-    files = {"start": start_file, "teacher": teacher_file, "pseudo_labels": labels_file}
-    digest = training_fingerprint(data_set, settings(params, listed), files)
+    listed, files = listed_params()[stage], {"start": start_file, "teacher": teacher_file}
+    files["pseudo_labels"] = paths.PSEUDO_LABELS / f"{data_set}.json" if unlabelled == MODE else None
+    together = {"processes": launch.processes} if launch.processes > 1 else {}
+    digest = training_fingerprint(data_set, settings(params, listed) | together, files)
     work = paths.WORK / stage / digest[:SHOWN_DIGITS]
-    _refuse_others(work)
+    logger.info("%s: %s on %s, %d epochs", stage, student.name, data_set, phase.epochs)
+    use = "skip" if unlabelled == "distill" and teacher is None else unlabelled
+    frames, pseudo_labels = _describe_frames(data_set, use, params.sampling.rare_classes)
+    training = partial(
+        fit_phase,
+        student,
+        data_set,
+        phase,
+        params,
+        seed=params.seed,
+        work=work,
+        fingerprint=digest,
+        teacher_file=teacher_file,
+        distill_unlabelled=use == "distill",
+        rare_classes=params.sampling.rare_classes,
+        pseudo_labels=pseudo_labels,
+    )
+    if not launch.leads:
+        training(on_epoch=lambda record: None)
+        return
 
+    _refuse_others(work)
     with tracking.run(stage, params, (*listed, *RESULTLESS)) as tracker:
-        logger.info("%s: %s on %s, %d epochs", stage, student.name, data_set, phase.epochs)
-        use = "skip" if unlabelled == "distill" and teacher is None else unlabelled
-        frames, pseudo_labels = _describe_frames(data_set, use, params.sampling.rare_classes, tracker)
-        fitted = fit_phase(
-            student,
-            data_set,
-            phase,
-            params,
-            seed=params.seed,
-            work=work,
-            fingerprint=digest,
-            teacher_file=teacher_file,
-            distill_unlabelled=use == "distill",
-            rare_classes=params.sampling.rare_classes,
-            pseudo_labels=pseudo_labels,
-            on_epoch=lambda record: tracker.log(record, step=int(record["epoch"])),
-        )
-        best = {"best_map50": fitted.best_map50, "best_epoch": fitted.best_epoch}
-        logger.info("%s: best validation mAP@0.5 %.3f in epoch %d", stage, *best.values())
+        for name, share in frames["sampling"].get("classes", {}).items():
+            tracker.log({f"{name}/{key}": value for key, value in share.items()}, prefix="sampling/")
+        fitted = training(on_epoch=lambda record: tracker.log(record, step=int(record["epoch"])))
         extra = {"fingerprint": digest, "data_set": data_set, "val_map50": f"{fitted.best_map50:.6f}"}
         save_model(student, out / paths.MODEL_FILE, classes=classes, input_size=params.input_size.hw, extra=extra)
-        # Without seconds, so that the same training has the same output; MLflow has them.
-        records = [{key: value for key, value in record.items() if "seconds" not in key} for record in fitted.history]
-        lines = "".join(json.dumps(record) + "\n" for record in records)
-        write_atomically(out / paths.HISTORY_FILE, lines.encode())
-        summary = {"model": student.name, "init": init, "data_set": data_set, **frames, **best}
-        write_json(out / "training.json", {**summary, "fingerprint": digest, "hardware": asdict(fitted.speed)})
+        start_facts = {"model": student.name, "init": init, "data_set": data_set}
+        _describe_training(fitted, out, start_facts | frames, {"fingerprint": digest}, together)
         tracker.finish(out.iterdir(), model_digest=file_digest(out / paths.MODEL_FILE))
     shutil.rmtree(work.parent)
+
+
+def _describe_training(
+    fitted: FitResult, out: Path, before: dict[str, Any], after: dict[str, Any], together: dict[str, int]
+) -> None:
+    """Write history.jsonl and training.json, which is `before`, the best epoch, `after` and how it ran."""
+    # Without seconds, so that the same training has the same output; MLflow has them.
+    records = [{key: value for key, value in record.items() if "seconds" not in key} for record in fitted.history]
+    write_atomically(out / paths.HISTORY_FILE, "".join(json.dumps(record) + "\n" for record in records).encode())
+    best = {"best_map50": fitted.best_map50, "best_epoch": fitted.best_epoch}
+    logger.info("%s: best validation mAP@0.5 %.3f in epoch %d", out, *best.values())
+    write_json(out / "training.json", {**before, **best, **after, "hardware": asdict(fitted.speed) | together})
 
 
 def _refuse_others(work: Path) -> None:
@@ -150,16 +167,13 @@ def _refuse_others(work: Path) -> None:
             )
 
 
-def _describe_frames(
-    data_set: str, unlabelled: str, rare_classes: float, tracker: tracking.Tracker
-) -> tuple[dict[str, Any], PseudoLabels | None]:
-    """What a training's frames are, in the log, in MLflow and for training.json, and the pseudo-labels if it uses them.
+def _describe_frames(data_set: str, unlabelled: str, rare_classes: float) -> tuple[dict[str, Any], PseudoLabels | None]:
+    """What a training's frames are, in the log and for training.json, and the pseudo-labels if it uses them.
 
     Args:
         data_set: that it trains on.
         unlabelled: what becomes of unlabelled frames: skip, distill or pseudo.
         rare_classes: see `fit_phase`.
-        tracker: the stage's run.
     """
     prepared = PreparedSet(paths.PREPARED / data_set, "train")
     pseudo_labels = None
@@ -193,6 +207,5 @@ def _describe_frames(
         boxes = f"{share.boxes:.2%} → {share.sampled_boxes:.2%} of the boxes"
         within = f"in {share.frames:.2%} → {share.sampled_frames:.2%} of the frames"
         logger.info("%s %s: %s, %s", data_set, class_name, boxes, within)
-        tracker.log({f"{class_name}/{key}": value for key, value in asdict(share).items()}, prefix="sampling/")
     sampling = {"rare_classes": rare_classes, "classes": {key: asdict(share) for key, share in shares.items()}}
     return {"unlabelled": summary, "sampling": sampling}, pseudo_labels

@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
@@ -28,7 +30,9 @@ from mobile_centernet.data.training.loader import (
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.losses.criterion import Criterion
 from mobile_centernet.models.centernet import CenterNet
+from mobile_centernet.processes import Launch
 from mobile_centernet.training.callbacks import CHOICE, AtomicCheckpoints, History, Record, ScoreEpoch
+from mobile_centernet.training.launcher import gather, process_group
 from mobile_centernet.training.module import DetectorTraining, Schedule
 from mobile_centernet.training.speed import AdaptThreads, Speed, ThreadTuner, speed_for
 
@@ -38,6 +42,7 @@ NOISE = (
     ".*Checkpoint directory.*exists.*",
     ".*is smaller than the logging.*",
     ".*LeafSpec.* is deprecated.*",
+    ".*sync_dist=True.*",  # the first process scores and tells the others
     ".*in eval mode at the start of training.*",  # the moving average, which belongs there
 )
 
@@ -122,6 +127,9 @@ def fit(
 ) -> FitResult:
     """Train `student` in place and leave the weights of the epoch with the best validation mAP@0.5 in it.
 
+    Where a launcher has started several processes (`Launch`), each calls it and they train together, over machines
+    that share `work`: the first alone writes there and calls `on_epoch`, and all return the same.
+
     Unlabelled training frames are left out, but for those named in `data.pseudo_labels`, which train as labelled, and
     for `config.distill_unlabelled`.
 
@@ -135,20 +143,50 @@ def fit(
 
     Raises:
         DataError: a split has no labelled frame (for training, distilling unlabelled ones in every epoch is enough).
-        UserError: `work` holds the checkpoint of another training, or unlabelled frames shall be distilled without a
-            teacher.
+        UserError: `work` holds the checkpoint of another training, unlabelled frames shall be distilled without a
+            teacher, or a launcher's processes do not see the same.
     """
+    launch = Launch.of()
+    with process_group(launch):
+        return _fit(student, criterion, config, data, launch, work, fingerprint, teacher, on_epoch, speeds)
+
+
+def _fit(
+    student: CenterNet,
+    criterion: Criterion,
+    config: TrainConfig,
+    data: TrainingData,
+    launch: Launch,
+    work: Path,
+    fingerprint: str,
+    teacher: CenterNet | None,
+    on_epoch: Callable[[Record], None] | None,
+    speeds: Path | None,
+) -> FitResult:
+    """As `fit`, inside the process group."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     student.train()  # Lightning leaves a module in the mode it finds it in, and a fitted student is in eval mode
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; bf16 convolutions do not use it
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    batches = _batches(data, config, has_teacher=teacher is not None)
+    batches = _batches(data, config, launch, has_teacher=teacher is not None)
     sample = batches.collate_fn([batches.dataset[i] for i in next(iter(batches.batch_sampler))])  # type: ignore[arg-type]  # ours is one
     guide = teacher if config.distill_epochs != 0 else None
-    threads, together = torch.get_num_threads(), config.devices > 1
-    speed = speed_for(student, criterion, sample, config.precision, teacher=guide, work=work, cache=speeds)
+    threads, spawned = torch.get_num_threads(), launch.processes == 1 and config.devices > 1
+    together, last = spawned or launch.processes > 1, work / "last.ckpt"
+    speed = None
+    if launch.leads:
+        speed = speed_for(student, criterion, sample, config.precision, teacher=guide, work=work, cache=speeds)
+    said = gather(launch, (fingerprint, last.exists(), speed))
+    if len({(digest, begun) for digest, begun, _ in said}) > 1:
+        found = "; ".join(
+            f"process {rank}: {digest[:16]}, {'a' if begun else 'no'} checkpoint"
+            for rank, (digest, begun, _) in enumerate(said)
+        )
+        raise UserError(f"{work}: expected that every process sees the same params, data and checkpoint, found {found}")
+    speed = said[0][2]
+    assert speed is not None  # noqa: S101 the first process leads
     module = DetectorTraining(
         nn.utils.convert_conv2d_weight_memory_format(student, speed.memory_format),
         criterion,
@@ -159,12 +197,12 @@ def fit(
         ema_decay=config.ema_decay,
     )
     score = ScoreEpoch(data.validation_set, data.input_size, config.validate_every)
-    history = History(work / "history.jsonl", None if together else on_epoch)
+    history = History(work / "history.jsonl", None if spawned else on_epoch)
     adapt = [AdaptThreads(ThreadTuner(threads, speed.threads))] if config.precision != "fp32" and not together else []
-    trainer, last = _trainer(config, speed, [score, history, *adapt], work), work / "last.ckpt"
+    trainer = _trainer(config, launch, speed, [score, history, *adapt], work)
     torch.set_num_threads(speed.threads)
     try:
-        trainer.fit(module, batches, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(module, batches, ckpt_path=last if said[0][1] else None, weights_only=True)
     except ProcessRaisedException as error:
         # Re-raise a UserError from a spawned process without its remote traceback.
         kind, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
@@ -176,7 +214,7 @@ def fit(
 
     if together:  # the records were made in another process, which cannot hand them on
         history = History(work / "history.jsonl")
-        if on_epoch is not None:
+        if spawned and on_epoch is not None:
             for record in history.records:
                 on_epoch(record)
     best = torch.load(work / "best.ckpt", map_location="cpu", weights_only=True)
@@ -185,16 +223,20 @@ def fit(
     student.cpu().eval()
     best_epoch = int(best["epoch"])
     best_map50 = next(record["map50"] for record in history.records if record["epoch"] == best_epoch)
+    gather(launch, best_epoch)  # the first process may delete `work` only now
     return FitResult(best_map50, best_epoch, history.records, speed)
 
 
-def _batches(data: TrainingData, config: TrainConfig, *, has_teacher: bool) -> DataLoader[Sample]:
+def _batches(data: TrainingData, config: TrainConfig, launch: Launch, *, has_teacher: bool) -> DataLoader[Sample]:
     """The training batches, once it is sure that every epoch has frames to train on and to score on."""
-    if config.batch_size % config.devices:
-        raise UserError(
-            f"hardware.devices {config.devices}: expected a batch size that is a multiple of it, "
-            f"found {config.batch_size}"
-        )
+    processes, told = config.devices, f"hardware.devices {config.devices}"
+    if launch.processes > 1:
+        processes, told = launch.processes, f"{launch.processes} processes"
+        if config.devices not in (1, launch.here):
+            expected = f"1 or {launch.here}, as many as the launcher starts on this machine"
+            raise UserError(f"hardware.devices: expected {expected}, found {config.devices}")
+    if config.batch_size % processes:
+        raise UserError(f"{told}: expected a batch size that is a multiple of it, found {config.batch_size}")
     samples = TrainingSamples(
         data.train_set,
         input_size=data.input_size,
@@ -234,7 +276,7 @@ def _batches(data: TrainingData, config: TrainConfig, *, has_teacher: bool) -> D
     )
 
 
-def _trainer(config: TrainConfig, speed: Speed, callbacks: list[pl.Callback], work: Path) -> pl.Trainer:
+def _trainer(config: TrainConfig, launch: Launch, speed: Speed, callbacks: list[pl.Callback], work: Path) -> pl.Trainer:
     """Lightning's loop, with the best and the last epoch's checkpoints in `work`."""
     best = ModelCheckpoint(
         work,
@@ -256,10 +298,16 @@ def _trainer(config: TrainConfig, speed: Speed, callbacks: list[pl.Callback], wo
     if config.patience is not None:
         stopping = [EarlyStopping(CHOICE, mode="max", patience=config.patience, check_on_train_epoch_end=True)]
     on_terminal = sys.stdout.isatty()  # where Lightning's bars go
+    devices, strategy, plugins = config.devices, "auto", list[Any]([AtomicCheckpoints()])
+    if launch.processes > 1:
+        devices, strategy, plugins = launch.here, "ddp", [*plugins, TorchElasticEnvironment()]
+    elif config.devices > 1:
+        strategy = "ddp_spawn"  # this process stays the only one that writes outputs
     return pl.Trainer(
         accelerator="auto",
-        devices=config.devices,
-        strategy="ddp_spawn" if config.devices > 1 else "auto",  # this process stays the only one that writes outputs
+        devices=devices,
+        num_nodes=launch.processes // launch.here,
+        strategy=strategy,
         use_distributed_sampler=False,  # EpochBatches shares the frames out
         max_epochs=config.epochs,
         precision="bf16-mixed" if speed.precision == "bf16" else "32-true",
@@ -268,7 +316,7 @@ def _trainer(config: TrainConfig, speed: Speed, callbacks: list[pl.Callback], wo
         callbacks=[*callbacks, best, last, *stopping, *([TQDMProgressBar(refresh_rate=5)] if on_terminal else [])],
         gradient_clip_val=config.gradient_clip or None,
         accumulate_grad_batches=config.accumulate,
-        plugins=[AtomicCheckpoints()],
+        plugins=plugins,
         logger=False,
         log_every_n_steps=1,
         enable_progress_bar=on_terminal,

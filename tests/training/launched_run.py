@@ -1,4 +1,4 @@
-"""`python -m tests.training.launched_run FOLDER EPOCHS [DIE_IN]`: what test_launcher's launcher starts several times."""
+"""`python -m tests.training.launched_run FOLDER EPOCHS [DIE_IN]`: what the launcher of test_launcher starts twice."""
 
 import os
 import signal

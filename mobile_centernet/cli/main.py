@@ -26,6 +26,7 @@ COMMANDS = {
         "mobile_centernet.cli.project:params",
         "Lay overlays (paper, street, quick, ...) over params.yaml.",
     ),
+    "label": ("mobile_centernet.cli.label:label", "Have frames that devices sent reviewed by people."),
     "promote": ("mobile_centernet.cli.project:promote", "Let the gate decide about the challenger, or roll back."),
     "refresh": ("mobile_centernet.cli.project:refresh", "Ask every address in params.yaml whether its file changed."),
     "repro": ("mobile_centernet.cli.project:repro", "Run what is stale of the pipeline, from footage to a version."),

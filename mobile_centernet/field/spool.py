@@ -171,9 +171,13 @@ def waiting(folder: Path) -> Iterator[KeptFrame]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a kept frame. ValueError where it is none, or not of the frame that its name says."""
+    """The record in a file, see `parse_record`."""
     with path.open("rb") as file:
-        content = file.read(MAX_RECORD + 1)
+        return parse_record(file.read(MAX_RECORD + 1), path.stem)
+
+
+def parse_record(content: bytes, digest: str) -> dict[str, Any]:
+    """The record of the frame of that digest. ValueError where it is none, or of another frame."""
     try:
         record = json.loads(content) if len(content) <= MAX_RECORD else None
     except RecursionError:
@@ -181,8 +185,8 @@ def read_record(path: Path) -> dict[str, Any]:
     expected = {"format": int, "sha256": str, "usefulness": float, "control": bool}
     if not isinstance(record, dict) or any(type(record.get(name)) is not kind for name, kind in expected.items()):
         raise ValueError("expected the record of a kept frame")
-    if not (record["format"] == FORMAT and record["sha256"] == path.stem and _DIGEST.fullmatch(path.stem)):
-        raise ValueError(f"expected a record of format {FORMAT} and of {path.stem[:12]}")
+    if not (record["format"] == FORMAT and record["sha256"] == digest and _DIGEST.fullmatch(digest)):
+        raise ValueError(f"expected a record of format {FORMAT} and of {digest[:12]}")
     return record
 
 

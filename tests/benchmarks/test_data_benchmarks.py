@@ -330,10 +330,10 @@ def test_the_walk_and_the_match(tmp_path: Path, row: Callable[..., None]) -> Non
     row(
         "walk and match 100,000 frames, CPU seconds",
         f"os.walk, stat, list {bare:.2f}",
-        f"ours {ours:.2f}, {ours / bare:.2f}× (target 1.3×)",
-        f"with names, splits, videos {(ours + placed) / bare:.2f}×; {mebibytes:.0f} MiB",
+        f"ours {ours:.2f}, {ours / bare:.2f}×",
+        f"with names, splits, videos {(ours + placed) / bare:.2f}× (target 1.3×); {mebibytes:.0f} MiB",
     )
-    assert ours / bare <= 1.3 and mebibytes <= 400
+    assert (ours + placed) / bare <= 1.3 and mebibytes <= 400
 
 
 @pytest.fixture

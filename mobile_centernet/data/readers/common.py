@@ -79,7 +79,8 @@ def walk(root: Path) -> Listing:
                 continue
             read_as[inode] = folder
             own, prefix = files.setdefault(folder, []), f"{folder}/" if folder else ""
-            for entry in entries:
+            own += [entry.name for entry in entries if not (entry.is_symlink() or entry.is_dir())]
+            for entry in entries if len(own) < len(entries) else ():
                 if entry.is_symlink():
                     try:
                         target = entry.stat()
@@ -91,10 +92,9 @@ def walk(root: Path) -> Listing:
                         links.append((prefix + entry.name, (target.st_dev, target.st_ino)))
                         continue
                     file_links.append((folder, entry.name))
+                    own.append(entry.name)
                 elif entry.is_dir():
                     todo.append(prefix + entry.name)
-                    continue
-                own.append(entry.name)
 
     read("")
     followed = []
@@ -112,13 +112,26 @@ def walk(root: Path) -> Listing:
             file_links = [(renamed.get(folder, folder), name) for folder, name in file_links]
     others = _drop_doubles(root, files, read_as, file_links)
 
+    targets = {place: (root / place).resolve() for place in sorted(followed)}
+    findings.sort(key=lambda finding: finding.item)
+    images, videos, labels = _by_kind(files, others)
+    return Listing(root, images, videos, labels, others, tuple(findings), targets)
+
+
+def _by_kind(files: Mapping[str, list[str]], others: Counter[str]) -> tuple[tuple[str, ...], ...]:
+    """Paths of images, videos and label files, sorted; `others` grows by the files of no kind."""
     kinds: tuple[list[str], ...] = ([], [], [])
     for folder in sorted(files, key=lambda each: each.split("/")):
         prefix = f"{folder}/" if folder else ""
         if any(part.startswith(".") or is_litter(part) for part in folder.split("/")):  # hidden ones, too
             others[LEFT_BY_DESKTOPS] += len(files[folder])
             continue
-        for name in sorted(files[folder]):
+        names = sorted(files[folder])
+        alike = [_KINDS.get(name[name.rfind(".") :]) for name in names if name[0] not in ".~"]
+        if names and len(alike) == len(names) and alike[0] is not None and alike.count(alike[0]) == len(names):
+            kinds[alike[0]].extend([prefix + name for name in names])  # as most folders are
+            continue
+        for name in names:
             dot = name.rfind(".")
             suffix = name[dot:] if dot > 0 else ""
             kind = _KINDS.get(suffix, _KINDS.get(suffix.lower()))
@@ -126,10 +139,7 @@ def walk(root: Path) -> Listing:
                 others[LEFT_BY_DESKTOPS if is_litter(name) else suffix.lower() or "without a suffix"] += 1
             else:
                 kinds[kind].append(prefix + name)
-    targets = {place: (root / place).resolve() for place in sorted(followed)}
-    findings.sort(key=lambda finding: finding.item)
-    images, videos, labels = map(tuple, kinds)
-    return Listing(root, images, videos, labels, others, tuple(findings), targets)
+    return tuple(map(tuple, kinds))
 
 
 def _drop_doubles(

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import filterfalse, takewhile
 from operator import sub
 from typing import NamedTuple
@@ -38,7 +38,7 @@ CONTAINERS = frozenset({
 FRAMES_FOLDER = "jpegimages"
 CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}(-\d+)?")
 """BDD100K's names, which no two frames share."""
-_CLIPS = re.compile(rf"(?:{CLIP_AND_FRAME.pattern}(?:\n|$))*")
+_CLIPS = re.compile(rf"(?:{CLIP_AND_FRAME.pattern.replace('(', '(?:')}(?:\n|$))*")
 
 COUNTED = frozenset({
     "", "dsc", "dscf", "dscn", "gopr", "imag", "image", "images", "img", "p", "photo", "photos", "pic", "pict", "pxl",
@@ -61,13 +61,17 @@ _NUMBERED = re.compile(r"(.*\D)(\d{3,})")
 
 
 class Place(NamedTuple):
-    """An image: its path below the root, and what that says. `folders` are those that tell something."""
+    """An image: its path below the root, and what that says. `folders` are those that tell something.
+
+    `stem` is the file's own name without suffix, in Unicode's form NFC.
+    """
 
     path: str
     folders: tuple[str, ...]
     name: str
     video: str
     split: str
+    stem: str
 
     @property
     def folded(self) -> frozenset[str]:
@@ -146,15 +150,19 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     """
     # Lists, not a loop over images: a set has 100,000 of them.
     cuts = [path.rfind("/") for path in paths]
-    of_images = [describe_folder(path[:cut] if cut > 0 else "") for path, cut in zip(paths, cuts, strict=True)]
+    parents = [path[:cut] if cut > 0 else "" for path, cut in zip(paths, cuts, strict=True)]
+    described = {parent: describe_folder(parent) for parent in set(parents)}
+    of_images = [described[parent] for parent in parents]
     stems = [path[cut + 1 : path.rfind(".")] for path, cut in zip(paths, cuts, strict=True)]
     text = "\n".join(stems)
+    own_stems = stems if text.isascii() else [unicodedata.normalize("NFC", stem) for stem in stems]
     if "__" in text:
+        stems = list(stems)
         for position, stem in enumerate(stems):
             if "__" in stem and (flat := _FLATTENED.fullmatch(stem)):
                 of_images[position] = of_images[position]._replace(prefix=f"{flat[1]}/", video=flat[1])
                 stems[position] = flat[2]
-    folders = set(of_images)
+    folders = set(of_images if "__" in text else described.values())
     # Names are without folders that tell nothing; with all, and with the suffix, where two would be the same.
     names = stems
     if any(folder.prefix for folder in folders):
@@ -208,7 +216,8 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     if strangers or unknown:
         changed = {word: "" for word in unknown if not has_splits}
         splits = [changed.get(each.split, strangers.get(each.path, each.split)) for each in of_images]
-    return list(map(Place, paths, [folder.telling for folder in of_images], names, videos, splits))
+    rows = zip(paths, [folder.telling for folder in of_images], names, videos, splits, own_stems, strict=True)
+    return list(map(partial(tuple.__new__, Place), rows))  # without the Python code of Place's own constructor
 
 
 def _numbered(alone: Sequence[tuple[int, Folder, str]], findings: list[Finding]) -> dict[int, str]:
@@ -259,9 +268,7 @@ class PathIndex:
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
-        stems = [path[path.rfind("/") + 1 : path.rfind(".")] for path in [place.path for place in places]]
-        if not "".join(stems).isascii():
-            stems = [unicodedata.normalize("NFC", stem) for stem in stems]
+        stems = [place.stem for place in places]
         self._last = dict(zip(stems, range(len(stems)), strict=True))  # of each stem
         self._several: dict[str, list[int]] = {}  # of those that several have
         if len(self._last) < len(stems):
@@ -281,13 +288,14 @@ class PathIndex:
             alone: the label file is about this image alone, so that it lies where images like this do.
         """
         # Most labels are names without folders that one image has.
-        position = None if alone or not path.endswith(".jpg") else self._last.get(path[:-4])
+        stem = path[:-4]
+        position = None if alone or not path.endswith(".jpg") else self._last.get(stem)
         if (
             position is not None
-            and path[:-4] not in self._several
+            and stem not in self._several
             and self._places[position].split in ("", split or "train")
         ):
-            return Match(position)
+            return tuple.__new__(Match, (position, ()))
         *folders, file = path_parts(path) or [""]
         own, stem, hint = _telling(folders), image_stem(file), set(map(str.casefold, _telling(path_parts(near))))
         found = self._several.get(stem) or [self._last[each] for each in (stem,) if each in self._last]

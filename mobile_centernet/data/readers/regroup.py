@@ -47,8 +47,9 @@ def regroup(raw: RawSet, video_from: str | None, split_file: str | None) -> RawS
         except (OSError, csv.Error) as error:
             raise DataError(f"{path}: expected lines of name,split ({error})") from error
         places = [
-            Place(item, tuple(path_parts(item)[:-1]), frame.name, frame.video, frame.split)
+            Place(item, tuple(folders), frame.name, frame.video, frame.split, file.rpartition(".")[0])
             for item, frame in zip(paths, frames, strict=True)
+            for *folders, file in [path_parts(item)]
         ]
         index = PathIndex(places)
         for number, row in enumerate(rows, start=1):

@@ -149,12 +149,14 @@ class Video:
         announced: how many frames a player shows; 0 for a camera.
         fps: frames per second of the drawn video.
         limit: stop after so many frames.
+        half: the number of the frame that is cut off, so that FFmpeg makes up the rest of it; None without one.
     """
 
     source: Path | int
     announced: int
     fps: float
     limit: int | None
+    half: int | None = None
     unit = "frame"
 
     @property
@@ -170,14 +172,18 @@ class Video:
         return min(self.announced, self.limit or self.announced) or self.limit
 
     def detect(self, detector: BaseDetector, errors: list[Failure]) -> Iterator[Found]:
-        """Frames are named as ivslab does it. Where a file breaks off, its next frame is appended to `errors`."""
+        """Frames are named as ivslab does it. Where a file breaks off, half frames and its next are in `errors`."""
         video = self.stem if isinstance(self.source, int) else self.source.name
         stream = detect_stream(detector.detect, video_frames(self.source), drop_late=self.is_camera)
         count = 0
         try:
             for found in islice(stream, self.limit):
-                count = found.index + 1
-                yield f"{video}_{found.index:05d}.jpg", found.image, found.detections
+                count, name = found.index + 1, f"{video}_{found.index:05d}.jpg"
+                if found.index == self.half:
+                    problem = f"{self.source}: expected a whole frame {found.index}, found one that is cut off"
+                    errors.append({"file_name": name, "error": problem})
+                    continue
+                yield name, found.image, found.detections
         except DataError as lost:  # a camera's; what it showed stays
             if not count:
                 raise
@@ -210,7 +216,8 @@ def _open_source(source: str, out: Path, limit: int | None) -> Images | Video:
             fps = capture.get(cv2.CAP_PROP_FPS)
         finally:
             capture.release()
-        return Video(path, shown_frames(path).expected, fps if fps > 0 else CAMERA_FPS, limit)
+        shown = shown_frames(path)
+        return Video(path, shown.expected, fps if fps > 0 else CAMERA_FPS, limit, shown.half)
 
     if path.is_file():
         return Images(root, [path])

@@ -15,10 +15,12 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from mobile_centernet.cli.main import main
+from mobile_centernet.data.readers.video import FrameStep, cut_videos
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.models.checkpoint import save_model
 from mobile_centernet.models.variants import build_model
+from tests.data.readers.test_video import index_first, write_video
 from tests.helpers.arrays import arrays
 from tests.helpers.tiny import CLASSES, tiny_detector
 
@@ -204,6 +206,20 @@ def test_a_video_that_breaks_off(model: Path, video: Path, tmp_path: Path) -> No
     assert 0 < read < FRAMES
     assert f"expected {FRAMES} frames, found {read} that decode" in document["errors"][0]["error"]
     assert document["errors"][0]["file_name"] == f"1_40_00.avi_{read:05d}.jpg"
+
+
+def test_a_frame_that_is_cut_off_is_no_frame_as_for_the_pipeline(model: Path, tmp_path: Path) -> None:
+    path = index_first(write_video(tmp_path / "in/cut.mp4", 30))
+    path.write_bytes(path.read_bytes()[:-400])
+    result = predict(path, model, tmp_path / "out", "--no-drawing")
+    assert result.exit_code == 3
+    document = json.loads((tmp_path / "out/detections.json").read_text())
+    names = [image["file_name"] for image in document["images"]]
+    cut_videos(tmp_path / "in", tmp_path / "frames", FrameStep(), progress=False)
+    assert names == sorted(each.name for each in (tmp_path / "frames").rglob("*.jpg"))
+    half, rest = document["errors"]
+    assert half["file_name"] == f"cut.mp4_{len(names):05d}.jpg" and "found one that is cut off" in half["error"]
+    assert "expected 30 frames" in rest["error"]
 
 
 def test_sources_that_do_not_open(model: Path, tmp_path: Path) -> None:

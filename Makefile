@@ -7,6 +7,8 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# The name of what `make repro` does in MLflow: all its stages and the version that it registers are below one run.
+repro: export MOBILE_CENTERNET_EXECUTION := make repro, $(shell date -u '+%F %T') UTC, $(shell uname -n)
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro ablation browser test test-slow check demo-retraining bench demo-edge clean
@@ -26,6 +28,7 @@ install: .venv/.installed ## make .venv and install requirements.lock
 
 repro: install ## run the pipeline: footage → teacher → student → evaluated, exported, registered
 	dvc repro
+	python -m steps register
 	@python -m steps.summary
 
 ablation: install ## train every row of the ablation with every seed; its table lands in data/reports/ablation.md

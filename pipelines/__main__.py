@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 
-from mobile_centernet.errors import UserError, exit_on_user_error
+from mobile_centernet.errors import exit_on_user_error
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.registration import registered
+from mobile_centernet.mlops.stages import stale_stages
 from pipelines.graph import with_followers
 from pipelines.settings import LOCAL, is_remote, load_settings, prepare_environment, run
 
@@ -36,17 +38,12 @@ def main() -> None:
 @main.command()
 @settings_option
 def training(settings: Path) -> None:
-    """Every stage of dvc.yaml that is stale, and those after it; on a remote stack every one."""
+    """Every stage of dvc.yaml that is stale, and those after it; on a remote stack every one; then a version."""
     with _zenml("training"):
-        from pipelines.retraining import RetrainingFailedError, stale_stages
-
-        try:
-            stale = stale_stages()
-        except RetrainingFailedError as error:
-            raise UserError(str(error)) from error
+        stale = stale_stages()
         params, remote = load_params(paths.PARAMS), is_remote()
-        if not stale and not remote:
-            click.echo("training: nothing to do, every stage is up to date")
+        if not stale and not remote and registered(params.register_.name):
+            click.echo("training: nothing to do, every stage is up to date and its version registered")
             return
         from pipelines.preflight import check_stack
         from pipelines.training import training as pipeline
@@ -65,7 +62,7 @@ def retraining(ctx: click.Context, settings: Path, watch: bool) -> None:
     Exit codes: 0 promoted (or the champion already), 1 failed, 10 no change, 11 another one is running, 12 rejected.
     """
     from pipelines.preflight import check_stack
-    from pipelines.retraining import RetrainingFailedError, reasons, retrain
+    from pipelines.retraining import reasons, retrain
 
     def train_and_judge(stages: list[str]) -> int:
         from pipelines.promotion import gate_code
@@ -78,10 +75,7 @@ def retraining(ctx: click.Context, settings: Path, watch: bool) -> None:
 
     with _zenml("retraining"):
         if watch:
-            try:
-                click.echo("\n".join(reasons()) or "nothing: every stage is up to date")
-            except RetrainingFailedError as error:
-                raise UserError(str(error)) from error
+            click.echo("\n".join(reasons()) or "nothing: every stage is up to date")
         elif load_settings(settings).get("schedule"):
             check_stack(load_params(paths.PARAMS), settings)
             from pipelines.training import retraining as pipeline

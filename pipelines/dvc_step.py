@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mobile_centernet.errors import UserError
 from mobile_centernet.mlops.lineage import flatten
 from mobile_centernet.mlops.mlflow_server import CLASSIC, EXPERIMENT, connect, failures
-from pipelines.graph import DVC_FILE, load_stages
+from pipelines.graph import DVC_FILE, load_stages, outputs
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,14 @@ def reproduce_stage(stage: str, *, remote: bool = False) -> StageReport:
         metrics=metrics,
         mlflow_run=after if after != before else None,
     )
+
+
+def fetch_inputs(stage: str) -> None:
+    """Bring what `stage` reads of other stages, and what it makes, to a machine that shares the DVC remote alone."""
+    reproduce_stage(stage, remote=True)  # out of the run-cache; dvc.lock is complete then
+    stages = load_stages()
+    made = [path for each in stages.values() for path in outputs(each)]
+    run_dvc("pull", *(dep for dep in stages[stage]["deps"] if any(Path(dep).is_relative_to(path) for path in made)))
 
 
 def run_dvc(*arguments: str) -> list[str]:

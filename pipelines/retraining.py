@@ -17,7 +17,13 @@ import click
 from filelock import FileLock, Timeout
 
 from mobile_centernet.errors import UserError
-from pipelines.graph import DVC_FILE, with_followers
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.promotion.promote import DECISION
+from mobile_centernet.mlops.promotion.release_checks import CANARIES_CHECK
+from mobile_centernet.mlops.registration import registered
+from mobile_centernet.mlops.stages import stale_stages
+from pipelines.graph import with_followers
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +33,6 @@ ENDINGS = {PROMOTED: "promoted", FAILED: "failed", NO_CHANGE: "no change", LOCKE
 LOCK = Path(".work/retraining.lock")
 UNJUDGED = Path(".work/retraining.unjudged")
 NOTIFY = "MOBILE_CENTERNET_NOTIFY"
-
-
-class RetrainingFailedError(RuntimeError):
-    """A command that retraining needs has failed."""
 
 
 def retrain(pipeline: Callable[[list[str]], int]) -> int:
@@ -48,16 +50,22 @@ def retrain(pipeline: Callable[[list[str]], int]) -> int:
         return LOCKED
     code = FAILED
     try:
-        _output("-m", "steps.refresh")
+        params = load_params(paths.PARAMS)
+        refresh_trust(params)
+        done = subprocess.run([sys.executable, "-m", "steps.refresh"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(f"`python -m steps.refresh` ended with code {done.returncode}: {done.stderr.strip()}")
         stale = stale_stages()
-        if not stale and not UNJUDGED.exists():
+        if not stale and registered(params.register_.name) and not UNJUDGED.exists():
             code = NO_CHANGE
         else:
             UNJUDGED.touch()
             code = pipeline(with_followers(stale))
-            if code in (PROMOTED, REJECTED):
+            # One that canaries have yet to report on is judged again the next night.
+            waits = code == REJECTED and json.loads(DECISION.read_text(encoding="utf-8"))["failed"] == [CANARIES_CHECK]
+            if code in (PROMOTED, REJECTED) and not waits:
                 UNJUDGED.unlink()
-    except (RetrainingFailedError, UserError, OSError) as error:
+    except (UserError, OSError) as error:
         click.echo(f"error: retraining: {error}", err=True)
     finally:
         lock.release()
@@ -70,17 +78,22 @@ def retrain(pipeline: Callable[[list[str]], int]) -> int:
 def reasons() -> list[str]:
     """What would make a retraining run now, without asking any server: a line per stale stage and reason."""
     lines = [f"{stage}: {json.dumps(why)}" for stage, why in stale_stages().items()]
+    if not registered(load_params(paths.PARAMS).register_.name):
+        lines.append("the exported files are not registered")
     if UNJUDGED.exists():
         lines.append("the last retraining ended before its version was judged")
     return lines
 
 
-def stale_stages() -> dict[str, object]:
-    """Stage → why DVC would run it. Those of dvc.yaml only: the ablation is nobody's retraining."""
-    document = json.loads(_output("-m", "dvc", "status", "--json", str(DVC_FILE)))
-    if not isinstance(document, dict):
-        raise RetrainingFailedError(f"expected an object of `dvc status --json`, found {document!r}")
-    return document
+def refresh_trust(params: Params) -> None:
+    """`mobile-centernet trust refresh` where there is a repository: daily, or devices take nothing new any more.
+
+    A failure is told, by the program itself, and stops nothing else.
+    """
+    if params.trust.repository:
+        command = [sys.executable, "-m", "mobile_centernet.cli.main", "trust", "refresh"]
+        if code := subprocess.run(command, check=False).returncode:
+            click.echo(f"trust refresh ended with code {code}", err=True)
 
 
 def notify(code: int) -> None:
@@ -96,12 +109,3 @@ def notify(code: int) -> None:
         return
     if done.returncode:
         logger.warning("%s: the command ended with code %d", NOTIFY, done.returncode)
-
-
-def _output(*arguments: str) -> str:
-    """What a command of this interpreter prints on stdout."""
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip() or "no output"
-        raise RetrainingFailedError(f"`python {' '.join(arguments)}` ended with code {done.returncode}: {said}")
-    return done.stdout

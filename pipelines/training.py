@@ -1,14 +1,20 @@
-"""The pipelines `training` and `retraining`: stages of dvc.yaml as steps; `retraining` ends with the gate."""
+"""The pipelines `training` and `retraining`: stages of dvc.yaml as steps, then a version, and the gate."""
 
 import os
-from typing import Annotated
+import subprocess
+import sys
+from typing import Annotated, Any
 
 from zenml import get_step_context, log_metadata, pipeline, step
 
+from mobile_centernet.errors import UserError
+from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.lineage import EXECUTION
-from pipelines.dvc_step import StageReport, reproduce_stage
+from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.registration import Registration, registered
+from pipelines.dvc_step import StageReport, fetch_inputs, reproduce_stage
 from pipelines.graph import stage_graph
-from pipelines.promotion import promote_step
+from pipelines.promotion import judge_step
 
 
 # DVC alone decides what is up to date. With both caches on, DVC deletes an output, ZenML skips the step, the run fails.
@@ -21,22 +27,37 @@ def reproduce(stage: str, remote: bool) -> Annotated[StageReport, "{stage}_repor
     return report
 
 
+@step(name="register", enable_cache=False)
+def register_step(remote: bool) -> Annotated[Registration, "registration"]:
+    """`python -m steps register`: the version that the exported files are, an old one where they are not new."""
+    os.environ[EXECUTION] = f"ZenML run {get_step_context().pipeline_run.name}"
+    if remote:
+        fetch_inputs("report")  # it reads all that a version is made of
+    subprocess.run([sys.executable, "-m", "steps", "register"], check=True)
+    found = registered(load_params(paths.PARAMS).register_.name)
+    if found is None:
+        raise UserError(f"{paths.REGISTRATION}: expected the version that was just registered, found none")
+    log_metadata(found.model_dump())
+    return found
+
+
 @pipeline(name="training", enable_cache=False)
 def training(remote: bool, stages: list[str] | None = None) -> None:
     """Steps are named as their stages, and wait for the stages whose outputs theirs reads; None: all of dvc.yaml."""
-    graph = stage_graph()
-    wanted = [stage for stage in graph if stages is None or stage in stages]
-    for stage in wanted:
-        named = reproduce.with_options(substitutions={"stage": stage})
-        named(stage, remote, id=stage, after=sorted(graph[stage].intersection(wanted)))
+    _stages_and_version(remote, stages)
 
 
 @pipeline(name="retraining", enable_cache=False)
 def retraining(remote: bool, stages: list[str] | None = None) -> None:
-    """The same, and then the gate."""
+    """The same, and then the gate, about this very version."""
+    judge_step(_stages_and_version(remote, stages), remote, id="promote")
+
+
+def _stages_and_version(remote: bool, stages: list[str] | None) -> Any:
+    """The steps of these stages and, after them, `register`; returns its artifact."""
     graph = stage_graph()
     wanted = [stage for stage in graph if stages is None or stage in stages]
     for stage in wanted:
         named = reproduce.with_options(substitutions={"stage": stage})
         named(stage, remote, id=stage, after=sorted(graph[stage].intersection(wanted)))
-    promote_step([], id="promote", after=sorted(wanted))
+    return register_step(remote, id="register", after=sorted(wanted))

@@ -35,16 +35,18 @@ STAGES: Mapping[str, str] = {
     "export": "export",
     "bench": "bench",
     "report": "report",
-    "register": "register",
 }
 """The file that holds each stage's function, which has the stage's name; in the order of dvc.yaml."""
+
+REGISTER = "register"
+"""Run like a stage, after them: what changes a registry is never a side effect of `dvc repro` or an experiment."""
 
 STARTED_BY_DVC = "DVC_STAGE"  # DVC sets it for its commands
 
 
 def load_stage(name: str) -> Callable[[Params], None]:
     """The function of a stage; imported only now, so that no stage waits for the libraries of another."""
-    function: Callable[[Params], None] = getattr(import_module(f"steps.{STAGES[name]}"), name)
+    function: Callable[[Params], None] = getattr(import_module(f"steps.{STAGES.get(name, name)}"), name)
     return function
 
 
@@ -71,10 +73,10 @@ def single_instance(stage: str) -> Iterator[None]:
         lock.release()
 
 
-@click.command(epilog=f"Stages: {', '.join(STAGES)}.")
-@click.argument("stage", metavar="STAGE", type=click.Choice(list(STAGES)))
+@click.command(epilog=f"Stages: {', '.join(STAGES)}; and {REGISTER}, after them.")
+@click.argument("stage", metavar="STAGE", type=click.Choice([*STAGES, REGISTER]))
 def main(stage: str) -> None:
-    """Run one stage of the pipeline (see dvc.yaml).
+    """Run one stage of the pipeline (see dvc.yaml), or register what they left.
 
     Exit code 0: the stage is done. 2: there is something for the user to fix, told in one sentence.
     """
@@ -86,7 +88,8 @@ def main(stage: str) -> None:
             found = f"{launch.processes} (WORLD_SIZE); a launcher may start {', '.join(trainings)}"
             raise UserError(f"{stage}: expected one process, found {found}")
         with single_instance(stage) if launch.leads else nullcontext():
-            load_stage(stage)(cast(Params, ListedParams(params, stage, listed_params()[stage])))
+            listed = cast(Params, ListedParams(params, stage, listed_params()[stage])) if stage in STAGES else params
+            load_stage(stage)(listed)
 
 
 if __name__ == "__main__":

@@ -87,3 +87,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Mobile CenterNet: a small, distilled traffic detector for embedded devices."""
+
+
+if __name__ == "__main__":
+    main(prog_name="mobile-centernet")

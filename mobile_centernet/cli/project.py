@@ -5,9 +5,11 @@ so. Options are passed on as they are, `--help` too, and the exit code is the co
 """
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ import click
 from mobile_centernet.errors import UserError
 from mobile_centernet.files import folder_above
 
+EXECUTION = "MOBILE_CENTERNET_EXECUTION"  # see mlops/lineage.py, which the wheel's own commands do without
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -38,11 +41,14 @@ def start(module: str, arguments: Sequence[str], *, anywhere: bool = False) -> s
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def repro(ctx: click.Context, arguments: Sequence[str]) -> None:
-    """`dvc repro`, and what it left in a few lines."""
-    done = start("dvc", ["repro", *arguments])
-    if done.returncode == 0 and not arguments:
-        done = start("steps.summary", [])
-    ctx.exit(done.returncode)
+    """`dvc repro`, `python -m steps register`, and what they left in a few lines; with arguments `dvc repro` alone."""
+    # As `make repro` does: all of it is below one run in MLflow.
+    now = datetime.now(timezone.utc)
+    os.environ.setdefault(EXECUTION, f"mobile-centernet repro, {now:%Y-%m-%d %H:%M:%S} UTC, {platform.node()}")
+    steps = [("dvc", ["repro", *arguments]), ("steps", ["register"]), ("steps.summary", [])]
+    for module, with_arguments in steps[:1] if arguments else steps:
+        if code := start(module, with_arguments).returncode:
+            ctx.exit(code)
 
 
 @click.command(context_settings=PASSED_ON, add_help_option=False)

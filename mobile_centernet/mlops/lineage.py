@@ -53,13 +53,14 @@ def execution() -> str | None:
     return f"{what}, {started:%Y-%m-%d %H:%M:%S} UTC, {platform.node()} {os.getppid()}"
 
 
-def dvc_datasets(stage: str) -> dict[str, str]:
-    """Digests in dvc.lock, by path, of the raw and prepared sets that `stage` of dvc.yaml reads."""
+def dvc_datasets(stage: str | None) -> dict[str, str]:
+    """Digests in dvc.lock, by path, of the raw and prepared sets that `stage` of dvc.yaml reads; None: of all."""
     if not paths.DVC_FILE.is_file() or not paths.DVC_LOCK.is_file():
         return {}
-    listed = yaml.safe_load(paths.DVC_FILE.read_text(encoding="utf-8"))["stages"].get(stage, {}).get("deps", [])
     locked = yaml.safe_load(paths.DVC_LOCK.read_text(encoding="utf-8")).get("stages", {}).values()
     made = {out["path"]: str(out.get("md5", "")) for entry in locked for out in entry.get("outs", [])}
+    stages = yaml.safe_load(paths.DVC_FILE.read_text(encoding="utf-8"))["stages"]
+    listed = made if stage is None else stages.get(stage, {}).get("deps", [])
     return {path: made[path] for path in listed if path in made and Path(path).parent in (paths.RAW, paths.PREPARED)}
 
 

@@ -1,5 +1,8 @@
 """What dvc.yaml says about the stages, and params of which a stage can read only what is listed there for it."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +11,11 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from mobile_centernet.errors import UserError
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
 
-RESULTLESS = ("hardware.workers", "hardware.checkpoint_every", "trust.keys")
+RESULTLESS = ("hardware.workers", "hardware.checkpoint_every")
 """Settings on which no result depends: every stage may read them, and a change of theirs re-runs none."""
 
 
@@ -40,6 +44,20 @@ def listed_params(dvc_file: Path = paths.DVC_FILE) -> dict[str, list[str]]:
     """By stage, in the order of dvc.yaml: the keys of params.yaml, dotted, that are listed for it."""
     stages = yaml.safe_load(dvc_file.read_text(encoding="utf-8"))["stages"]
     return {name: [str(key) for key in stage.get("params", [])] for name, stage in stages.items()}
+
+
+def stale_stages() -> dict[str, list[Any]]:
+    """Stage → why DVC would run it. Those of dvc.yaml only: the ablation is a DVC project of its own.
+
+    Raises UserError where DVC cannot say.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json", str(paths.DVC_FILE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip() or "no output"
+        raise UserError(f"`dvc status {paths.DVC_FILE}` ended with code {done.returncode}: {said}")
+    found: dict[str, list[Any]] = json.loads(done.stdout)
+    return found
 
 
 def settings(params: Params, keys: Sequence[str]) -> dict[str, Any]:

@@ -15,13 +15,15 @@ from mobile_centernet.mlops.mlflow_server import (
     tracking_uri,
     without_password,
 )
+from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.registration import registered
 
 
 @click.command()
 def main() -> None:
     """Print both mAPs of the last `dvc repro`, where the report is, how to open MLflow, and what to commit and push."""
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
-    registration = json.loads(paths.REGISTRATION.read_text(encoding="utf-8"))
+    known = registered(load_params(paths.PARAMS).register_.name)
     measured_on = metrics["measured_on"]
     click.echo(f"\nmAP@0.5 on {measured_on['frames']} frames of {measured_on['set']} ({measured_on['source']}):")
     for who in ("teacher", "student"):
@@ -32,10 +34,12 @@ def main() -> None:
         click.echo(f"  {who}  {metrics[who]['map50']:.3f}   ({per_class})")
     click.echo(f"Report      {paths.REPORT}")
     click.echo(f"ONNX        {paths.ONNX_FP32}")
-    click.echo(f"Registered  {registration['name']} version {registration['version']}")
+    version = f"{known.name} version {known.version}" if known else "not yet: python -m steps register"
+    click.echo(f"Registered  {version}")
     click.echo(
-        "Keep it     git add dvc.lock params.yaml && git commit; dvc push  (data and weights: to the DVC remote)"
+        "Keep it     git add dvc.lock params.yaml && git commit   (which data, weights and files are this run's)"
     )
+    click.echo("            dvc push && git push   (those data and weights, to the DVC remote; docs/operations.md)")
     try:
         server = tracking_uri()
         experiment = f"/{connect().get_experiment_by_name(EXPERIMENT).experiment_id}"
@@ -47,6 +51,5 @@ def main() -> None:
         server = "http://127.0.0.1:5000"
     place = without_password(server).rstrip("/")
     click.echo(f"  runs      {place}/#/experiments{experiment}/runs{CLASSIC}")
-    click.echo(
-        f"  version   {place}/#/models/{quote(registration['name'])}/versions/{registration['version']}{CLASSIC}"
-    )
+    if known:
+        click.echo(f"  version   {place}/#/models/{quote(known.name)}/versions/{known.version}{CLASSIC}")

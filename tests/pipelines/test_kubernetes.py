@@ -55,7 +55,7 @@ def test_stages_that_train_get_a_gpu_and_no_other_does(compiled: dict[str, Any])
 
 def test_its_edges_are_those_of_dvc_and_the_gate_comes_last(compiled: dict[str, Any]) -> None:
     graph = {stage: sorted(upstream) for stage, upstream in stage_graph(ROOT / "dvc.yaml").items()}
-    assert compiled["upstream"] == graph | {"promote": sorted(graph)}
+    assert compiled["upstream"] == graph | {"register": sorted(graph), "promote": ["register"]}
 
 
 def test_its_image_is_the_dockerfile(compiled: dict[str, Any]) -> None:

@@ -59,15 +59,13 @@ STAGES_OF = {
     "evaluate.split": {"evaluate", "export", "report"},
     "export": {"export"},
     "report.score_threshold": {"report"},
-    "register": {"register"},
-    "trust.repository": {"register"},
-    "trust.root": {"register"},
 }
 """A key, with all below it, and the stages that a change of it re-runs, before any output changes."""
 UNLISTED = {
     **dict.fromkeys(RESULTLESS, "changes no result"),
-    "trust.keys": "says where this machine has which key, and changes no result",
     "laid_over": "says where values come from, and changes none",
+    "register": "read by `python -m steps register`, which is no stage",
+    "trust": "read by the same, and by promotion",
     "promotion": "read by `python -m steps.promote`, which is no stage",
     "ablation": "read by the stages of ablation/dvc.yaml",
 }

@@ -57,7 +57,7 @@ def test_the_run_behind_a_version_tells_its_story_and_both_ends_are_linked(monke
     small.export_model(small.GOOD, "story", parity={"fp32": {"passed": True, "status": "exported", "map50": 0.5}})
     rows = [{"model": "data/export/model.fp32.onnx", "latency_ms": {"p50": 12.5}}]
     paths.LATENCY.write_text(json.dumps({"models": rows}))
-    paths.DVC_FILE.write_text("stages: {register: {deps: [data/prepared/ivslab]}}")
+    paths.DVC_FILE.write_text("stages: {prepare: {outs: [data/prepared/ivslab]}}")
     paths.DVC_LOCK.write_text("stages: {prepare: {outs: [{path: data/prepared/ivslab, md5: abc.dir}]}}")
     try:
         register(params)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mobile_centernet.mlops.promotion.decide import FurtherCheck
     from mobile_centernet.mlops.registry.version_files import VersionFiles
 
+CANARIES_CHECK = "canary devices"
+
 
 def release_checks(
     release: "tuple[TargetFile, Manifest] | None", signed: bool, params: Params
@@ -53,4 +55,4 @@ def _canaries(version: Version, digest: str | None, params: Params) -> Check:
     found = [f"{len(healthy)} healthy", *against, *(f"{key} unreadable" for key in unreadable)]
     passed = len(healthy) >= section.healthy and len(against) <= section.most_against
     limit = f"at least {section.healthy} healthy, at most {section.most_against} against"
-    return Check("canary devices", ", ".join(found), None, limit, passed)
+    return Check(CANARIES_CHECK, ", ".join(found), None, limit, passed)

@@ -119,6 +119,10 @@ class Registry:
                 if key in version.tags:
                     self._client.delete_model_version_tag(self.name, str(version.number), key)
 
+    def delete(self, version: Version) -> None:
+        with _translated(f"deleting version {version.number} of {self.name}"):
+            self._client.delete_model_version(self.name, str(version.number))
+
     def attach(self, version: Version, folder: Path, place: str) -> None:
         """Keep a folder's files with the run that registered the version, below `place`."""
         with _translated(f"attaching {folder} to version {version.number} of {self.name}"):
@@ -180,7 +184,7 @@ class Registry:
                 params = [(names[key], value[:LONGEST_PARAM]) for key, value in told.params.items()]
                 for start in range(0, len(params), MOST_PARAMS):
                     mlflow.log_params(dict(params[start : start + MOST_PARAMS]))
-                if datasets := mlflow_server.dataset_inputs(lineage.dvc_datasets("register")):
+                if datasets := mlflow_server.dataset_inputs(lineage.dvc_datasets(None)):
                     self._client.log_inputs(run.info.run_id, datasets=datasets)
                 for report in reports:
                     mlflow.log_artifact(str(report), "reports")

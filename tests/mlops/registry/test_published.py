@@ -18,7 +18,6 @@ from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.mlops.promotion.promote import DECISION, DONE, REJECTED, STAGED, promote, rollback
 from mobile_centernet.mlops.registry.published import Channel, trust_repository
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
-from mobile_centernet.mlops.stages import ListedParams, listed_params
 from mobile_centernet.trust.ceremony import Staged
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.layout import CANARY
@@ -28,7 +27,6 @@ from tests.helpers import registry_project as small
 from tests.helpers.trust import Client, Fleet
 
 NO_FLOOR = {"min_ap50": {"default": 0.0}}
-LISTED = listed_params(small.ROOT / "dvc.yaml")["register"]
 UNATTENDED = ("bundles", "canary", "snapshot", "timestamp")
 
 
@@ -56,7 +54,7 @@ def registered(fleet: Fleet, name: str, *students: tuple[tuple[float, ...], ...]
     params = params_of(fleet, name, **promotion)
     for number, boxes in enumerate(students, start=1):
         small.export_model(boxes, f"{name} {number}")
-        register(ListedParams(params, "register", LISTED))  # type: ignore[arg-type]
+        register(params)
     return params
 
 

@@ -62,7 +62,8 @@ def retrain(pipeline: Callable[[list[str]], int]) -> int:
             UNJUDGED.touch()
             code = pipeline(with_followers(stale))
             # One that canaries have yet to report on is judged again the next night.
-            waits = code == REJECTED and json.loads(DECISION.read_text(encoding="utf-8"))["failed"] == [CANARIES_CHECK]
+            decided = json.loads(DECISION.read_text(encoding="utf-8")) if DECISION.is_file() else {}
+            waits = code == REJECTED and decided.get("failed") == [CANARIES_CHECK]
             if code in (PROMOTED, REJECTED) and not waits:
                 UNJUDGED.unlink()
     except (UserError, OSError) as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from pipelines import retraining
@@ -32,6 +33,7 @@ def pipeline(verdict: int) -> Callable[[list[str]], int]:
         assert "score" in stages or not stages
         try:
             run_dvc("repro")
+            subprocess.run([sys.executable, "-m", "steps", "register"], check=True)
         except StageFailedError as error:
             raise RunFailedError(str(error)) from error
         return verdict
@@ -73,6 +75,23 @@ def test_a_version_that_was_never_judged_is_judged_by_the_next_run(toy: Path) ->
     assert retrain(pipeline(0)) == 10
 
 
+def test_a_version_that_only_waits_for_canaries_is_judged_again_every_night(toy: Path) -> None:
+    retraining.DECISION.parent.mkdir(parents=True)
+    retraining.DECISION.write_text('{"failed": ["canary devices"]}')
+    assert [retrain(pipeline(12)), retrain(pipeline(12))] == [12, 12]
+    retraining.DECISION.write_text('{"failed": ["canary devices", "parity"]}')
+    assert [retrain(pipeline(12)), retrain(pipeline(12))] == [12, 10]
+
+
+def test_an_experiment_that_was_applied_is_registered_and_judged_though_nothing_is_stale(toy: Path) -> None:
+    assert retrain(pipeline(0)) == 0
+    export = toy / "data/export/model.fp32.onnx"
+    export.parent.mkdir()
+    export.write_bytes(b"the winner")
+    assert retraining.reasons() == ["the exported files are not registered"]
+    assert [retrain(pipeline(0)), retrain(pipeline(0))] == [0, 10]
+
+
 def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
     hold = (
         "from filelock import FileLock; from pathlib import Path; import time\n"
@@ -89,7 +108,10 @@ def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
 
 
 def test_a_refresh_that_fails_is_code_1_and_one_sentence(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (toy / "params.yaml").write_text("seed: 1\n")
+    tree = yaml.safe_load((toy / "params.yaml").read_text())
+    lost = {"url": "http://127.0.0.1:9/lost.zip", "sha256": "0" * 64}
+    tree["fetch_bdd100k"] = {"source": "urls", "path": "up.json", "linked": "no.txt", "archives": [lost]}
+    (toy / "params.yaml").write_text(yaml.safe_dump(tree))
     assert retrain(pipeline(0)) == 1
     said = capsys.readouterr().err
     assert "steps.refresh` ended with code 2" in said and "Traceback" not in said

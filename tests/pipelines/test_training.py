@@ -37,6 +37,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_command_ran_once_although_one_failed_first(looked: dict[str, Any]) -> None:
     assert sorted(looked["commands"]) == sorted(ORDERED)
+    assert (looked["toy"] / "data/reports/registration.json").is_file()
     assert not (looked["toy"] / "fail-once").exists()
 
 
@@ -45,20 +46,22 @@ def test_dvc_has_nothing_left_to_do(looked: dict[str, Any]) -> None:
 
 
 def test_what_is_up_to_date_ends_before_the_steps(looked: dict[str, Any]) -> None:
-    assert looked["idle"] == "training: nothing to do, every stage is up to date\n"
+    assert looked["idle"] == "training: nothing to do, every stage is up to date and its version registered\n"
     assert len(looked["runs"]) == 2  # neither of which is that one
 
 
 def test_artifacts_have_names_and_runs_belong_to_the_model(looked: dict[str, Any]) -> None:
     for steps in looked["runs"]:
-        assert {name: step["artifact"] for name, step in steps.items()} == {name: f"{name}_report" for name in ORDERED}
+        named = {**{name: f"{name}_report" for name in ORDERED}, "register": "registration"}
+        assert {name: step["artifact"] for name, step in steps.items()} == named
+        assert steps["register"]["report"]["version"] == 7
     assert looked["models"] == ["mobile-centernet", "toy"] and all(looked["linked"])
 
 
 def test_a_second_run_runs_no_command(looked: dict[str, Any]) -> None:
     assert looked["commands_of_second"] == []
     first, second = looked["runs"]
-    assert [step["report"]["executed"] for step in second.values()] == [False] * 4
+    assert [second[stage]["report"]["executed"] for stage in ORDERED] == [False] * 4
     assert all(first[stage]["report"]["executed"] for stage in ORDERED)
 
 
@@ -66,7 +69,7 @@ def test_the_compiled_pipeline_has_the_edges_of_dvc(looked: dict[str, Any]) -> N
     edges = {stage: sorted(upstream) for stage, upstream in stage_graph(looked["toy"] / "dvc.yaml").items()}
     assert edges == {"source": [], "left": ["source"], "right": ["source"], "score": ["left", "right"]}
     for steps in looked["runs"]:
-        assert {name: step["upstream"] for name, step in steps.items()} == edges
+        assert {name: step["upstream"] for name, step in steps.items()} == edges | {"register": sorted(edges)}
 
 
 def test_reports_hold_digests_and_metrics(looked: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""A tiny git and DVC checkout with stages of its own: a diamond, one metrics file, one stage that may fail once."""
+"""A tiny git and DVC checkout with stages of its own: a diamond, one metrics file, one stage that may fail once; and a
+`steps` of its own, whose `register` makes version 7 of everything."""
 
 import os
 import shutil
@@ -49,6 +50,17 @@ with open("ran.txt", "a") as log:
     log.write(stage + "\\n")
 """
 
+STEPS_PY = """\
+import sys
+from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.registration import Registration, exported_digest
+assert sys.argv[1:] == ["register"]
+paths.REPORTS.mkdir(parents=True, exist_ok=True)
+digest = exported_digest()
+made = Registration(name="mobile-centernet", version=7, onnx_sha256=digest, export_sha256=digest)
+paths.REGISTRATION.write_text(made.model_dump_json())
+"""
+
 SETTINGS = "enable_cache: false\nretry: {max_retries: 1, delay: 0, backoff: 1}\n"
 
 
@@ -58,12 +70,16 @@ def make_toy(folder: Path) -> Path:
         "dvc.yaml": DVC_YAML,
         "stages.py": STAGES_PY,
         "input.txt": "first",
+        "steps/__init__.py": "",
+        "steps/__main__.py": STEPS_PY,
+        "steps/refresh.py": "from mobile_centernet.mlops.refresh import main\nmain()\n",
         "settings.yaml": SETTINGS,
         ".dvc/config": "[core]\n    analytics = false\n",  # this is all that `dvc init` needs to leave
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
         ".gitignore": "/data/\n/.work/\n/ran.txt\n/fail-once\n__pycache__/\n",
     }
-    (folder / ".dvc").mkdir()
+    for name in (".dvc", "steps"):
+        (folder / name).mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
     shutil.copy2(ROOT / "params.yaml", folder / "params.yaml")

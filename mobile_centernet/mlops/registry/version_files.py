@@ -2,8 +2,10 @@
 
 manifest.json    every other file's SHA-256 and size; the version's tag `manifest_sha256` pins it
 model.*.onnx     the exported graphs, byte for byte
+student.safetensors   the weights that were exported, to train or export again from
 seen.json        videos and images that training used, so that nobody scores the model on them later
 params.yaml, metrics.json, parity.json   as they were
+dvc.lock         which data, weights and files they were made of; by its digests `dvc pull` finds them
 """
 
 import hashlib
@@ -23,7 +25,7 @@ from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.registry.registry import RegistryError
 
-MANIFEST, TRAINING_IDS = "manifest.json", "seen.json"
+MANIFEST, TRAINING_IDS, WEIGHTS = "manifest.json", "seen.json", "student.safetensors"
 KIND, FORMAT = "mobile-centernet version", 1
 TRAINING_SPLITS = ("train", "val")  # the best epoch is chosen on val, so val was seen too
 RECORDS = (paths.PARAMS, paths.METRICS, paths.PARITY)
@@ -82,8 +84,9 @@ class VersionFiles:
 
 def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> str:
     """Fill the empty `folder` from the workspace; returns the digest of its manifest."""
-    for path in (*models, *RECORDS):
+    for path in (*models, *RECORDS, *([paths.DVC_LOCK] if paths.DVC_LOCK.is_file() else [])):
         shutil.copyfile(path, folder / path.name)
+    shutil.copyfile(paths.STUDENT / paths.MODEL_FILE, folder / WEIGHTS)
     videos: set[str] = set()
     images: set[str] = set()
     for data_set in paths.DATA_SETS:

@@ -90,7 +90,7 @@ def test_show_by_number_and_by_alias(three: Registry) -> None:
         assert part in output
     document = json.loads(run("show", "champion", "--json").output)
     assert document["manifest"]["files"].keys() == {
-        "metrics.json", "model.fp32.onnx", "parity.json", "params.yaml", "seen.json"
+        "metrics.json", "model.fp32.onnx", "parity.json", "params.yaml", "seen.json", "student.safetensors"
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from mobile_centernet.logs import setup_logging
 PLUG_INS = "mobile_centernet.commands"
 
 COMMANDS = {
+    "audit": ("mobile_centernet.cli.project:audit", "Rebuild the chain behind a version, and say what is missing."),
     "bench": ("mobile_centernet.cli.bench:bench", "Measure latency, throughput and memory of models."),
     "bundle": ("mobile_centernet.cli.bundle:bundle", "Releases for devices: build, sign, verify and inspect."),
     "data": ("mobile_centernet.cli.data:data", "Check a data set, look at it, hand it to other tools."),

@@ -70,6 +70,14 @@ def promote(ctx: click.Context, arguments: Sequence[str]) -> None:
 @click.command(context_settings=PASSED_ON, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
+def audit(ctx: click.Context, arguments: Sequence[str]) -> None:
+    """`python -m steps.audit`."""
+    ctx.exit(start("steps.audit", arguments).returncode)
+
+
+@click.command(context_settings=PASSED_ON, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
 def refresh(ctx: click.Context, arguments: Sequence[str]) -> None:
     """`python -m steps.refresh`."""
     ctx.exit(start("steps.refresh", arguments).returncode)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from configparser import ConfigParser, Error
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -155,6 +155,17 @@ def project() -> Iterator[Checkup]:
             )
 
 
+def print_checkups(found: Iterable[Checkup]) -> bool:
+    """Print them, each with what to do about it, and return whether something is wrong."""
+    wrong = False
+    for each in found:
+        click.echo(f"{each.state:<6} {each.what:<13} {each.found}")
+        if each.remedy:
+            click.echo(f"{'':<20} → {each.remedy}")
+        wrong |= each.state == WRONG
+    return wrong
+
+
 @click.command()
 def main() -> None:
     """Look at this machine, and at the project where there is one. Exit code 1: something is wrong."""
@@ -163,11 +174,7 @@ def main() -> None:
         found += project()
     else:
         found.append(Checkup("project", NOTE, f"{Path.cwd()}: no dvc.yaml here or above", "run it in a checkout"))
-    for each in found:
-        click.echo(f"{each.state:<6} {each.what:<13} {each.found}")
-        if each.remedy:
-            click.echo(f"{'':<20} → {each.remedy}")
-    raise SystemExit(any(each.state == WRONG for each in found))
+    raise SystemExit(print_checkups(found))
 
 
 if __name__ == "__main__":

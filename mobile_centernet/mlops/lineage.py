@@ -29,12 +29,13 @@ EXECUTION = "MOBILE_CENTERNET_EXECUTION"
 def git_commit() -> str:
     """The commit, with `-dirty` behind it when files that git tracks differ from it.
 
-    dvc.lock does not count: a run writes it while it goes on.
+    dvc.lock and what servers said of their files do not count: a run writes them, and dvc.lock has both.
     """
     found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if found.returncode:
         return "unknown: not a git checkout, or one without a commit"
-    command = ["git", "diff", "--quiet", "HEAD", "--", ":/", f":(exclude){paths.DVC_LOCK}"]
+    written = [f":(exclude){path}" for path in (paths.DVC_LOCK, paths.UPSTREAM)]
+    command = ["git", "diff", "--quiet", "HEAD", "--", ":/", *written]
     changed = subprocess.run(command, capture_output=True, check=False).returncode
     return f"{found.stdout.strip()}-dirty" if changed else found.stdout.strip()
 

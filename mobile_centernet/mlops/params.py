@@ -476,6 +476,14 @@ class Promotion(Section):
     canaries: Canaries = Canaries()
 
 
+class Retraining(Section):
+    """What `python -m pipelines retraining` does besides."""
+
+    publish: bool = Field(
+        default=False, description="commit dvc.lock afterwards, `dvc push`, and git push where there is a remote"
+    )
+
+
 class Trust(Section):
     """The repository that devices read, and where the keys are that sign in it (docs/operations.md)."""
 
@@ -517,6 +525,7 @@ class Params(Section):
     register_: Register = Field(alias="register")
     trust: Trust
     promotion: Promotion
+    retraining: Retraining = Retraining()
     ablation: Ablation
 
 

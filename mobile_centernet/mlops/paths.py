@@ -8,6 +8,8 @@ OVERLAYS = Path("overlays")
 PAPER = OVERLAYS / "paper.yaml"
 DVC_FILE = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
+UPSTREAM = Path("data/upstream")
+"""In git: what servers last said of the files that the fetch stages read; `python -m steps.refresh` writes there."""
 MLFLOW_DB = Path("mlflow.db")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")

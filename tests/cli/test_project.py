@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAYS = "import sys, pathlib; print(pathlib.Path.cwd().name, sys.argv[1:]); sys.exit(12)\n"
 MODULES = {
     "promote": "steps/promote.py",
+    "audit": "steps/audit.py",
     "refresh": "steps/refresh.py",
     "retrain": "pipelines/__main__.py",
     "repro": "dvc.py",
@@ -22,6 +23,7 @@ MODULES = {
 }
 CALLS = {
     "promote": "['--dry-run', '--help']",
+    "audit": "['--dry-run', '--help']",
     "refresh": "['--dry-run', '--help']",
     "retrain": "['retraining', '--dry-run', '--help']",
     "repro": "['repro', '--dry-run', '--help']",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from pipelines import retraining
 from pipelines.dvc_step import StageFailedError, run_dvc
 from pipelines.retraining import retrain
 from pipelines.settings import RunFailedError
-from tests.pipelines.toy import environment, make_toy, ran
+from tests.pipelines.toy import environment, make_toy, ran, run
 
 
 @pytest.fixture
@@ -92,6 +93,55 @@ def test_an_experiment_that_was_applied_is_registered_and_judged_though_nothing_
     assert [retrain(pipeline(0)), retrain(pipeline(0))] == [0, 10]
 
 
+@pytest.fixture
+def published(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy with `retraining.publish`, a notifying command and who commits; it has no remote yet."""
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "night")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "night@localhost")
+    write = f"import sys; open({str(toy / '.work/notes')!r}, 'a').write(sys.stdin.read() + '\\n')"
+    monkeypatch.setenv(retraining.NOTIFY, f'{sys.executable} -c "{write}"')
+    text = (toy / "params.yaml").read_text()
+    (toy / "params.yaml").write_text(text.replace("publish: false", "publish: true"))
+    subprocess.run(["git", "commit", "-qam", "publish"], check=True)
+    return toy
+
+
+def test_what_a_night_made_is_published_and_a_clone_goes_on_from_it(published: Path, tmp_path_factory: Any) -> None:
+    place = tmp_path_factory.mktemp("places")
+    subprocess.run(["git", "clone", "-q", "--bare", ".", str(place / "origin.git")], check=True)
+    subprocess.run(["git", "remote", "add", "origin", str(place / "origin.git")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", str(place / "store")], check=True
+    )
+    subprocess.run(["git", "commit", "-qam", "remote"], check=True)
+    (published / "note.txt").write_text("nobody's business")
+    assert retrain(pipeline(12)) == 12  # a rejected version's data are kept, too
+    assert retrain(pipeline(12)) == 10
+    assert "unpublished" not in (published / ".work/notes").read_text()
+    subprocess.run(["git", "clone", "-q", str(place / "origin.git"), str(place / "clone")], check=True)
+    assert not (place / "clone/note.txt").exists()
+    for command in ("pull", "repro"):
+        assert run(place / "clone", "-m", "dvc", command).returncode == 0
+    assert ran(place / "clone") == [] and (place / "clone/data/both.txt").is_file()
+
+
+def test_a_failure_of_publishing_is_told_and_the_next_night_tries_again(
+    published: Path, tmp_path_factory: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert retrain(pipeline(0)) == 0
+    assert "error: not published, the next run tries again: `dvc push` ended with code" in capsys.readouterr().err
+    (note,) = (published / ".work/notes").read_text().splitlines()
+    assert (json.loads(note)["outcome"], "dvc push" in json.loads(note)["unpublished"]) == ("promoted", True)
+    assert retraining.reasons() == ["what the last retraining made is not published"]
+    store = str(tmp_path_factory.mktemp("store"))
+    subprocess.run([sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", store], check=True)
+    assert retrain(pipeline(0)) == 10
+    assert retraining.reasons() == []
+    log = subprocess.run(["git", "log", "-1", "--format=%s", "--name-only"], capture_output=True, text=True, check=True)
+    assert log.stdout.startswith("Retrained on ") and log.stdout.split()[-1] == "dvc.lock"
+
+
 def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
     hold = (
         "from filelock import FileLock; from pathlib import Path; import time\n"
@@ -109,7 +159,7 @@ def test_two_at_once_and_the_lock_of_a_killed_one(toy: Path) -> None:
 
 def test_a_refresh_that_fails_is_code_1_and_one_sentence(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tree = yaml.safe_load((toy / "params.yaml").read_text())
-    lost = {"url": "http://127.0.0.1:9/lost.zip", "sha256": "0" * 64}
+    lost = {"url": "http://127.0.0.1:9/lost.zip", "sha256": "0" * 64, "token_env": "NOT_SET"}
     tree["fetch_bdd100k"] = {"source": "urls", "path": "up.json", "linked": "no.txt", "archives": [lost]}
     (toy / "params.yaml").write_text(yaml.safe_dump(tree))
     assert retrain(pipeline(0)) == 1

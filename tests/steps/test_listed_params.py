@@ -66,6 +66,7 @@ UNLISTED = {
     "laid_over": "says where values come from, and changes none",
     "register": "read by `python -m steps register`, which is no stage",
     "trust": "read by the same, and by promotion",
+    "retraining": "read by `python -m pipelines retraining`",
     "promotion": "read by `python -m steps.promote`, which is no stage",
     "ablation": "read by the stages of ablation/dvc.yaml",
 }

@@ -1,13 +1,16 @@
 """register: what a version holds, that the same files make no second one, and being killed in the middle."""
 
 import json
+import shutil
+import time
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from mobile_centernet.errors import ModelError
+from mobile_centernet.errors import ModelError, UserError
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.registry.registry import CHALLENGER, Registry, RegistryError, Version
@@ -144,6 +147,38 @@ def test_two_registrations_at_once_make_one_version() -> None:
     workers = [small.start(small.register_once) for _ in range(2)]
     assert [small.ended(worker) for worker in workers] == [0, 0]
     assert [version.number for version in Registry("at-once").versions()] == [1]
+
+
+def test_two_machines_that_register_the_same_files_at_once_make_one_version(
+    registry_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a lock of its own. The slower one makes a version, sees that it is the younger, and deletes it."""
+    params = small.write_params("machines")
+    small.export_model(small.GOOD, "machines")
+    other = tmp_path / "other"
+    shutil.copytree(registry_project, other, ignore=shutil.ignore_patterns("mlflow.*", "mlartifacts", ".work"))
+    slow = small.start(small.register_slowly)
+    while not Path("held").exists():
+        time.sleep(0.02)
+    with monkeypatch.context() as there, chdir(other):
+        there.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{registry_project / 'mlflow.db'}")
+        register(params)
+        assert json.loads(paths.REGISTRATION.read_text())["version"] == 1
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it
+    Path("go").touch()
+    assert small.ended(slow) == 0
+    assert json.loads(paths.REGISTRATION.read_text())["version"] == 1
+    assert [version.number for version in Registry("machines").versions()] == [1]
+    assert Registry("machines").aliases() == {CHALLENGER: 1}
+
+
+def test_an_experiment_registers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = small.write_params("experiment")
+    checkout = tmp_path / ".dvc/tmp/exps/tmp1"
+    checkout.mkdir(parents=True)
+    monkeypatch.chdir(checkout)
+    with pytest.raises(UserError, match=r"an experiment registers nothing: `dvc exp apply` it"):
+        register(params)
 
 
 def test_a_file_that_was_changed_in_the_registry_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ decisions and the signed statements: each is looked up where it is now, and what
 
 import json
 import logging
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from mobile_centernet.mlops.registry.version_files import VersionFiles
 from mobile_centernet.trust.layout import CHANNELS
 
 SHOWN = 12  # digits of a digest
+UNKNOWN = 40 * "0"
 
 
 @click.command()
@@ -61,7 +63,8 @@ def main(which: str) -> None:
 def origin(version: Version, folder: Path) -> Iterator[Checkup]:
     """The commit, its params.yaml, and the dvc.lock that the version holds."""
     named = version.tags.get("git_commit", "unknown")
-    commit = named.removesuffix("-dirty")
+    # Whoever may write tags may write anything: nothing but a commit becomes an argument of git.
+    commit = named.removesuffix("-dirty") if re.fullmatch(r"[0-9a-f]{40}(-dirty)?", named) else UNKNOWN
     known = git("log", "-1", "--format=%cs %s", commit)
     if known is None:
         yield Checkup("commit", WRONG, f"{commit[:SHOWN]}: not in this clone", "git fetch --all")
@@ -111,6 +114,11 @@ def data(folder: Path) -> Iterator[Checkup]:
             remedy = "dvc remote add --default NAME URL; dvc push: a lost disk takes all of it"
             yield Checkup("DVC remote", NOTE, str(error).splitlines()[0], remedy)
         for out in (out for stage in stages.values() for out in stage.get("outs", ())):
+            if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", str(out.get("md5"))):
+                yield Checkup(
+                    "data", WRONG, f"{out['path']}: expected an MD5 digest in dvc.lock, found {out.get('md5')!r}"
+                )
+                continue
             wanted = {str(out["md5"])}
             if out["md5"].endswith(".dir"):
                 holder = next((odb for odb in stores.values() if odb.exists(out["md5"])), None)

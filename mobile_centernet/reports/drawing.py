@@ -162,7 +162,7 @@ def contact_sheet(
 
 def _scaled(image: RgbImage, scale: float) -> RgbImage:
     if scale == 1:
-        return image.copy()
+        return np.array(image)
     size = (round(image.shape[1] * scale), max(1, round(image.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)

@@ -23,11 +23,11 @@ def main(folder: Path, epochs: int, die_in: int | None) -> None:
     if die_in is not None and launch.rank == launch.processes - 1:
         training_step = DetectorTraining.training_step
 
-        def dying(self: DetectorTraining, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        def dying(self: DetectorTraining, batch: dict[str, torch.Tensor], batch_index: int) -> torch.Tensor:
             if self.current_epoch == die_in:
                 for process in (os.getppid(), os.getpid()):  # the node: torchrun and what it has started
                     os.kill(process, signal.SIGKILL)
-            return training_step(self, batch, batch_idx)
+            return training_step(self, batch, batch_index)
 
         DetectorTraining.training_step = dying  # type: ignore[method-assign]
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class ImageEntry(NamedTuple):
     regions: Sequence[str]
 
     @classmethod
-    def of(cls, frame: Frame, file_name: str, size: tuple[int, int], checked: CheckedBoxes) -> Self:
+    def of(cls, frame: Frame, file_name: str, size: tuple[int, int], checked: CheckedBoxes) -> "ImageEntry":
         """`size`: (height, width) of the stored image, in whose pixels the checked boxes are."""
         about = {"state": checked.state, "video": frame.video, "attributes": dict(frame.attributes)}
         boxes, regions = (
@@ -115,7 +115,7 @@ class CocoWriter:
         os.fsync(self._file.fileno())
         self._file.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "CocoWriter":
         return self
 
     def __exit__(

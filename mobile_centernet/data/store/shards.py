@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple
 
 MAX_FRAMES = 2000
 MAX_BYTES = 256 * 1024 * 1024
@@ -23,7 +23,7 @@ class ShardRef(NamedTuple):
     nbytes: int
 
     @classmethod
-    def of(cls, image: Mapping[str, Any]) -> Self:
+    def of(cls, image: Mapping[str, Any]) -> "ShardRef":
         """Where an entry of a prepared set's COCO document says that its bytes are."""
         return cls(image["shard"], image["offset"], image["nbytes"])
 
@@ -82,7 +82,7 @@ class ShardWriter:
         self._file.close()
         self._file = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +18,15 @@ import pytest
 from mobile_centernet.agent import cli
 from mobile_centernet.agent.config import Config
 from mobile_centernet.agent.errors import LockedError, TransferError
+from mobile_centernet.agent.harvest import Harvester
+from mobile_centernet.agent.live import LiveDetector
 from mobile_centernet.agent.upload import FrameSender
 from mobile_centernet.field.spool import Budget, Spool, waiting
 from tests.helpers.frame_server import FrameServer, frame_server
-from tests.helpers.harvests import settings
+from tests.helpers.harvests import NOON, frame, settings
+from tests.helpers.lab import Lab
+from tests.helpers.mlflow_servers import free_port
+from tests.helpers.offers import Bundle
 from tests.helpers.programs import exit_code
 
 ROOT = Path(__file__).parents[2]
@@ -226,6 +233,32 @@ def test_the_command(tmp_path: Path, server: FrameServer, capsys: pytest.Capture
     device(tmp_path, server)
     assert exit_code(cli.main, "--config", str(tmp_path / "edge.toml"), "upload") == 0
     assert capsys.readouterr().out == "4 frames sent, 0 wait\n"
+
+
+def test_from_a_real_detector_to_the_inbox_by_the_running_agent(
+    lab: Lab, releases: dict[int, Bundle], server: FrameServer
+) -> None:
+    """The agent sends what the application keeps, and its status says so."""
+    lab.install(releases[12])
+    port = free_port()
+    config = lab.configure(status={"port": port}, harvest={"control": 0}, upload={"url": f"{server.url}/inbox"})
+    with LiveDetector(lab.root, threads=1) as live, Harvester(config, live, "front") as harvester:
+        assert harvester.offer(frame(1), live.detect(frame(1)), at=NOON)
+    command = [sys.executable, "-m", "mobile_centernet.agent.cli", "--config", str(lab.settings), "run"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as agent:
+        while not any(path.endswith(".json") for path in server.files):
+            assert agent.poll() is None
+        said: dict[str, object] = {}
+        while said.get("sent") != 1:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
+                said = json.loads(answer.read())["upload"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        agent.terminate()
+    assert {"mobile_centernet_edge_field_sent 1", "mobile_centernet_edge_field_problem 0"} <= set(lines)
+    (record,) = [json.loads(content) for path, content in server.files.items() if path.endswith(".json")]
+    assert record["release"] == releases[12].digest and record["version"] == "12" and record["camera"] == "front"
+    assert set(server.stored.values()) == {1} and not list(waiting(lab.root / "field" / "front"))
 
 
 # kill -9

@@ -162,7 +162,7 @@ class HarvestSettings:
     least_s: float = _seconds(1.0)
     margin: float = _number(0, 0.1, 1)
     rare_share: float = _number(0, 0.01, 1)
-    near_bits: int = _number(0, 24, 256)
+    near_bits: int = _number(0, 40, 256)
     novel_bits: int = _number(0, 72, 256)
     quality: int = _number(1, 90, 95)
     blur: tuple[str, ...] = _setting("a list of classes", lambda _: True, ())

@@ -19,6 +19,11 @@ class ModelError(UserError):
     """A model file, its classes or its shape do not fit what is asked of it."""
 
 
+def printable(text: str) -> str:
+    """A text that may come from anywhere, for a terminal or a journal: nothing in it acts on them."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 @contextmanager
 def exit_on_user_error(subject: str, code: int = USER_ERROR) -> Iterator[None]:
     """End the program with `error: SUBJECT: sentence` on stderr where the block raises UserError or OSError.
@@ -33,5 +38,5 @@ def exit_on_user_error(subject: str, code: int = USER_ERROR) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written, a silent server
-        print(f"error: {subject}: {error}", file=sys.stderr)
+        print(printable(f"error: {subject}: {error}"), file=sys.stderr)
         raise SystemExit(code) from error

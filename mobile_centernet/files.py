@@ -14,8 +14,9 @@ from mobile_centernet.errors import UserError
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, push it to the disk, then rename: a crash leaves the old file or none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # whoever may write there could have left a link of that name
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

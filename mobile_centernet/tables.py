@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from mobile_centernet.errors import printable
+
 
 def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
     """Lay rows out in columns that are two spaces apart.
@@ -12,8 +14,9 @@ def text_table(rows: Sequence[Sequence[str]], align: str) -> str:
         align: `<` (left) or `>` (right) for each column; the last one also holds for all further columns.
 
     Returns:
-        One line per row, without spaces at its end.
+        One line per row, without spaces at its end; what is no character to be seen is shown as its escape.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     sides = [align[min(column, len(align) - 1)] for column in range(len(rows[0]))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -28,3 +28,7 @@ def test_names_are_no_markup() -> None:
     cell = "<script>x</script> & ![y](javascript:z) `code`"
     shown = r"&lt;script>x&lt;/script> &amp; !\[y\](javascript:z) \`code\`"
     assert markdown_table(("a",), [(cell,)]) == f"| a |\n| --- |\n| {shown} |"
+
+
+def test_what_would_act_on_a_terminal_is_shown_as_text() -> None:
+    assert text_table([("tag", "\x1b]0;owned\x07a\nb"), ("é", "車")], "<") == "tag  \\x1b]0;owned\\x07a\\nb\né    車"

@@ -35,8 +35,8 @@ from mobile_centernet.agent.store import TRIALS, AgentState, AgentStore, Install
 from mobile_centernet.agent.trust_client import TrustClient
 from mobile_centernet.bundle.errors import BundleError, StorageError
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.bundle.protocol import HEALTHY, REFUSED, REVERTED
 from mobile_centernet.trust.errors import TrustError
+from mobile_centernet.trust.reports import HEALTHY, REFUSED, REVERTED
 from mobile_centernet.trust.statement import Statement
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Agent(Machine):
             self.start()
         if self.state is State.IDLE:
             self._run(Event.DONE)
-            self._guarded(self._sending)
+            self._guarded(self._outbox.send)
 
     def rollback(self) -> None:
         """Go back to the release before, with self-test and health window, and refuse the present one from now on."""
@@ -154,25 +154,15 @@ class Agent(Machine):
 
     def _run(self, event: Event) -> None:
         """Leave the present state with `event` and follow the table until the agent is idle, or could not start."""
-        actions: Mapping[State, Callable[[], Event]] = {
-            State.CHECKING: self._checking,
-            State.DOWNLOADING: self._downloading,
-            State.VERIFYING: self._verifying,
-            State.PROVING: self._proving,
-            State.SWAPPING: self._swapping,
-            State.WATCHING: self._watching,
-            State.COMMITTING: self._committing,
-            State.REVERTING: self._reverting,
-        }
         self._move(event)
         while self.state not in (State.IDLE, State.STARTING):
-            self._move(self._guarded(actions[self.state]))
+            self._move(self._guarded(getattr(self, f"_{self.state.value}")))
 
     # One method a state.
 
     def _starting(self) -> Event:
         self.store.create()
-        self.saved = recovery.load_state(self.store)
+        self.saved = self.store.load()
         if self.saved.trial is not None:
             return Event.UNCOMMITTED
         self._settle()
@@ -347,10 +337,6 @@ class Agent(Machine):
         self._settle()
         return Event.DONE
 
-    def _sending(self) -> Event:
-        self._outbox.send()
-        return Event.DONE
-
     # What they are made of.
 
     @property
@@ -363,8 +349,9 @@ class Agent(Machine):
 
     def _refuse(self, problem: object, *, may_pass: bool = False) -> Event:
         """Remember that the candidate is of no use here, or not now; what cannot be remembered is tried again."""
-        installed, why = self._chosen().installed, str(problem)
-        self._say(why)
+        installed = self._chosen().installed
+        self._say(problem)
+        why = self.problem or ""
         self._save(self.saved.refusing(installed.digest, why, self._installer.circumstances(), may_pass=may_pass))
         self._retry_later(installed)
         if self.saved.refused[installed.digest].is_final:

@@ -14,10 +14,10 @@ import click
 from mobile_centernet import __version__
 from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.errors import ConfigError, LockedError
-from mobile_centernet.agent.outside import parse_object
 from mobile_centernet.bundle.errors import StorageError
-from mobile_centernet.errors import UserError
+from mobile_centernet.errors import UserError, printable
 from mobile_centernet.logs import setup_logging
+from mobile_centernet.outside import parse_object
 
 CONFIG = Path("/etc/mobile-centernet/edge.toml")
 NOT_TAKEN, USER_ERROR, LOCKED = 1, 2, 11
@@ -30,7 +30,7 @@ class EdgeCommands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(printable(f"error: {error}"), err=True)
             ctx.exit(LOCKED if isinstance(error, LockedError) else USER_ERROR)
 
 

@@ -25,11 +25,11 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from mobile_centernet.agent.config import Config
-from mobile_centernet.bundle.protocol import DEVICE_NAME
 from mobile_centernet.detections import Detections
 from mobile_centernet.field.criteria import CONTROL, Criteria, usefulness
 from mobile_centernet.field.spool import Budget, Spool, SpoolError
 from mobile_centernet.field.view import FrameView
+from mobile_centernet.trust.layout import DEVICE_NAME
 
 if TYPE_CHECKING:
     from mobile_centernet.agent.live import LiveDetector, Release

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobile_centernet.agent.config import HealthSettings
-from mobile_centernet.agent.outside import parse_object
+from mobile_centernet.outside import parse_object
 
 HEARTBEAT = "heartbeat"
 MOST = 32

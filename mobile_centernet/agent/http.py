@@ -22,9 +22,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mobile_centernet.agent.errors import TransferError
-from mobile_centernet.agent.outside import parse_count
 from mobile_centernet.bundle.errors import StorageError
-from mobile_centernet.bundle.tar import MAX_MEMBER
+from mobile_centernet.errors import printable
 from mobile_centernet.files import file_digest
 
 Hear = Callable[[], None]
@@ -34,7 +33,6 @@ _HEADERS = {"User-Agent": "mobile-centernet-edge", "Accept-Encoding": "identity"
 _CHUNK = 1 << 16
 _AHEAD = 4  # pieces that wait for whoever reads them
 _TICK = 0.2
-_RANGE = re.compile(r"bytes ([^-]*)-([^/]*)/(.*)")
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,9 @@ def request(
                 # Others than these may quote what was sent, a password with it.
                 is_known = isinstance(item, OSError | http.client.HTTPException)
                 said = (getattr(item, "strerror", None) or str(item)) if is_known else ""
-                raise TransferError(f"{where}: expected {what}, found {said or type(item).__name__}") from item
+                raise TransferError(
+                    printable(f"{where}: expected {what}, found {said or type(item).__name__}")
+                ) from item
             return item
 
     threading.Thread(target=carry, name="request", daemon=True).start()
@@ -214,49 +214,34 @@ def download(
     try:
         have = partial.stat().st_size if partial.exists() else 0
         if have > size:
-            partial.unlink()
             have = 0
         if have < size:
-            with request(
-                "GET", url, {**headers, "Range": f"bytes={have}-"} if have else headers, timeout_s, hear
-            ) as answer:
-                _fetch_rest(answer, url, size, partial, have, timeout_s, rate)
-        found = file_digest(partial)
-        if found != sha256:
+            asked = {**headers, "Range": f"bytes={have}-"} if have else headers
+            with request("GET", url, asked, timeout_s, hear) as answer, partial.open("ab") as file:
+                name, wanted = "Content-Range", rf"bytes {have}-\d+/{size}"
+                if answer.status == 200:
+                    name, wanted, have = "Content-Length", str(size), 0
+                elif answer.status != 206:
+                    raise TransferError(f"{url}: expected the bundle, found status {answer.status}")
+                found = answer.headers.get(name, str(size) if answer.status == 200 else "none")
+                if not re.fullmatch(wanted, found):
+                    shown = wanted.replace(r"\d+", "")
+                    raise TransferError(f"{url}: expected {shown} of the bundle, found an answer of {found:.60}")
+                file.truncate(have)
+                mark, marked = time.monotonic(), have
+                while have < size:
+                    if not (piece := answer.read()):
+                        raise TransferError(f"{url}: expected {size} bytes, found {have}; goes on later")
+                    file.write(piece[: size - have])
+                    have += len(piece)
+                    elapsed = time.monotonic() - mark
+                    if elapsed > timeout_s:
+                        if have - marked < rate * elapsed:
+                            raise TransferError(f"{url}: too slow: {have - marked} bytes in {elapsed:.0f} s")
+                        mark, marked = time.monotonic(), have
+        digest = file_digest(partial)
+        if digest != sha256:
             partial.unlink()
-            raise TransferError(f"{url}: expected SHA-256 {sha256}, found {found}; begins anew")
+            raise TransferError(f"{url}: expected SHA-256 {sha256}, found {digest}; begins anew")
     except OSError as error:
         raise StorageError(f"{partial}: cannot be written ({error.strerror})") from error
-
-
-def _fetch_rest(answer: Answer, url: str, size: int, partial: Path, have: int, timeout_s: float, rate: float) -> None:
-    """Add what is missing after the first `have` bytes. Raises TransferError for an answer that is not of this file."""
-    length = answer.headers.get("Content-Length")
-    try:
-        if answer.status == 206:
-            answered = answer.headers.get("Content-Range", "no Content-Range")
-            found = _RANGE.fullmatch(answered)
-            if not found or [parse_count(found[place], MAX_MEMBER) for place in (1, 3)] != [have, size]:
-                raise ValueError(f"bytes {have}- of {size}, found {answered:.60}")
-        elif answer.status != 200:
-            raise ValueError(f"the bundle, found status {answer.status}")
-        elif length is not None and parse_count(length, MAX_MEMBER) != size:
-            raise ValueError(f"{size} bytes, found an answer of {length}")
-    except ValueError as error:
-        raise TransferError(f"{url}: expected {str(error).removeprefix('expected ')}") from error
-
-    have = have if answer.status == 206 else 0
-    with partial.open("r+b" if partial.exists() else "wb") as file:
-        file.seek(have)
-        file.truncate()
-        mark, marked = time.monotonic(), have
-        while have < size:
-            if not (piece := answer.read()):
-                raise TransferError(f"{url}: expected {size} bytes, found {have}; goes on later")
-            file.write(piece[: size - have])
-            have += len(piece)
-            elapsed = time.monotonic() - mark
-            if elapsed > timeout_s:
-                if have - marked < rate * elapsed:
-                    raise TransferError(f"{url}: too slow: {have - marked} bytes in {elapsed:.0f} s")
-                mark, marked = time.monotonic(), have

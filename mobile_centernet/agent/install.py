@@ -15,9 +15,9 @@ from mobile_centernet.agent.http import Hear, download
 from mobile_centernet.agent.selftest_runner import SelfTest, SelfTestResult
 from mobile_centernet.agent.store import AgentStore, Installed
 from mobile_centernet.agent.trust_client import TrustClient
+from mobile_centernet.bundle.bundle import extract, read_manifest, verify_folder
 from mobile_centernet.bundle.errors import BundleError, StorageError
 from mobile_centernet.bundle.manifest import DEFAULT_PROFILE, Manifest
-from mobile_centernet.bundle.unpack import extract, read_manifest, verify_folder
 from mobile_centernet.trust.statement import Statement
 
 logger = logging.getLogger(__name__)

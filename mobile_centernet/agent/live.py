@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mobile_centernet.agent.device import Device
 from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.store import AgentStore
+from mobile_centernet.bundle.bundle import verify_folder
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.bundle.unpack import verify_folder
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import ModelError
 from mobile_centernet.inference.onnx import AUTO, Detector

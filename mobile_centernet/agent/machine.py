@@ -12,7 +12,7 @@ from mobile_centernet.agent.errors import RollbackRequestedError, StoppedError
 from mobile_centernet.agent.states import TRANSITIONS, Event, State
 from mobile_centernet.agent.status import STATUS, Status
 from mobile_centernet.agent.store import AgentStore
-from mobile_centernet.errors import UserError
+from mobile_centernet.errors import UserError, printable
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class Machine:
         """What is known now; may be called from another thread."""
         raise NotImplementedError
 
-    def _guarded(self, action: Callable[[], Event]) -> Event:
+    def _guarded(self, action: Callable[[], Event | None]) -> Event:
         """The one boundary: whatever an action raises is a problem and a failure, and is tried again later."""
         try:
-            return action()
+            return action() or Event.DONE
         except StoppedError:
             raise
         except RollbackRequestedError:
@@ -83,7 +83,7 @@ class Machine:
             raise RollbackRequestedError
 
     def _say(self, problem: object) -> None:
-        self.problem = " ".join(str(problem).split())
+        self.problem = printable(" ".join(str(problem).split()))
         logger.warning("%s", self.problem)
 
     def _pause(self, seconds: float) -> None:

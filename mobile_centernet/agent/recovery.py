@@ -1,28 +1,10 @@
 """What a start makes of whatever the last agent, or a loss of power, left behind."""
 
-import logging
 from dataclasses import replace
 
-from mobile_centernet.agent.store import AgentState, AgentStore, DamagedError, Installed
+from mobile_centernet.agent.store import AgentState, AgentStore, Installed
+from mobile_centernet.bundle.bundle import verify_folder
 from mobile_centernet.bundle.errors import BundleError, StorageError
-from mobile_centernet.bundle.unpack import verify_folder
-
-logger = logging.getLogger(__name__)
-
-
-def load_state(store: AgentStore) -> AgentState:
-    """What was saved. Where that is damaged, `current` stays as it is and counts as unproven.
-
-    Raises:
-        OSError: the disk does not let it be read, which says nothing about what it holds.
-    """
-    try:
-        if (state := store.load()) is not None:
-            return state
-    except DamagedError as error:
-        logger.error("memory: expected what the last agent wrote, found something else (%s); made anew", error)
-    digest = store.pointed()
-    return AgentState(unproven=Installed(digest, "unknown", 0, "") if digest else None)
 
 
 def settle(state: AgentState, store: AgentStore) -> tuple[AgentState, list[str]]:

@@ -6,19 +6,19 @@ knows the public half (`device.pub`) of each device that was enrolled.
 
 import json
 import logging
-import os
 from collections import deque
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from securesystemslib.signer import CryptoSigner
 
 from mobile_centernet.agent import disk
 from mobile_centernet.agent.config import Config
 from mobile_centernet.agent.errors import TransferError
 from mobile_centernet.agent.http import Hear, credentials, read_within, request
-from mobile_centernet.agent.outside import MAX_TEXT
 from mobile_centernet.agent.store import AgentStore, Installed
-from mobile_centernet.bundle.protocol import DeviceReport
+from mobile_centernet.outside import MAX_TEXT
+from mobile_centernet.trust.errors import TrustError
+from mobile_centernet.trust.keys import PUBLIC_SUFFIX, generate_key, private_key
+from mobile_centernet.trust.reports import PREFIX, DeviceReport
 
 logger = logging.getLogger(__name__)
 
@@ -52,39 +52,35 @@ class Outbox:
             self._waiting.append((installed.version, report))
 
     def send(self) -> None:
-        """Offer everything once, oldest first, up to the first that is not taken."""
+        """Offer everything once, oldest first, up to the first that is not taken, as a tag of a version in MLflow."""
+        base, timeout_s = self._config.report.url.rstrip("/"), self._config.trust.timeout_s
         while self._waiting:
             version, report = self._waiting[0]
             try:
-                self._deliver(version, report)
-            except (OSError, TransferError, ValueError) as error:
+                tag = {"name": self._config.trust.model, "version": version, "key": f"{PREFIX}{report.device}"}
+                body = json.dumps({**tag, "value": report.to_json(self._signer())}).encode()
+                headers = {**credentials(base, environment=True), "Content-Type": "application/json"}
+                with request("POST", f"{base}{API}", headers, timeout_s, self._hear, body) as answer:
+                    read_within(answer, MAX_TEXT, timeout_s, base)
+                    if answer.status != 200:
+                        raise TransferError(f"{base}: expected the report to be taken, found status {answer.status}")
+            except (OSError, TransferError, TrustError) as error:
                 logger.info("report not taken: %s", error)
                 return
             self._waiting.popleft()
 
-    def _deliver(self, version: str, report: DeviceReport) -> None:
-        """Set a tag of a version in MLflow."""
-        base, timeout_s = self._config.report.url.rstrip("/"), self._config.trust.timeout_s
-        value = report.to_json(self._private_key())
-        tag = {"name": self._config.trust.model, "version": version, "key": report.key, "value": value}
-        headers = {**credentials(base, environment=True), "Content-Type": "application/json"}
-        body = json.dumps(tag).encode()
-        with request("POST", f"{base}{API}", headers, timeout_s, self._hear, body) as answer:
-            read_within(answer, MAX_TEXT, timeout_s, base)
-            if answer.status != 200:
-                raise TransferError(f"{base}: expected the report to be taken, found status {answer.status}")
-
-    def _private_key(self) -> Ed25519PrivateKey:
-        """The device's key, made where there is none yet. ValueError where the file is damaged."""
+    def _signer(self) -> CryptoSigner:
+        """The device's key, made where there is none yet. Raises TrustError."""
         if not self._key.exists():
-            private = Ed25519PrivateKey.generate()
-            secret = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-            public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-            temporary = self._key.with_name(".device.key.tmp")
-            disk.unlink(temporary)
-            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
-            disk.write_file(temporary, secret)
-            disk.write_file(self._key.with_suffix(".pub"), public)
-            disk.rename(temporary, self._key)
+            new = self._key.with_name(f"new.{self._key.name}")
+            halves = [(each.with_suffix(PUBLIC_SUFFIX), each) for each in (new, self._key)]
+            for path in halves[0]:
+                disk.unlink(path)
+            generate_key(new)
+            for made, place in zip(*halves, strict=True):
+                disk.rename(made, place)
             disk.sync_folder(self._key.parent)
-        return Ed25519PrivateKey.from_private_bytes(self._key.read_bytes())
+        private = private_key(str(self._key))
+        if private is None:
+            raise TrustError(f"{self._key}: expected this device's key, found an empty file")
+        return CryptoSigner(private)

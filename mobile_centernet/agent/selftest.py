@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from mobile_centernet.agent.selftest_runner import REFUSED, SelfTestResult
+from mobile_centernet.bundle.bundle import read_manifest
 from mobile_centernet.bundle.golden import self_test
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.bundle.unpack import read_manifest
 from mobile_centernet.errors import UserError
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.detector import median_latencies

@@ -13,8 +13,8 @@ from pathlib import Path
 from mobile_centernet.agent.config import Config
 from mobile_centernet.agent.errors import SelfTestError, SelfTestInterruptedError, SlowSelfTestError
 from mobile_centernet.agent.http import Hear
-from mobile_centernet.agent.outside import MAX_TEXT, parse_object
 from mobile_centernet.bundle.manifest import Manifest
+from mobile_centernet.outside import MAX_TEXT, parse_object
 
 COMMAND = (sys.executable, "-m", "mobile_centernet.agent.selftest")
 _TICK = 0.2

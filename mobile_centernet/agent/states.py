@@ -67,9 +67,3 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (S.REVERTING, E.DONE): S.IDLE,
     (S.REVERTING, E.FAILED): S.REVERTING,
 }
-
-
-def table() -> str:
-    """The table as docs/edge.md shows it, in markdown."""
-    rows = [f"| {state.value} | {event.value} | {target.value} |" for (state, event), target in TRANSITIONS.items()]
-    return "\n".join(["| state | ends with | next |", "|---|---|---|", *rows]) + "\n"

@@ -1,7 +1,7 @@
 """What the agent says about itself: a JSON file, and the same on a loopback address, also for Prometheus."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,32 +46,30 @@ class Status:
 
 def metrics(status: Status) -> str:
     """Prometheus' text format 0.0.4."""
-    lines = ["# HELP mobile_centernet_edge_state 1 for the agent's state.", "# TYPE mobile_centernet_edge_state gauge"]
-    lines += [f'mobile_centernet_edge_state{{state="{s.value}"}} {int(s.value == status.state)}' for s in State]
-    gauges = {
-        "release": ("Statement that named the committed release, 0 for none.", (status.release or {}).get("number", 0)),
-        "trial_release": (
-            "Statement that named the release on trial, 0 for none.",
-            (status.trial or {}).get("number", 0),
-        ),
-        "failures": ("Checks and downloads that failed in a row.", status.failures),
-        "problem": ("1 while there is a problem; /status says which.", int(status.problem is not None)),
-        "latency_ms": ("Median of the last self-test, 0 for none.", (status.proof or {}).get("latency_ms", 0)),
-    }
-    if status.upload:
-        gauges |= {
-            "field_waiting": ("Harvested frames that wait for their upload.", status.upload["waiting"]),
-            "field_sent": ("Harvested frames that were sent since the agent started.", status.upload["sent"]),
-            "field_problem": ("1 while frames cannot be sent; /status says why.", int(bool(status.upload["problem"]))),
-        }
-    for name, (what, value) in gauges.items():
+    lines: list[str] = []
+
+    def add(name: str, kind: str, what: str, values: Mapping[str, object]) -> None:
         full = f"mobile_centernet_edge_{name}"
-        lines += [f"# HELP {full} {what}", f"# TYPE {full} gauge", f"{full} {value}"]
-    full = "mobile_centernet_edge_events_total"
-    lines += [f"# HELP {full} How often each state ended with each event.", f"# TYPE {full} counter"]
-    for key, count in sorted(status.events.items()):
-        state, _, event = key.partition(": ")
-        lines.append(f'{full}{{state="{state}",event="{event}"}} {count}')
+        lines.extend([f"# HELP {full} {what}", f"# TYPE {full} {kind}"])
+        lines.extend(f"{full}{labels} {value}" for labels, value in values.items())
+
+    states = {f'{{state="{each.value}"}}': int(each.value == status.state) for each in State}
+    keys = {key: key.partition(": ") for key in sorted(status.events)}
+    events = {f'{{state="{state}",event="{event}"}}': status.events[key] for key, (state, _, event) in keys.items()}
+    release, trial = (each or {} for each in (status.release, status.trial))
+    add("state", "gauge", "1 for the agent's state.", states)
+    add("release", "gauge", "Statement that named the committed release, 0 for none.", {"": release.get("number", 0)})
+    add("trial_release", "gauge", "Statement that named the one on trial, 0 for none.", {"": trial.get("number", 0)})
+    add("failures", "gauge", "Checks and downloads that failed in a row.", {"": status.failures})
+    add("problem", "gauge", "1 while there is a problem; /status says which.", {"": int(status.problem is not None)})
+    latency = (status.proof or {}).get("latency_ms", 0)
+    add("latency_ms", "gauge", "Median of the last self-test, 0 for none.", {"": latency})
+    if found := status.upload:
+        add("field_waiting", "gauge", "Harvested frames that wait for their upload.", {"": found["waiting"]})
+        add("field_sent", "gauge", "Harvested frames that were sent since the agent started.", {"": found["sent"]})
+        said = "1 while frames cannot be sent; /status says why."
+        add("field_problem", "gauge", said, {"": int(bool(found["problem"]))})
+    add("events_total", "counter", "How often each state ended with each event.", events)
     return "\n".join(lines) + "\n"
 
 

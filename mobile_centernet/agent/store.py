@@ -15,17 +15,17 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from mobile_centernet.agent import disk
 from mobile_centernet.agent.errors import LockedError
-from mobile_centernet.agent.outside import parse_object
 from mobile_centernet.bundle.errors import StorageError
+from mobile_centernet.outside import parse_object, typed
 
 REFUSALS = 32
 """So many are remembered; the oldest are forgotten."""
@@ -33,11 +33,9 @@ REFUSALS = 32
 TRIALS = 5
 """A release that failed so often for reasons that may pass is refused: it may be what brings the device down."""
 
+logger = logging.getLogger(__name__)
+
 _COPIES = ("memory.json", "memory.2.json")
-
-
-class DamagedError(Exception):
-    """None of the copies of the memory is what an agent wrote."""
 
 
 @dataclass(frozen=True)
@@ -104,27 +102,17 @@ class AgentState:
     def to_json(self, counter: int) -> bytes:
         """The contents of a copy, the `counter`-th that is written."""
         text = json.dumps(asdict(self), sort_keys=True)
-        document = {"counter": counter, "sha256": hashlib.sha256(text.encode()).hexdigest(), "state": text}
-        return f"{json.dumps(document, indent=2)}\n".encode()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return f"{json.dumps({'counter': counter, 'sha256': digest, 'state': asdict(self)}, indent=2)}\n".encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> "tuple[int, AgentState]":
         """The inverse of `to_json`: the counter and the state. ValueError for anything else."""
         document = parse_object(content)
-        text, counter = document.get("state"), document.get("counter")
-        if not isinstance(text, str) or type(counter) is not int:
-            raise ValueError("expected a counter and a state")
-        if hashlib.sha256(text.encode(errors="replace")).hexdigest() != document.get("sha256"):
+        state: AgentState = typed(document.get("state"), cls)
+        counter: int = typed(document.get("counter"), int, "counter")
+        if state.to_json(counter) != content:
             raise ValueError("expected a state of its checksum")
-        try:
-            values: dict[str, Any] = parse_object(text)
-            for name in ("committed", "previous", "trial", "unproven"):
-                values[name] = Installed(**values[name]) if values[name] else None
-            values["refused"] = {digest: Refusal(**refusal) for digest, refusal in values["refused"].items()}
-            values["withdrawn"] = tuple(values["withdrawn"])
-            state = cls(**values)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"expected the state of this version: {error}") from error
         return counter, state
 
 
@@ -191,29 +179,31 @@ class AgentStore:
             disk.sync_folder(self.root)
         self.is_intact = True
 
-    def load(self) -> AgentState | None:
-        """The newest copy; None where nothing was ever saved. Raises DamagedError; OSError where none can be read."""
+    def load(self) -> AgentState:
+        """The newest copy; where all are damaged, `current` stays as it is and counts as unproven.
+
+        Raises:
+            OSError: none can be read, which says nothing about what they hold.
+        """
         found: list[tuple[int, AgentState]] = []
-        damage: list[str] = []
-        refused: list[OSError] = []
+        refused: OSError | None = None
         for name in _COPIES:
             try:
                 found.append(AgentState.from_json((self.root / name).read_bytes()))
             except FileNotFoundError:
                 continue
             except OSError as error:
-                refused.append(error)
+                refused = error
             except ValueError as error:
-                damage.append(f"{name}: {error}")
-        if not found and refused:
-            raise refused[0]
-        if not found and damage:
-            raise DamagedError("; ".join(damage))
-        if not found:
-            return None
-        self._counter, state = max(found, key=lambda copy: copy[0])
-        self.is_intact = found == [(self._counter, state)] * len(_COPIES)
-        return state
+                logger.error("%s: expected what the last agent wrote, found something else (%s)", name, error)
+        if found:
+            self._counter, state = max(found, key=lambda copy: copy[0])
+            self.is_intact = found == [(self._counter, state)] * len(_COPIES)
+            return state
+        if refused:
+            raise refused
+        digest = self.pointed()
+        return AgentState(unproven=Installed(digest, "unknown", 0, "") if digest else None)
 
     def point(self, digest: str | None) -> None:
         """Make `current` lead to a release, or to none, in one step: whoever follows it meets the old or the new."""

@@ -1,1 +1,1 @@
-"""What a release is: one file that holds it, its manifest, its signatures, its golden images."""
+"""What a release is: one file that holds it, its manifest, its golden images."""

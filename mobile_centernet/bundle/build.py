@@ -13,7 +13,6 @@ from mobile_centernet.bundle.bundle import write_bundle
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.golden import to_json
 from mobile_centernet.bundle.manifest import Manifest, PinnedFile, Tolerance, Variant
-from mobile_centernet.bundle.tar import END, pack
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.tables import as_markdown, markdown_table
@@ -30,7 +29,6 @@ def build_bundle(
     *,
     name: str,
     version: str,
-    release: int,
     pictures: Sequence[Path],
     thresholds: Mapping[str, float],
     latency_ms: Mapping[str, float],
@@ -38,7 +36,7 @@ def build_bundle(
     card: str | None = None,
     tolerances: Mapping[str, Tolerance] = TOLERANCES,
 ) -> Manifest:
-    """Write an unsigned bundle to `out`; the same arguments give the same bytes.
+    """Write a bundle to `out`; the same arguments give the same bytes.
 
     Args:
         models: exported ONNX files of one model, each of another precision.
@@ -89,11 +87,10 @@ def build_bundle(
     parts = Manifest(
         name=name,
         version=version,
-        release=release,
         classes=some.classes,
         input_size=some.input_size,
-        thresholds={each: thresholds[each if each in thresholds else "default"] for each in some.classes},
-        latency_ms=latency_ms,
+        thresholds={each: float(thresholds[each if each in thresholds else "default"]) for each in some.classes},
+        latency_ms={profile: float(limit) for profile, limit in latency_ms.items()},
         variants=variants,
         pictures=tuple(images),
         card=CARD,
@@ -102,7 +99,7 @@ def build_bundle(
     )
     files[CARD] = (model_card(parts) if card is None else card).encode()
     manifest = replace(parts, files=_pinned(files))
-    write_bundle(out, manifest, pack(sorted(files.items())) + END)
+    write_bundle(out, manifest, files)
     return manifest
 
 
@@ -117,7 +114,7 @@ def model_card(manifest: Manifest) -> str:
     latency = [(profile, f"{limit:g}") for profile, limit in sorted(manifest.latency_ms.items())]
     origin = sorted(manifest.lineage.items())
     sections = [
-        f"# {manifest.name} {manifest.version}, release {manifest.release}",
+        f"# {manifest.name} {manifest.version}",
         f"Finds {as_markdown(', '.join(manifest.classes))} in a camera's picture and draws a box around each. "
         f"The picture may have any size; it is stretched to {width}x{height}.",
         "## Files",

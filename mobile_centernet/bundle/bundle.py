@@ -1,158 +1,144 @@
-"""A bundle: one file that holds a release, and the only way to write, sign and verify it.
+"""A bundle: one file that holds a release, and the only way to write, verify and unpack it.
 
     manifest.json                    what the release is; pins every file below by size and SHA-256
-    signatures/KEY_ID.pem and .sig   a public key and its signature over the bytes of manifest.json; several may sign
     MODEL_CARD.md golden/fp32.json golden/000.png model.fp32.onnx ...    in the order of their names
 
-Verifying takes nothing on trust: the manifest is read only behind a signature by a trusted key, and every other byte
-of the file must be what the manifest, the signatures and the one possible tar form make it.
+Every byte of it is what the manifest and the one possible tar form make it, so the SHA-256 of the manifest is what a
+release is. Whose release it is, the trust repository says: `bundles` lists it, and a channel's statement names it.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mobile_centernet.bundle.errors import BundleError, StorageError
-from mobile_centernet.bundle.keys import (
-    MAX_PEM,
-    MAX_SIGNATURES,
-    SIGNATURE_BYTES,
-    Signatures,
-    TrustedKeys,
-    check_signatures,
-    key_id,
-    signature_files,
-    to_pem,
-)
-from mobile_centernet.bundle.manifest import MANIFEST, SIGNATURES, Manifest
-from mobile_centernet.bundle.tar import Reader, pack
-from mobile_centernet.files import write_atomically
+from mobile_centernet.bundle.manifest import MANIFEST, Manifest, PinnedFile
+from mobile_centernet.bundle.tar import END, Reader, pack
+from mobile_centernet.files import file_digest, new_folder, sync_folder, write_atomically
 
 MAX_MANIFEST = 1 << 20
 
-Keep = Callable[[str, Iterable[bytes]], None]
-"""Takes the name and all pieces of a member; what it raises stops the reading."""
 
-
-def verify_bundle(path: Path, trusted: TrustedKeys) -> Manifest:
-    """The manifest of a bundle that is whole and signed by a trusted, unrevoked key; BundleError for any other."""
-    return inspect_bundle(path, trusted)[0]
-
-
-def inspect_bundle(path: Path, trusted: TrustedKeys | None = None) -> tuple[Manifest, tuple[str, ...]]:
-    """The manifest, and the ids of the keys that signed it. Without `trusted`: to look at, not to run.
-
-    Raises BundleError for a damaged bundle, and where none of the keys is among `trusted`.
-    """
-    with open_bundle(path) as file:
-        manifest, signatures = walk(file, path, trusted, discard)
-        return manifest, tuple(signatures)
-
-
-def sign_bundle(path: Path, private_key: Ed25519PrivateKey) -> str:
-    """Add a signature to a bundle, atomically. Signing again with the same key changes nothing.
-
-    Returns:
-        The id of the key.
-
-    Raises:
-        BundleError: the bundle is damaged, and never signed then, or cannot be written.
-    """
-    with open_bundle(path) as file:
-        content = file.read()
-    manifest, signatures = walk(BytesIO(content), path, None, discard)
-    signed = manifest.to_json()
-    rest = content[len(pack([(MANIFEST, signed), *signature_files(signatures)])) :]
-    # Ed25519 has no chance in it: the same key gives the same signature again.
-    public = private_key.public_key()
-    identity = key_id(public)
-    signatures[identity] = (to_pem(public), private_key.sign(signed))
-    if len(signatures) > MAX_SIGNATURES:
-        raise BundleError(f"{path}: expected room for one more signature, found {MAX_SIGNATURES}, as many as may be")
-    write_bundle(path, manifest, rest, signatures)
-    return identity
-
-
-def write_bundle(path: Path, manifest: Manifest, rest: bytes, signatures: Signatures | None = None) -> None:
-    """Write a bundle, atomically.
-
-    Args:
-        path: where to.
-        manifest: written first.
-        rest: the members that the manifest names, in order, and the end of the archive; the caller sees to that.
-        signatures: over the manifest; None for an unsigned bundle.
-
-    Raises:
-        BundleError: it cannot be written.
-    """
+def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Write a bundle of the files that the manifest names, atomically. Raises BundleError."""
     try:
-        write_atomically(path, pack([(MANIFEST, manifest.to_json()), *signature_files(signatures or {})]) + rest)
+        write_atomically(path, pack([(MANIFEST, manifest.to_json()), *sorted(files.items())]) + END)
     except OSError as error:
         raise BundleError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def open_bundle(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise StorageError(f"{path}: expected a bundle, but it cannot be read ({error.strerror})") from error
-
-
-def walk(file: IO[bytes], path: Path, trusted: TrustedKeys | None, keep: Keep) -> tuple[Manifest, Signatures]:
-    """Read every byte once and in order, and hand each member to `keep` once its place and size are known to be right.
-
-    Only when this returns has the last member been checked.
+def verify_bundle(
+    path: Path, expected: str | None = None, keep: Callable[[str, Iterable[bytes]], object] | None = None
+) -> Manifest:
+    """Read every byte once and in order; only when this returns has the last one been checked.
 
     Args:
-        file: the bundle, from its beginning.
-        path: its name in errors.
-        trusted: the keys of which one must have signed; None asks for no trusted signature, but for all the rest.
-        keep: takes each member.
+        path: the bundle.
+        expected: SHA-256 of its manifest, which is what is signed; without it nobody vouches for what is found.
+        keep: takes the name and all pieces of each member, whose place and size are right; what it raises ends this.
 
     Raises:
-        BundleError: the bundle is not whole, or not trusted.
+        BundleError: it is not whole, or another one.
+        StorageError: it cannot be read.
     """
-    reader = Reader(file, path)
-    signed = reader.read(MANIFEST, MAX_MANIFEST)
-    signatures: Signatures = {}
-    while (member := reader.peek()[0]).startswith(SIGNATURES):
-        identity = member.removeprefix(SIGNATURES).removesuffix(".pem")
-        if identity <= max(signatures, default="") or len(signatures) == MAX_SIGNATURES:
-            raise BundleError(f"{path}: expected at most {MAX_SIGNATURES} signatures in the order of their key ids")
-        pem = reader.read(f"{SIGNATURES}{identity}.pem", MAX_PEM)
-        signatures[identity] = (pem, reader.read(f"{SIGNATURES}{identity}.sig", SIGNATURE_BYTES))
-    check_signatures(signed, signatures, trusted, str(path))
-    manifest = Manifest.from_json(signed, f"{path}: {MANIFEST}")
-    for name, content in ((MANIFEST, signed), *signature_files(signatures)):
-        keep(name, [content])
-    for name in sorted(manifest.files):
-        found, size = reader.peek()
-        if found != name:
-            raise BundleError(f"{path}: expected {name} as its next member, found {found}")
-        keep(name, checked(reader.chunks(), size, manifest, name, str(path)))
-    if not reader.at_end():
-        raise BundleError(f"{path}: expected no members but those of its manifest, found {reader.peek()[0]}")
-    return manifest, signatures
+    keep = keep or (lambda _, pieces: deque(pieces, maxlen=0))
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise StorageError(f"{path}: expected a bundle, but it cannot be read ({error.strerror})") from error
+    with file:
+        reader = Reader(file, path)
+        content = reader.read(MANIFEST, MAX_MANIFEST)
+        manifest = Manifest.from_json(content, f"{path}: {MANIFEST}")
+        if expected not in (None, manifest.sha256):
+            raise BundleError(f"{path}: expected the manifest {expected}, found {manifest.sha256}")
+        keep(MANIFEST, [content])
+        for name in sorted(manifest.files):
+            if (found := reader.peek()[0]) != name:
+                raise BundleError(f"{path}: expected {name} as its next member, found {found}")
+            keep(name, _checked(reader, manifest.files[name], f"{path}: {name}"))
+        if not reader.at_end():
+            raise BundleError(f"{path}: expected no members but those of its manifest, found {reader.peek()[0]}")
+    return manifest
 
 
-def checked(pieces: Iterable[bytes], size: int, manifest: Manifest, name: str, where: str) -> Iterator[bytes]:
-    """Pass on the pieces of a file; raises BundleError at once for a wrong `size`, at the end for wrong contents."""
-    pinned = manifest.files[name]
-    if size != pinned.bytes:
-        raise BundleError(f"{where}: {name}: expected {pinned.bytes} bytes, found {size}")
+def extract(path: Path, folder: Path, expected: str) -> Manifest:
+    """Verify a bundle and unpack it into the new `folder`, which appears whole or not at all, also after a crash.
+
+    What is written is what was verified: the file is read once. Only one process may unpack to a place.
+
+    Args:
+        path: the bundle.
+        folder: the new folder.
+        expected: SHA-256 of its manifest.
+
+    Raises:
+        BundleError: verification fails, or `folder` exists.
+        StorageError: the disk refuses.
+    """
+    if os.path.lexists(folder):
+        raise BundleError(f"{folder}: expected a folder that is not there yet")
+    with new_folder(folder, "the bundle cannot be unpacked there", StorageError, parents=False) as filling:
+
+        def save(name: str, pieces: Iterable[bytes]) -> None:
+            member = filling / name
+            member.parent.mkdir(exist_ok=True)
+            with member.open("xb") as target:
+                target.writelines(pieces)
+                target.flush()
+                os.fsync(target.fileno())
+
+        manifest = verify_bundle(path, expected, save)
+        for inside in (entry for entry in filling.iterdir() if entry.is_dir()):
+            sync_folder(inside)
+    return manifest
+
+
+def verify_folder(folder: Path) -> Manifest:
+    """What `extract` has checked, for the folder that it made, whose name is the manifest's SHA-256: disks rot.
+
+    Raises:
+        BundleError: it is not whole.
+        StorageError: the disk does not let it be read, which says nothing about it.
+    """
+    try:
+        found = set()
+        for entry in folder.rglob("*"):
+            mode = entry.lstat().st_mode
+            if stat.S_ISREG(mode):
+                found.add(entry.relative_to(folder).as_posix())
+            elif not stat.S_ISDIR(mode):
+                raise BundleError(f"{entry}: expected a plain file, found a link or a device")
+        manifest = read_manifest(folder)
+        for name, pinned in manifest.files.items():
+            if (digest := file_digest(folder / name)) != pinned.sha256:
+                raise BundleError(f"{folder}: {name}: expected SHA-256 {pinned.sha256}, found {digest}")
+    except OSError as error:
+        kind = BundleError if isinstance(error, FileNotFoundError | NotADirectoryError) else StorageError
+        raise kind(f"{folder}: expected a whole release, but {error.filename}: {error.strerror}") from error
+    if manifest.sha256 != folder.name:
+        raise BundleError(f"{folder}: expected the manifest of that digest, found {manifest.sha256}")
+    if extra := found - {MANIFEST, *manifest.files}:
+        raise BundleError(f"{folder}: expected no files but those of its manifest, found {', '.join(sorted(extra))}")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a release that was verified when it was unpacked. Raises BundleError or OSError."""
+    path = folder / MANIFEST
+    return Manifest.from_json(path.read_bytes(), str(path))
+
+
+def _checked(reader: Reader, pinned: PinnedFile, where: str) -> Iterator[bytes]:
+    """The pieces of the next member; raises BundleError at once for a wrong size, at the end for wrong contents."""
+    if (size := reader.peek()[1]) != pinned.bytes:
+        raise BundleError(f"{where}: expected {pinned.bytes} bytes, found {size}")
     digest = hashlib.sha256()
-    for piece in pieces:
+    for piece in reader.chunks():
         digest.update(piece)
         yield piece
     if digest.hexdigest() != pinned.sha256:
-        raise BundleError(f"{where}: {name}: expected SHA-256 {pinned.sha256}, found {digest.hexdigest()}")
-
-
-def discard(_name: str, pieces: Iterable[bytes]) -> None:
-    """Read to the end, so that the checks run, and keep nothing."""
-    for _ in pieces:
-        pass
+        raise BundleError(f"{where}: expected SHA-256 {pinned.sha256}, found {digest.hexdigest()}")

@@ -4,7 +4,7 @@ from mobile_centernet.errors import UserError
 
 
 class BundleError(UserError):
-    """A bundle, a release folder, a signature or a key that cannot be used; the message is one sentence."""
+    """A bundle or a release folder that cannot be used; the message is one sentence."""
 
 
 class StorageError(BundleError):

@@ -21,14 +21,9 @@ _CHUNK = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _MAX_NAME = 100  # of a ustar header
 
-_KINDS = {
-    tarfile.SYMTYPE: "a symbolic link",
-    tarfile.LNKTYPE: "a hard link",
-    tarfile.DIRTYPE: "a folder",
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-}
+_KINDS = dict(
+    zip(b"123456", ("a hard link", "a symbolic link", "a device", "a device", "a folder", "a pipe"), strict=True)
+)
 
 
 def is_safe_name(name: str) -> bool:
@@ -93,9 +88,9 @@ class Reader:
         except (tarfile.HeaderError, ValueError) as error:
             raise BundleError(f"{self._path}: expected a bundle, found bytes that are no tar header") from error
         where = f"{self._path}: member {info.name!r}"
-        if info.type in _KINDS:
+        if kind := _KINDS.get(info.type[0]):
             target = f" to {info.linkname!r}" if info.linkname else ""
-            raise BundleError(f"{where}: expected a plain file, found {_KINDS[info.type]}{target}")
+            raise BundleError(f"{where}: expected a plain file, found {kind}{target}")
         if not is_safe_name(info.name):
             raise BundleError(f"{where}: expected a plain relative name such as golden/000.png")
         if not 0 <= info.size <= MAX_MEMBER:

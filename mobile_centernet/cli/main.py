@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 import click
 
 from mobile_centernet import __version__
-from mobile_centernet.errors import USER_ERROR, UserError
+from mobile_centernet.errors import USER_ERROR, UserError, printable
 from mobile_centernet.logs import setup_logging
 
 PLUG_INS = "mobile_centernet.commands"
@@ -18,7 +18,7 @@ PLUG_INS = "mobile_centernet.commands"
 COMMANDS = {
     "audit": ("mobile_centernet.cli.project:audit", "Rebuild the chain behind a version, and say what is missing."),
     "bench": ("mobile_centernet.cli.bench:bench", "Measure latency, throughput and memory of models."),
-    "bundle": ("mobile_centernet.cli.bundle:bundle", "Releases for devices: build, sign, verify and inspect."),
+    "bundle": ("mobile_centernet.cli.bundle:bundle", "Releases for devices: build, verify and inspect."),
     "data": ("mobile_centernet.cli.data:data", "Check a data set, look at it, hand it to other tools."),
     "doctor": ("mobile_centernet.cli.project:doctor", "What this machine and project lack, and what to do about it."),
     "evaluate": ("mobile_centernet.cli.evaluate:evaluate", "Print mAP@0.5 and AP by class of a model on a data set."),
@@ -72,7 +72,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(printable(f"error: {error}"), err=True)
             return ctx.exit(USER_ERROR)
         except ModuleNotFoundError as error:
             module = (error.name or "").partition(".")[0]

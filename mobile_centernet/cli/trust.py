@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mobile_centernet.outside import typed
 from mobile_centernet.tables import text_table
 
 if TYPE_CHECKING:
@@ -130,10 +131,11 @@ def recover(new: Sequence[str], **place: Any) -> None:
 
 @trust.command()
 @_opened
-def refresh(**place: Any) -> None:
+@click.option("--expired", is_flag=True, help="Believe what has expired, on a machine that never saw it fresh.")
+def refresh(expired: bool, **place: Any) -> None:
     """Renew what expires, of every role whose key is at hand: for cron, daily. Warns days before an expiry bites."""
     repository = _repository(**place)
-    click.echo(f"renewed: {', '.join(repository.refresh())}")
+    click.echo(f"renewed: {', '.join(repository.refresh(expired=expired))}")
     _warn(repository)
 
 
@@ -157,7 +159,7 @@ def show(**place: Any) -> None:
             share = "" if statement.share == 1 else f", {statement.share:.0%} of the devices"
             click.echo(
                 f"{channel} {statement.number}: {statement.model} {statement.version}, manifest "
-                f"{statement.manifest[:12]}, agreed by {statement.approver or 'the gate alone'}{share}"
+                f"{statement.manifest}, agreed by {statement.approver or 'the gate alone'}{share}"
             )
     _warn(repository)
 
@@ -195,18 +197,23 @@ def _repository(params: Path, repository: str | None, root: Path | None, keys: S
     from mobile_centernet.trust.errors import TrustError
     from mobile_centernet.trust.repository import open_repository
 
-    section: Mapping[str, Any] = {}
+    section: Any = {}
+    named: Mapping[str, Sequence[str]] = {}
     if params.exists():
         import yaml  # the pipeline has it; a machine that only signs may do with options
 
-        section = (yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("trust", {})
+        try:
+            section = typed((yaml.safe_load(params.read_bytes()) or {}).get("trust", {}), dict, "trust")
+            named = typed(section.get("keys", {}), Mapping[str, tuple[str, ...]], "trust.keys")
+        except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+            raise TrustError(f"{params}: expected the pipeline's settings, found none ({error})") from error
     address = repository or section.get("repository")
     if not address:
         raise TrustError(f"{params}: trust.repository: expected a folder or s3://BUCKET/FOLDER, found none")
-    places = {role: list(named) for role, named in section.get("keys", {}).items()}
-    for role, named in map(_pair, keys):
-        places.setdefault(role, []).append(named)
-    return open_repository(address, root or Path(section.get("root", "trust/root.json")), places)
+    places = {role: [*found] for role, found in named.items()}
+    for role, place in map(_pair, keys):
+        places.setdefault(role, []).append(place)
+    return open_repository(str(address), root or Path(section.get("root", "trust/root.json")), places)
 
 
 def _pair(text: str) -> tuple[str, str]:

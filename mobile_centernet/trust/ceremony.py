@@ -1,11 +1,13 @@
 """What people do with root's and targets' keys: begin a repository, change and revoke keys, sign in several places."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from tuf.api.metadata import DelegatedRole, Delegations, Key, Metadata, Role, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
@@ -16,7 +18,6 @@ from mobile_centernet.trust.keys import same_key
 from mobile_centernet.trust.layout import (
     BUNDLES,
     CHANNELS,
-    LIFE_DAYS,
     MAX_VERSION,
     METADATA_FOLDER,
     PATTERNS,
@@ -24,8 +25,10 @@ from mobile_centernet.trust.layout import (
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
+    statement_path,
+    stored_path,
 )
-from mobile_centernet.trust.repository import TIMESTAMP_FILE, Repository, Signed, SignedState, meta_file
+from mobile_centernet.trust.repository import LONG_AGO, TIMESTAMP_FILE, Repository, Signed, SignedState
 from mobile_centernet.trust.statement import Statement
 
 STAGED = "mobile-centernet staged metadata"
@@ -49,44 +52,37 @@ def init(
         raise TrustError(f"{repository.store.where}, {root_file}: expected no repository yet, found one")
     if len(keys[ROOT]) < LEAST_ROOT_KEYS:
         raise TrustError(f"{ROOT}: expected {LEAST_ROOT_KEYS} keys, so that one may be lost, found {len(keys[ROOT])}")
-    least = {ROOT: ROOT_THRESHOLD, **thresholds}
-
-    def role(name: str) -> Role:
-        return Role([key.keyid for key in keys[name]], least.get(name, 1))
-
-    now = datetime.now(timezone.utc).replace(microsecond=0)
-    expiry = {name: now + timedelta(days=days) for name, days in LIFE_DAYS.items()}
-    top = (ROOT, TARGETS, SNAPSHOT, TIMESTAMP)
-    root = Root(
-        1, None, expiry[ROOT], {key.keyid: key for name in top for key in keys[name]}, {n: role(n) for n in top}
-    )
-    delegated = {
-        name: DelegatedRole(name, role(name).keyids, role(name).threshold, True, [pattern])
-        for name, pattern in PATTERNS.items()
+    least, top = {ROOT: ROOT_THRESHOLD, **thresholds}, (ROOT, TARGETS, SNAPSHOT, TIMESTAMP)
+    ids = {role: ([key.keyid for key in found], least.get(role, 1)) for role, found in keys.items()}
+    delegated = {role: DelegatedRole(role, *ids[role], True, [pattern]) for role, pattern in PATTERNS.items()}
+    delegations = Delegations({key.keyid: key for role in PATTERNS for key in keys[role]}, delegated)
+    by_id = {key.keyid: key for role in top for key in keys[role]}
+    before: dict[str, Any] = {
+        ROOT: Root(keys=by_id, roles={role: Role(*ids[role]) for role in top}),
+        TARGETS: Targets(delegations=delegations),
+        SNAPSHOT: Snapshot(meta={}),
+        TIMESTAMP: Timestamp(),
+        **{role: Targets() for role in PATTERNS},
     }
-    delegations = Delegations({key.keyid: key for name in PATTERNS for key in keys[name]}, delegated)
-    targets = Targets(1, None, expiry[TARGETS], {}, delegations)
-    _check_keys(root, targets)
-    state = SignedState({ROOT: Metadata(root), TARGETS: Metadata(targets)}, b"")
-    written: dict[str, Signed] = {ROOT: Metadata(root), TARGETS: Metadata(targets)}
-    written |= {name: Metadata(Targets(1, None, expiry[name])) for name in PATTERNS}
-    for name in (*written, SNAPSHOT, TIMESTAMP):
-        if name == SNAPSHOT:
-            meta = {f"{each}.json": meta_file(written[each]) for each in (TARGETS, *PATTERNS)}
-            written[name] = Metadata(Snapshot(1, None, expiry[name], meta))
-        elif name == TIMESTAMP:
-            written[name] = Metadata(Timestamp(1, None, expiry[name], snapshot_meta=meta_file(written[SNAPSHOT])))
-        repository.keys.sign(name, written[name], state.delegator(name))
-        if missing := repository.lacks(state.delegator(name), name, written[name]):
-            raise TrustError(missing)
+    for signed in before.values():
+        signed.version, signed.expires = 0, LONG_AGO
+    nothing = SignedState({role: Metadata(signed) for role, signed in before.items()}, None)
+    _check_keys(nothing.root, nothing.targets)
+    first = {role: repository.successor(nothing, role) for role in (ROOT, TARGETS, *PATTERNS)}
+    for role, metadata in first.items():
+        repository.keys.sign(role, metadata, nothing.delegator(role))
+    root = first.pop(ROOT)
+    if missing := repository.lacks(nothing.root, ROOT, root):
+        raise TrustError(missing)
     with repository.store.locked():
-        for name, metadata in written.items():
-            if name != TIMESTAMP:
-                repository.store.create(f"{METADATA_FOLDER}/1.{name}.json", metadata.to_bytes())
         root_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(root_file, written[ROOT].to_bytes())
-        repository.store.replace(TIMESTAMP_FILE, written[TIMESTAMP].to_bytes(), None)
-        repository.check()
+        write_atomically(root_file, root.to_bytes())
+        try:
+            repository.commit(nothing, first, {}, root=root)
+        except TrustError:
+            if repository.store.read(TIMESTAMP_FILE) is None:
+                root_file.unlink()
+            raise
 
 
 @dataclass
@@ -110,8 +106,7 @@ class Staged:
             document = json.loads(content)
             if document["kind"] != STAGED or document["role"] not in (ROOT, *CHANNELS):
                 raise ValueError(f"{document['kind']!r:.100} of {document['role']!r:.100}")
-            text = document["statement"]
-            statement = Statement.parse(text.encode()) if document["role"] != ROOT else None
+            statement = Statement.parse(document["statement"].encode()) if document["role"] != ROOT else None
             return cls(document["role"], Metadata.from_dict(document["metadata"]), statement)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, DeserializationError) as error:
             raise TrustError(f"expected {STAGED}, found something else ({error!r:.300})") from error
@@ -133,23 +128,20 @@ class Staged:
             if self.statement is None:
                 _publish_root(repository, state, self.metadata)
             else:
-                repository.commit_statement(state, self.statement, self.metadata)
+                content = self.statement.encode()
+                place = stored_path(statement_path(self.role), sha256(content).hexdigest())
+                repository.commit(state, {self.role: self.metadata}, {place: content})
 
     def _check(self, repository: Repository, state: SignedState) -> None:
         """What is signed must be what the statement says, or the very next root."""
-        if self.statement is None:
-            if self.metadata.signed.version != state.root.version + 1:
-                raise TrustError(
-                    f"root: expected version {state.root.version + 1}, found {self.metadata.signed.version}"
-                )
-            _check_keys(self.metadata.signed, state.targets)
-            return
-        expected = repository.stage_statement(state, self.statement)
         signed = self.metadata.signed
-        if self.role != self.statement.channel or (signed.targets, signed.delegations) != (
-            expected.signed.targets,
-            None,
-        ):
+        if self.statement is None:
+            if signed.version != state.root.version + 1:
+                raise TrustError(f"root: expected version {state.root.version + 1}, found {signed.version}")
+            _check_keys(signed, state.targets)
+            return
+        targets = repository.stage_statement(state, self.statement).signed.targets
+        if (self.role, targets, None) != (self.statement.channel, signed.targets, signed.delegations):
             raise TrustError(f"{self.role}: expected metadata that names this statement alone, found others")
 
 
@@ -236,15 +228,12 @@ def recover(repository: Repository, new: Mapping[str, Key]) -> None:
         if missing := repository.lacks(state.root, ROOT, root):
             raise TrustError(missing)
         roles = {**deepcopy(dict(state.roles)), ROOT: root}
-        names = [name.split(".") for name in repository.store.names(METADATA_FOLDER)]
-        again = {}
-        for role, metadata in roles.items():
-            if metadata.signed.version >= MAX_VERSION:
-                found = [
-                    int(name[0]) for name in names if name[1] == role and name[0].isdecimal() and len(name[0]) < 10
-                ]
-                again[role] = metadata
-                metadata.signed.version = max(found, default=0)
+        again = [role for role, metadata in roles.items() if metadata.signed.version >= MAX_VERSION]
+        for role in again:
+            files = [
+                re.fullmatch(rf"(\d{{1,9}})\.{role}\.json", each) for each in repository.store.names(METADATA_FOLDER)
+            ]
+            roles[role].signed.version = max((int(file[1]) for file in files if file), default=0)
         lowered = SignedState(roles, state.timestamp)
         signed = {role: repository.successor(lowered, role) for role in again if role not in (SNAPSHOT, TIMESTAMP)}
         for role, metadata in signed.items():

@@ -6,6 +6,7 @@ targets/bundles/SHA256.NAME.tar     a release, which `bundles` vouches for
 targets/channels/CHANNEL/SHA256.statement.json    what the devices of a channel run, signed by the channel's role
 """
 
+import re
 from collections.abc import Mapping
 
 ROOT, TARGETS, SNAPSHOT, TIMESTAMP = "root", "targets", "snapshot", "timestamp"
@@ -20,6 +21,7 @@ LIFE_DAYS: Mapping[str, int] = {ROOT: 365, TARGETS: 365, BUNDLES: 180, CHAMPION:
 }
 """By role: days until what it signs expires."""
 
+DEVICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 METADATA_FOLDER, TARGETS_FOLDER = "metadata", "targets"
 MAX_STATEMENT = 1 << 16
 MAX_VERSION = 1 << 31

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError, UnsignedMetadataError
+from tuf.api import exceptions
 from tuf.api.metadata import Metadata, MetaFile, Root, TargetFile, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater
@@ -50,7 +50,7 @@ MAX_JUMP = 1000
 """Versions; more than publishes that were cut off will leave."""
 
 _BASE = "store:/"
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Signed = Metadata[Any]
 
@@ -60,7 +60,7 @@ class SignedState:
     """What timestamp.json leads to, all of it verified, expired or not: metadata by role."""
 
     roles: Mapping[str, Signed]
-    timestamp: bytes
+    timestamp: bytes | None
 
     @property
     def root(self) -> Root:
@@ -93,17 +93,34 @@ class Repository:
         self.root = root
         self._cache = cache
 
-    def state(self, *, fast_forwarded: bool = False) -> SignedState:
-        """Raises TrustError also for version numbers that only an attack explains, unless they are expected."""
+    def state(self, *, fast_forwarded: bool = False, expired: bool = False) -> SignedState:
+        """What is published now, as far as this machine can know.
+
+        Args:
+            fast_forwarded: take version numbers that only an attack explains.
+            expired: take what has expired though this machine has no memory that would tell an old state from it.
+
+        Raises:
+            TrustError: for anything else than a device's newest metadata.
+        """
         timestamp_file = self._cache / f"{TIMESTAMP}.json"
+        remembers = expired or (self._cache / f"{CHANNELS[-1]}.json").is_file()  # is read last
         try:
             try:
-                self._read_as_a_device(self._cache, ignore_expiry=True)
+                self._read_as_a_device(self._cache, ignore_expiry=remembers)
             except TrustError as error:
+                if isinstance(error.__cause__, exceptions.ExpiredMetadataError):
+                    raise TrustError(
+                        f"{error}; somebody may have put an old state there, and this machine has seen none: where you "
+                        "know better, `trust refresh --expired`"
+                    ) from error
                 # A publish may have been cut off between a root and the first timestamp by its key. Then, and only
                 # where this machine saw that timestamp when its key was good, the state is the one before.
                 seen = timestamp_file.read_bytes() if timestamp_file.is_file() else None
-                if not isinstance(error.__cause__, UnsignedMetadataError) or self.store.read(TIMESTAMP_FILE) != seen:
+                if (
+                    not isinstance(error.__cause__, exceptions.UnsignedMetadataError)
+                    or self.store.read(TIMESTAMP_FILE) != seen
+                ):
                     raise
             roles: dict[str, Signed] = {
                 role: Metadata.from_file(str(self._cache / f"{role}.json")) for role in LIFE_DAYS
@@ -219,23 +236,10 @@ class Repository:
         metadata.signed.targets = {target.path: target}
         return metadata
 
-    def publish_statement(self, statement: Statement) -> None:
-        """Sign a channel's next statement, and publish it."""
-        with self.store.locked():
-            state = self.state()
-            metadata = self.stage_statement(state, statement)
-            self.keys.sign(statement.channel, metadata, state.targets)
-            self.commit_statement(state, statement, metadata)
-
-    def commit_statement(self, state: SignedState, statement: Statement, metadata: Signed) -> None:
-        content = statement.encode()
-        place = stored_path(statement_path(statement.channel), sha256(content).hexdigest())
-        self.commit(state, {statement.channel: metadata}, {place: content})
-
-    def refresh(self) -> list[str]:
+    def refresh(self, *, expired: bool = False) -> list[str]:
         """Sign a new timestamp, and whatever is at hand and has lived more than half its time; returns these roles."""
         with self.store.locked():
-            state = self.state()
+            state = self.state(expired=expired)
             renewed = {}
             for role in (TARGETS, *PATTERNS):
                 if self.is_due(state, role):
@@ -355,11 +359,11 @@ class Repository:
                 str(folder), f"{_BASE}{METADATA_FOLDER}", fetcher=StoreFetcher(self.store), bootstrap=bootstrap
             )
             if ignore_expiry:  # what has expired must be read, in order to be renewed
-                updater._trusted_set.reference_time = _LONG_AGO
+                updater._trusted_set.reference_time = LONG_AGO
             updater.refresh()
             for pattern in PATTERNS.values():
                 updater.get_targetinfo(pattern.replace("*", "-"))  # loads the role that would list it
-        except (RepositoryError, DownloadError, ValueError) as error:
+        except (exceptions.RepositoryError, exceptions.DownloadError, ValueError) as error:
             raise TrustError(f"{self.store.where}: expected metadata that a device takes, found: {error}") from error
 
 
@@ -385,7 +389,7 @@ class StoreFetcher(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         content = self._store.read(url.removeprefix(_BASE))
         if content is None:
-            raise DownloadHTTPError(f"{url}: not found", 404)
+            raise exceptions.DownloadHTTPError(f"{url}: not found", 404)
         return iter([content])
 
 

@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
+from mobile_centernet.outside import parse_object, typed
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.layout import CHANNELS, MAX_STATEMENT, MAX_VERSION, bundle_path
 
@@ -84,20 +85,12 @@ class Statement:
         if len(content) > MAX_STATEMENT:
             raise TrustError(f"statement: expected at most {MAX_STATEMENT} bytes, found {len(content)}")
         try:
-            document = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise TrustError(f"statement: expected JSON, found none ({error})") from error
-        if not isinstance(document, dict) or document.pop("kind", None) != KIND:
-            raise TrustError(f"statement: expected a {KIND}, found something else")
-        if (found := document.pop("format", None)) != FORMAT:
-            raise TrustError(f"statement: expected format {FORMAT}, found {found!r:.100}: another version wrote it")
-        if sorted(document) != sorted(field.name for field in fields(cls)):
-            raise TrustError(f"statement: expected the fields of format {FORMAT}, found {sorted(document)!r:.500}")
-        for name in ("devices", "withdrawn"):
-            if not isinstance(document[name], list):
-                raise TrustError(f"statement: {name}: expected a list, found {document[name]!r:.100}")
-            document[name] = tuple(document[name])
-        statement = cls(**document)
+            document = parse_object(content)
+            if (found := (document.pop("kind", None), document.pop("format", None))) != (KIND, FORMAT):
+                raise ValueError(f"expected a {KIND} of format {FORMAT}, found {found!r:.100}")
+            statement: Statement = typed(document, cls)
+        except ValueError as error:
+            raise TrustError(f"statement: {error}") from error
         if statement.encode() != content:
-            raise TrustError("statement: expected the form that it is written in, found another")
+            raise TrustError(f"statement: expected the form of format {FORMAT}, found another")
         return statement

@@ -42,15 +42,18 @@ class FolderStore:
         self._folder = folder
 
     def read(self, name: str) -> bytes | None:
+        path = self._place(name)
         try:
-            return (self._folder / name).read_bytes()
+            if path.exists() and not path.is_file():  # whose reading may never end
+                raise TrustError(f"{path}: expected a plain file, found another kind")
+            return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise TrustError(f"{self._folder / name}: cannot be read ({error.strerror})") from error
+            raise TrustError(f"{path}: cannot be read ({error.strerror})") from error
 
     def names(self, folder: str) -> list[str]:
-        return [path.name for path in (self._folder / folder).glob("*")]
+        return [path.name for path in self._place(folder).glob("*")]
 
     def create(self, name: str, content: bytes) -> None:
         found = self.read(name)
@@ -78,13 +81,20 @@ class FolderStore:
             raise TrustError(f"{self._folder}: cannot be written ({error.strerror})") from error
 
     def _write(self, name: str, content: bytes) -> None:
-        path = self._folder / name
+        path = self._place(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
             sync_folder(path.parent)
         except OSError as error:
             raise TrustError(f"{path}: cannot be written ({error.strerror})") from error
+
+    def _place(self, name: str) -> Path:
+        """Whoever may write into the folder must not lead its publishers out of it."""
+        path = self._folder / name
+        if not path.resolve().is_relative_to(self._folder.resolve()):
+            raise TrustError(f"{path}: expected a place in {self._folder}, found a link out of it")
+        return path
 
 
 class ObjectStore:

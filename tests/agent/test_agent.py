@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.signer import CryptoSigner
 
 from mobile_centernet.agent.states import TRANSITIONS, State
-from mobile_centernet.bundle.protocol import DeviceReport, read_enrolled, read_reports
+from mobile_centernet.trust.reports import PREFIX, DeviceReport, read_enrolled, read_reports
 from tests.helpers.file_server import FileServer, Request, file_server
 from tests.helpers.lab import Lab
 from tests.helpers.offers import BUNDLES, TIMESTAMP_FILE, Bundle
@@ -179,14 +179,14 @@ def test_without_being_asked_it_reports_nothing(lab: Lab, releases: Releases, re
     assert lab.running() == releases[12].digest and records.taken == [] and not (lab.root / "device.key").exists()
 
 
-def signed(key: Ed25519PrivateKey, device: str) -> dict[str, str]:
+def signed(key: CryptoSigner, device: str) -> dict[str, str]:
     report = DeviceReport(device, "canary", "0" * 64, "orin", 1, "healthy", "", "2026-11-26T01:00:00Z")
-    return {report.key: report.to_json(key)}
+    return {f"{PREFIX}{device}": report.to_json(key)}
 
 
-FORGERIES: dict[str, Callable[[Ed25519PrivateKey], dict[str, str]]] = {
+FORGERIES: dict[str, Callable[[CryptoSigner], dict[str, str]]] = {
     "by nobody": lambda _: {f"edge.health.{name}": '{"state": "healthy"}' for name in "abc"},
-    "by a stranger": lambda _: signed(Ed25519PrivateKey.generate(), "a"),
+    "by a stranger": lambda _: signed(CryptoSigner.generate_ed25519(), "a"),
     "by a device that was never enrolled": lambda key: signed(key, "z"),
     "by one device for another": lambda key: {"edge.health.b": signed(key, "a")["edge.health.a"]},
     "changed": lambda key: {"edge.health.a": signed(key, "a")["edge.health.a"].replace("orin", "tx2")},
@@ -196,17 +196,17 @@ FORGERIES: dict[str, Callable[[Ed25519PrivateKey], dict[str, str]]] = {
 
 @pytest.mark.parametrize("kind", FORGERIES)
 def test_forged_reports_count_for_nothing(kind: str) -> None:
-    key = Ed25519PrivateKey.generate()
-    enrolled = {"a": key.public_key(), "b": Ed25519PrivateKey.generate().public_key()}
+    key = CryptoSigner.generate_ed25519()
+    enrolled = {"a": key.public_key, "b": CryptoSigner.generate_ed25519().public_key}
     tags = FORGERIES[kind](key)
     reports, unreadable = read_reports(tags, enrolled)
     assert not reports and set(unreadable) == set(tags)
 
 
 def test_one_key_under_two_names_counts_once() -> None:
-    key = Ed25519PrivateKey.generate()
+    key = CryptoSigner.generate_ed25519()
     reports, unreadable = read_reports(
-        {**signed(key, "a"), **signed(key, "b")}, {"a": key.public_key(), "b": key.public_key()}
+        {**signed(key, "a"), **signed(key, "b")}, {"a": key.public_key, "b": key.public_key}
     )
     assert [report.device for report in reports] == ["a"] and unreadable == ["edge.health.b"]
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from mobile_centernet.agent.store import TRIALS
-from mobile_centernet.bundle.unpack import verify_folder
+from mobile_centernet.bundle.bundle import verify_folder
 from tests.helpers.lab import Forks, Lab
 from tests.helpers.offers import Bundle
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mobile_centernet.agent import disk
-from mobile_centernet.bundle.unpack import verify_folder
+from mobile_centernet.bundle.bundle import verify_folder
 from tests.helpers.lab import Lab
 from tests.helpers.offers import Bundle
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mobile_centernet.agent.agent import Agent
 from mobile_centernet.agent.health import HEARTBEAT
-from mobile_centernet.agent.outside import parse_count, parse_object
 from mobile_centernet.agent.states import State
 from mobile_centernet.agent.status import metrics
+from mobile_centernet.outside import parse_object
 from tests.helpers.file_server import Request
 from tests.helpers.lab import Lab
 from tests.helpers.outcomes import Releases, recovers
@@ -187,9 +187,3 @@ def test_and_then_all_is_well(device: Lab, releases: Releases) -> None:
 def test_an_object_or_a_value_error(content: bytes) -> None:
     with suppress(ValueError):
         assert isinstance(parse_object(content), dict)
-
-
-@given(text=st.one_of(st.text(), st.integers().map(str), st.just("9" * 5000), st.none()))
-def test_a_count_within_its_limit_or_a_value_error(text: str | None) -> None:
-    with suppress(ValueError):
-        assert 0 <= parse_count(text, 1000) <= 1000 and text is not None and text.isdecimal()

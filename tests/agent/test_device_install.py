@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from mobile_centernet.bundle.build import build_bundle
-from mobile_centernet.bundle.bundle import sign_bundle
-from mobile_centernet.bundle.keys import generate_keys, read_private_key
+from mobile_centernet.bundle.bundle import verify_bundle
 from mobile_centernet.inference.onnx import Detector
 from tests.helpers.arrays import arrays
 from tests.helpers.lab import Lab
@@ -53,12 +52,11 @@ import json, sys
 from pathlib import Path
 from mobile_centernet import images
 from mobile_centernet.bundle.golden import self_test
-from mobile_centernet.bundle.keys import TrustedKeys
-from mobile_centernet.bundle.unpack import extract
+from mobile_centernet.bundle.bundle import extract
 from mobile_centernet.inference.onnx import Detector
 
-bundle, key, release = map(Path, sys.argv[1:])
-manifest = extract(bundle, release, TrustedKeys.load([key]))
+bundle, release = map(Path, sys.argv[1:])
+manifest = extract(bundle, release, release.name)
 answer = {"backend": images.BACKEND, "found": {}}
 with Detector(release / manifest.variants["fp32"].model, threads=1) as detector:
     agreement = self_test(release, manifest, "fp32", detector.detect)
@@ -108,13 +106,13 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A signed bundle, made here, where OpenCV is."""
+    """A bundle, made here, where OpenCV is."""
     folder = tmp_path_factory.mktemp("release")
     rng = np.random.default_rng(0)
     pictures = [folder / f"{number}.png" for number in range(3)]
     for path, size in zip(pictures, [(180, 320), (40, 300), (64, 96)], strict=True):
         cv2.imwrite(str(path), cv2.resize(rng.integers(0, 256, (9, 12, 3)).astype(np.uint8), size[::-1]))
-    settings = {"name": "street", "version": "1", "release": 1, "pictures": pictures}
+    settings = {"name": "street", "version": "1", "pictures": pictures}
     build_bundle(
         folder / "street-1.tar",
         [tiny_detector(folder / "model.onnx")],
@@ -122,8 +120,6 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         latency_ms={"default": 100.0},
         **settings,
     )
-    generate_keys(folder / "key")
-    sign_bundle(folder / "street-1.tar", read_private_key(folder / "key"))
     return folder
 
 
@@ -146,8 +142,9 @@ def test_it_installs_small_and_without_what_trains(python: Path) -> None:
 @pytest.mark.slow
 def test_it_detects_what_is_detected_here(python: Path, release: Path, tmp_path: Path) -> None:
     """Another environment, no OpenCV: the same boxes and scores, bit for bit."""
-    bundle, key = release / "street-1.tar", release / "key.pub"
-    command = [python, "-I", "-c", USE, bundle, key, tmp_path / "release"]
+    bundle = release / "street-1.tar"
+    unpacked = tmp_path / verify_bundle(bundle).sha256
+    command = [python, "-I", "-c", USE, bundle, unpacked]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -155,7 +152,7 @@ def test_it_detects_what_is_detected_here(python: Path, release: Path, tmp_path:
     assert max(answer["agreement"]) == 0
     detector = Detector(release / "model.onnx", threads=1)
     for name, found in answer["found"].items():
-        picture = cv2.imread(str(tmp_path / "release" / name))[..., ::-1]
+        picture = cv2.imread(str(unpacked / name))[..., ::-1]
         expected = arrays(detector.detect(np.ascontiguousarray(picture)))
         assert found == [array.tolist() for array in expected]
 
@@ -182,14 +179,14 @@ def test_its_agent_installs_a_release(python: Path, releases: dict[int, Bundle],
 
 
 @pytest.mark.slow
-def test_its_command_verifies_bundles(python: Path, release: Path, tmp_path: Path) -> None:
-    command = [python.with_name("mobile-centernet"), "bundle", "verify", release / "street-1.tar", "--trust"]
+def test_its_command_verifies_bundles(python: Path, release: Path) -> None:
+    bundle = release / "street-1.tar"
+    command = [python.with_name("mobile-centernet"), "bundle", "verify", bundle, "--manifest"]
     shown = subprocess.run([command[0], "--help"], capture_output=True, text=True, check=False)
     assert (shown.returncode, shown.stderr) == (0, "") and "bundle" in shown.stdout
-    good = subprocess.run([*command, release / "key.pub"], capture_output=True, text=True, check=False)
-    assert (good.returncode, good.stderr) == (0, "") and "verified: street 1, release 1" in good.stdout
-    generate_keys(tmp_path / "stranger")
-    bad = subprocess.run([*command, tmp_path / "stranger.pub"], capture_output=True, text=True, check=False)
+    good = subprocess.run([*command, verify_bundle(bundle).sha256], capture_output=True, text=True, check=False)
+    assert (good.returncode, good.stderr) == (0, "") and "verified: street 1, 6 files" in good.stdout
+    bad = subprocess.run([*command, "0" * 64], capture_output=True, text=True, check=False)
     assert bad.returncode == 2 and bad.stderr.startswith("error: ")
 
 

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mobile_centernet.bundle.bundle import sign_bundle, write_bundle
+from mobile_centernet.bundle.bundle import extract, write_bundle
 from mobile_centernet.bundle.errors import BundleError
-from mobile_centernet.bundle.keys import read_private_key
 from mobile_centernet.bundle.manifest import MANIFEST, Manifest, PinnedFile
 from mobile_centernet.bundle.tar import END, pack
-from mobile_centernet.bundle.unpack import extract
 from mobile_centernet.trust.ceremony import change_key
 from mobile_centernet.trust.keys import public_key
 from mobile_centernet.trust.layout import BUNDLES as BUNDLES_ROLE
+from mobile_centernet.trust.layout import CHAMPION
 from tests.helpers.file_server import status
 from tests.helpers.lab import Lab
 from tests.helpers.offers import BUNDLES
@@ -27,19 +26,27 @@ from tests.helpers.trust import MODEL, Fleet
 Build = Callable[..., Manifest]
 
 
-def test_a_signature_more_is_no_other_release(device: Lab, releases: Releases, material: Path, tmp_path: Path) -> None:
-    """Whatever is appended to the file, the release is its manifest: no trial, no swap, the one before stays."""
+def test_what_is_signed_once_more_is_no_other_release(device: Lab, releases: Releases) -> None:
+    """Whoever signs it how often, also in a new statement, a release is its manifest: no trial, no swap."""
     device.install(releases[13])
     previous = device.saved.previous
-    path = tmp_path / "again.tar"
-    for key in ("first", "second", "stranger"):
-        path.write_bytes(path.read_bytes() if path.exists() else releases[13].content)
-        sign_bundle(path, read_private_key(material / key))
-        offered(device, path, f"13.{key}")
+    for number in range(4):
+        repository = device.fleet.repository()
+        state = repository.state()
+        if number % 2:
+            bundle = repository.bundle(state, MODEL, "13")
+            assert bundle
+            device.fleet.promote(bundle)
+        else:
+            metadata = repository.successor(state, CHAMPION)
+            repository.keys.sign(CHAMPION, metadata, state.targets)
+            repository.commit(state, {CHAMPION: metadata}, {})
+        device.serve()
         with device.application():
             agent = device.polled()
         assert agent.problem is None and agent._events["swapping: done"] == 0
     assert device.running() == releases[13].digest and device.saved.previous == previous
+    assert device.saved.number == 5
 
 
 def test_a_bundle_of_another_manifest_than_the_statements(device: Lab, releases: Releases) -> None:
@@ -48,12 +55,8 @@ def test_a_bundle_of_another_manifest_than_the_statements(device: Lab, releases:
     refused(device, releases, f"expected the manifest {releases[14].digest}, found {releases[13].digest}")
 
 
-def test_a_bundle_of_another_version_than_the_statements(
-    device: Lab, releases: Releases, material: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "other.tar").write_bytes(releases[13].content)
-    sign_bundle(tmp_path / "other.tar", read_private_key(material / "first"))
-    offered(device, tmp_path / "other.tar", "99")
+def test_a_bundle_of_another_version_than_the_statements(device: Lab, releases: Releases) -> None:
+    offered(device, releases[13].path, "99")
     refused(device, releases, "bundle: expected version 99, found 13")
 
 
@@ -121,7 +124,7 @@ def test_a_good_bundle_that_does_not_fit(
     changes: dict[str, object],
     sentence: str,
 ) -> None:
-    build(tmp_path / "odd.tar", release=13, version="90", **changes)
+    build(tmp_path / "odd.tar", version="90", **changes)
     offered(device, tmp_path / "odd.tar", "90")
     refused(device, releases, sentence)
 
@@ -141,7 +144,7 @@ def test_golden_detections_that_another_model_made(
     inside = {name: files[name] for name in manifest.files}
     pinned = {name: PinnedFile(sha256(content).hexdigest(), len(content)) for name, content in inside.items()}
     odd = replace(manifest, files=pinned, version="90")
-    write_bundle(tmp_path / "odd.tar", odd, pack(sorted(inside.items())) + END)
+    write_bundle(tmp_path / "odd.tar", odd, inside)
     offered(device, tmp_path / "odd.tar", "90")
     refused(device, releases, "fp32: golden/000.png: expected a detection of class")
 

@@ -78,6 +78,13 @@ def test_a_repository_that_answers_badly(device: Lab, releases: Releases, fault:
     recovers(device, releases)
 
 
+def test_a_server_writes_nothing_to_a_terminal(device: Lab, releases: Releases) -> None:
+    device.server.faulty = TIMESTAMP_FILE
+    device.server.faults.append(lambda request: request.wfile.write(b"\x1b[2J\x1b]0;owned\x07\r\n\r\n") and None)
+    agent = stays(device, releases, "x1b[2J")
+    assert agent.problem and agent.problem.isprintable()
+
+
 @pytest.mark.parametrize(
     "fault", [status(400), status(403), status(410), status(500), whole(HTML)], ids=["400", "403", "410", "500", "page"]
 )

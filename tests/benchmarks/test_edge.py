@@ -48,7 +48,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bundle]:
             [folder / f"{number}.onnx"],
             name="street",
             version=str(number),
-            release=number,
             pictures=[folder / "noise.png"],
             thresholds={"default": 0.3},
             latency_ms={"default": 60_000.0},

@@ -20,7 +20,6 @@ def example(**changes: Any) -> Manifest:
     manifest = Manifest(
         name="street",
         version="1.2+x",
-        release=3,
         classes=("véhicule", "bicycle"),
         input_size=(320, 576),
         thresholds={"véhicule": 0.3, "bicycle": 0.2},
@@ -39,16 +38,12 @@ def test_round_trip() -> None:
 
 
 @given(
-    release=st.integers(1, 10**12),
     latency=st.floats(min_value=1e-3, max_value=1e9),
     thresholds=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     lineage=st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=3),
 )
-def test_every_content_has_one_text(
-    release: int, latency: float, thresholds: tuple[float, float], lineage: dict[str, str]
-) -> None:
+def test_every_content_has_one_text(latency: float, thresholds: tuple[float, float], lineage: dict[str, str]) -> None:
     manifest = example(
-        release=release,
         latency_ms={"default": latency},
         thresholds=dict(zip(("véhicule", "bicycle"), thresholds, strict=True)),
         lineage=lineage,
@@ -63,19 +58,19 @@ def test_every_content_has_one_text(
 def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
     document = json.loads(example().to_json())
     change(document)
-    return f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode()
+    return f"{json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True)}\n".encode()
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda d: d.update(kind="cargo"), "expected a mobile-centernet bundle"),
-        (lambda d: d.update(format=2), "expected format 1, found 2: another version wrote it"),
-        (lambda d: d.update(extra=1), "expected the fields of format 1"),
-        (lambda d: d.pop("lineage"), "lineage: expected dict, found NoneType"),
-        (lambda d: d.update(release=0), "release: expected a number from 1, found 0"),
-        (lambda d: d.update(release=True), "release: expected int, found bool"),
-        (lambda d: d.update(release="3"), "release: expected int, found str"),
+        (lambda d: d.update(kind="cargo"), "kind: expected mobile-centernet bundle, .* found 'cargo'"),
+        (lambda d: d.update(format=1), "format: expected 2, the only one there is, found 1"),
+        (lambda d: d.update(extra=1), "expected a manifest in JSON form: expected name, .*, files, found extra"),
+        (lambda d: d.pop("lineage"), ".*lineage: expected a value, found nothing"),
+        (lambda d: d.update(version=7), ".*version: expected str, found int 7"),
+        (lambda d: d.update(input_size=[320, True]), ".*input_size: expected int, found bool True"),
+        (lambda d: d.update(input_size=[320, 576, 3]), "input_size: expected sides from 1"),
         (lambda d: d.update(name="../x"), "name: expected 1 to 100 letters"),
         (lambda d: d.update(version=""), "version: expected 1 to 100 letters"),
         (lambda d: d.update(classes=["a", "a"]), "classes: expected different"),
@@ -86,9 +81,9 @@ def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
         (lambda d: d["latency_ms"].pop("default"), "latency_ms: expected a default"),
         (lambda d: d["latency_ms"].update(default=0.0), "latency_ms.default: expected milliseconds above 0"),
         (lambda d: d["latency_ms"].update(default=float("nan")), "latency_ms.default: expected milliseconds"),
-        (lambda d: d["latency_ms"].update(default=5), "latency_ms.default: expected float, found int"),
+        (lambda d: d["latency_ms"].update(default=5), "expected the fields of format 2 in its form"),
         (lambda d: d["preprocessing"].update(colour="BGR"), "preprocessing: expected .*the only one there is"),
-        (lambda d: d["preprocessing"]["input_size"].update(width=0), "input_size: expected sides from 1"),
+        (lambda d: d.update(input_size=[320, 0]), "input_size: expected sides from 1"),
         (lambda d: d.update(variants={}), "variants: expected at least one"),
         (lambda d: d["variants"].update(fp8=d["variants"]["fp32"]), "variants: expected fp32, fp16, int8, found 'fp8'"),
         (lambda d: d["variants"]["fp32"]["tolerance"].update(box=-1.0), "fp32: tolerance.box: expected a number"),
@@ -98,13 +93,12 @@ def edited(change: Callable[[dict[str, Any]], object]) -> bytes:
         (lambda d: d.update(card="../../x"), "files: expected plain relative names, found '../../x'"),
         (lambda d: d.update(card="/etc/passwd"), "files: expected plain relative names"),
         (lambda d: d.update(card="manifest.json"), "files: expected names that are not taken"),
-        (lambda d: d.update(card="signatures/a.pem"), "files: expected names that are not taken"),
         (lambda d: d.update(card="golden"), "files: expected no file named like a folder"),
         (lambda d: d["files"].update({"../../x": {"sha256": DIGEST, "bytes": 1}}), "files: expected plain relative"),
         (lambda d: d["files"].update({"more": {"sha256": DIGEST, "bytes": 1}}), "files: expected "),
         (lambda d: d["files"]["card.md"].update(sha256="AB" * 32), "card.md: sha256: expected 64 hexadecimal"),
         (lambda d: d["files"]["card.md"].update(bytes=-1), "card.md: bytes: expected a number from 0"),
-        (lambda d: d["files"]["card.md"].update(mode=1), "expected the fields of format 1"),
+        (lambda d: d["files"]["card.md"].update(mode=1), ".*files.card.md: expected sha256, bytes, found mode"),
     ],
 )
 def test_broken_manifests_are_refused(change: Callable[[dict[str, Any]], object], sentence: str) -> None:
@@ -117,7 +111,7 @@ def test_broken_manifests_are_refused(change: Callable[[dict[str, Any]], object]
     [b"", b"null", b"[]", b"{", b"\xff\xfe", b'"' + b"x" * 99, b"[" * 99_999, b"NaN", b"1" * 5000],
 )
 def test_what_is_no_manifest_is_refused(content: bytes) -> None:
-    with pytest.raises(BundleError, match=r"^manifest.json: expected a m"):
+    with pytest.raises(BundleError, match=r"^manifest.json: (expected a manifest in JSON|kind: expected)"):
         Manifest.from_json(content)
 
 
@@ -127,9 +121,9 @@ def test_the_same_content_in_another_form_is_refused() -> None:
         text.rstrip(),
         f"{text}\n",
         json.dumps(json.loads(text)),
-        text.replace('"release": 3', '"release": 2,\n  "release": 3'),
+        text.replace('"version": "1.2+x"', '"version": "1",\n  "version": "1.2+x"'),
         text.replace("0.3", "0.30"),
         text.replace("é", "\\u00e9"),
     ):
-        with pytest.raises(BundleError, match="expected the fields of format 1 in its form"):
+        with pytest.raises(BundleError, match="expected the fields of format 2 in its form"):
             Manifest.from_json(other.encode())

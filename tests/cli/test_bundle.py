@@ -1,7 +1,6 @@
 """`mobile-centernet bundle` as a user types it: output, exit codes, one sentence for what goes wrong."""
 
 import json
-import stat
 from pathlib import Path
 
 import cv2
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from mobile_centernet.bundle.bundle import verify_bundle
 from mobile_centernet.cli.main import main
 from tests.helpers.tiny import tiny_detector
 
@@ -20,8 +20,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_detector(folder / f"{precision}.onnx", precision)
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
     cv2.imwrite(str(folder / "street.png"), picture)
-    for name in ("key", "other"):
-        assert run("keygen", folder / name).exit_code == 0
     return folder
 
 
@@ -37,7 +35,7 @@ def run(*arguments: object) -> Result:
 
 
 def build(inputs: Path, out: Path, *more: object) -> Result:
-    fixed = ("--model", inputs / "fp32.onnx", "--picture", inputs / "street.png", "--version", "1.0", "--release", 3)
+    fixed = ("--model", inputs / "fp32.onnx", "--picture", inputs / "street.png", "--version", "1.0")
     return run("build", out, *fixed, "--latency", 50, *more)
 
 
@@ -47,54 +45,28 @@ def refused(result: Result) -> str:
     return result.stderr
 
 
-def test_keygen_says_what_to_do_with_the_keys(tmp_path: Path) -> None:
-    result = run("keygen", tmp_path / "key")
-    assert result.exit_code == 0 and "keep it off devices" in result.stdout
-    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
-    assert "never overwritten" in refused(run("keygen", tmp_path / "key"))
+def test_from_models_to_a_verified_bundle(bundle: Path) -> None:
+    digest = json.loads(run("inspect", bundle, "--json").stdout) and verify_bundle(bundle).sha256
+    alone = run("verify", bundle)
+    assert alone.exit_code == 0 and f"whole, if this is what was signed: manifest {digest}" in alone.stdout
+    verified = run("verify", bundle, "--manifest", digest)
+    assert verified.exit_code == 0 and "verified: mobile-centernet 1.0, 6 files, as named" in verified.stdout
+    assert f"expected the manifest {'0' * 64}, found {digest}" in refused(run("verify", bundle, "--manifest", "0" * 64))
 
 
-def test_from_models_to_a_verified_bundle(bundle: Path, inputs: Path) -> None:
-    assert "found none at all" in refused(run("verify", bundle, "--trust", inputs / "key.pub"))
-    signed = run("sign", bundle, "--key", inputs / "key")
-    assert signed.exit_code == 0 and "signed by key" in signed.stdout
-    verified = run("verify", bundle, "--trust", inputs / "other.pub", "--trust", inputs / "key.pub")
-    assert verified.exit_code == 0
-    assert "verified: mobile-centernet 1.0, release 3, 6 files" in verified.stdout
-    assert "expected a signature by a trusted key" in refused(run("verify", bundle, "--trust", inputs / "other.pub"))
-
-
-def test_a_folder_of_keys_and_a_revoked_one(bundle: Path, inputs: Path, tmp_path: Path) -> None:
-    identity = run("sign", bundle, "--key", inputs / "key").stdout.split()[-1]
-    assert run("verify", bundle, "--trust", inputs).exit_code == 0
-    (tmp_path / "revoked").write_text(f"{identity}\n")
-    message = refused(run("verify", bundle, "--trust", inputs, "--revoked", tmp_path / "revoked"))
-    assert f"found only revoked {identity}" in message
-
-
-def test_inspect_shows_what_is_in_it_and_promises_nothing(bundle: Path, inputs: Path) -> None:
+def test_inspect_shows_what_is_in_it_and_promises_nothing(bundle: Path) -> None:
     shown = run("inspect", bundle)
     assert shown.exit_code == 0
-    for said in (
-        "was not checked",
-        "signed by  nobody",
-        "vehicle from 0.3",
-        "96x64",
-        "default 50 ms",
-        "model.int8.onnx",
-    ):
+    for said in ("was not asked", "vehicle from 0.3", "96x64", "default 50 ms", "model.int8.onnx"):
         assert said in shown.stdout
-    identity = run("sign", bundle, "--key", inputs / "key").stdout.split()[-1]
-    assert f"signed by  {identity}" in run("inspect", bundle).stdout
-    document = json.loads(run("inspect", bundle, "--json").stdout)
-    assert (document["release"], document["name"]) == (3, "mobile-centernet")
+    assert json.loads(run("inspect", bundle, "--json").stdout)["name"] == "mobile-centernet"
 
 
 def test_settings_reach_the_manifest(inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "card.md").write_text("# Mine")
     options = ["--threshold", "0.4", "--threshold", "piéton=0.1", "--latency", "orin=20", "--name", "street"]
     result = build(inputs, tmp_path / "x.tar", *options, "--lineage", "git_commit=a=b", "--card", tmp_path / "card.md")
-    assert result.exit_code == 0 and "not signed yet" in result.stdout
+    assert result.exit_code == 0
     document = json.loads(run("inspect", tmp_path / "x.tar", "--json").stdout)
     assert document["thresholds"] == {"vehicle": 0.4, "piéton": 0.1}
     assert document["latency_ms"] == {"default": 50.0, "orin": 20.0}
@@ -120,15 +92,8 @@ def test_mistakes_are_one_sentence(inputs: Path, tmp_path: Path, options: list[s
     assert not list(tmp_path.iterdir())
 
 
-def test_a_release_number_from_one(inputs: Path, tmp_path: Path) -> None:
-    assert build(inputs, tmp_path / "x.tar", "--release", 0).exit_code == 2
-
-
-def test_damage_and_careless_keys_are_one_sentence(bundle: Path, inputs: Path, tmp_path: Path) -> None:
-    (tmp_path / "open").write_bytes((inputs / "key").read_bytes())
-    (tmp_path / "open").chmod(0o644)
-    assert "found mode 0644" in refused(run("sign", bundle, "--key", tmp_path / "open"))
+def test_damage_is_one_sentence(bundle: Path, tmp_path: Path) -> None:
     bundle.write_bytes(bundle.read_bytes()[:-1])
-    assert "cut off" in refused(run("sign", bundle, "--key", inputs / "key"))
+    assert "cut off" in refused(run("verify", bundle))
     assert "cut off" in refused(run("inspect", bundle))
-    assert "cannot be read" in refused(run("verify", tmp_path / "missing", "--trust", inputs / "key.pub"))
+    assert "cannot be read" in refused(run("verify", tmp_path / "missing"))

@@ -48,7 +48,7 @@ def test_from_the_first_key_to_a_revoked_one(project: Path) -> None:
     assert "champion: expected 1 more of the signatures" in trust("sign", "staged.json", "--yes", code=2).output
     signed = trust("sign", "staged.json", "--approve-by", "Ann", "--yes", "--key", "champion=elsewhere.key")
     assert '"approver": "Ann"' in signed.output and "signed and published" in signed.output
-    assert "champion 1: street 1, manifest aaaaaaaaaaaa, agreed by Ann" in trust("show").output
+    assert f"champion 1: street 1, manifest {'a' * 64}, agreed by Ann" in trust("show").output
 
     old = public_key("elsewhere.key").keyid[:12]
     trust("rotate", "champion", "--old", old, "--new", "keys/champion-2.key")
@@ -74,6 +74,12 @@ def test_what_is_missing_or_wrong_is_one_sentence(project: Path) -> None:
     ):
         output = trust(*arguments, code=2).output
         assert said in output and output.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["[", "trust: 5", "[1]", "trust: {keys: {root: 5}}", "trust: {keys: [root]}", "\x00"])
+def test_settings_that_are_none_are_one_sentence(project: Path, text: str) -> None:
+    Path("params.yaml").write_text(text)
+    assert trust("show", code=2).output.startswith("error: params.yaml: expected the pipeline's settings, found none")
 
 
 def test_a_key_that_git_would_take_is_not_made(project: Path) -> None:

@@ -21,7 +21,7 @@ from mobile_centernet import files
 from mobile_centernet.agent import disk
 from mobile_centernet.agent.agent import Agent
 from mobile_centernet.agent.config import load_config
-from mobile_centernet.bundle import unpack
+from mobile_centernet.bundle import bundle
 from tests.helpers.lab import self_test_in_process
 
 AGENT = str(Path(disk.__file__).parent)
@@ -70,7 +70,7 @@ def run(order: dict[str, Any], pipe: int) -> None:
     elif order["kill"] == "change":
         for name in ("rename", "symlink", "unlink", "sync_folder", "remove_folder"):
             setattr(disk, name, killer.before(getattr(disk, name)))
-        files.sync_folder = unpack.sync_folder = disk.sync_folder
+        files.sync_folder = bundle.sync_folder = disk.sync_folder
         disk.write_file = killer.before(killer.halve)
     elif order["kill"] == "transition":
         observe = lambda *_: killer.pass_by()  # noqa: E731

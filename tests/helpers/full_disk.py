@@ -17,7 +17,7 @@ from mobile_centernet.agent import agent as agents
 from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.store import AgentStore
-from mobile_centernet.bundle.unpack import verify_folder
+from mobile_centernet.bundle.bundle import verify_folder
 from tests.helpers.lab import self_test_in_process
 
 PAGE = 4096

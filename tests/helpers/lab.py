@@ -17,8 +17,8 @@ from mobile_centernet.agent.health import Heartbeat
 from mobile_centernet.agent.selftest import check_release
 from mobile_centernet.agent.selftest_runner import SelfTestResult
 from mobile_centernet.agent.store import AgentState, AgentStore
+from mobile_centernet.bundle.bundle import verify_folder
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.bundle.unpack import verify_folder
 from mobile_centernet.errors import UserError
 from mobile_centernet.trust.statement import Statement
 from tests.helpers.file_server import FileServer
@@ -66,9 +66,7 @@ class Lab:
 
     @property
     def saved(self) -> AgentState:
-        state = self.store.load()
-        assert state is not None
-        return state
+        return self.store.load()
 
     def configure(self, **changes: dict[str, object]) -> Config:
         document: dict[str, dict[str, object]] = {name: dict(values) for name, values in SETTINGS.items()}

@@ -5,7 +5,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from mobile_centernet.bundle.bundle import inspect_bundle
+from mobile_centernet.bundle.bundle import verify_bundle
 
 TIMESTAMP_FILE = "/metadata/timestamp.json"
 BUNDLES = "/targets/bundles/"
@@ -29,4 +29,4 @@ class Bundle:
     @cached_property
     def digest(self) -> str:
         """Of its manifest: what a release is."""
-        return inspect_bundle(self.path)[0].sha256
+        return verify_bundle(self.path).sha256

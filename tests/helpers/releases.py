@@ -1,4 +1,4 @@
-"""Models, pictures and keys, and bundles of them."""
+"""Models and pictures, and bundles of them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from mobile_centernet.bundle.build import build_bundle
-from mobile_centernet.bundle.bundle import sign_bundle
-from mobile_centernet.bundle.keys import TrustedKeys, generate_keys, read_private_key
 from mobile_centernet.bundle.manifest import Manifest
 from tests.helpers.file_server import file_server
 from tests.helpers.lab import Forks, Lab
@@ -20,7 +18,7 @@ from tests.helpers.trust import MODEL, Fleet
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three precisions of one detector, two pictures and three key pairs."""
+    """Three precisions of one detector and two pictures."""
     folder = tmp_path_factory.mktemp("material")
     for precision in ("fp32", "fp16", "int8"):
         tiny_detector(folder / f"student.{precision}.onnx", precision)
@@ -28,14 +26,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, size in enumerate([(72, 128), (64, 96)]):
         smooth = cv2.resize(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8), size[::-1])
         cv2.imwrite(str(folder / f"street{number}.jpg"), smooth)
-    for name in ("first", "second", "stranger"):
-        generate_keys(folder / name)
     return folder
-
-
-@pytest.fixture(scope="session")
-def trusted(material: Path) -> TrustedKeys:
-    return TrustedKeys.load([material / "first.pub"])
 
 
 Build = Callable[..., Manifest]
@@ -43,13 +34,12 @@ Build = Callable[..., Manifest]
 
 @pytest.fixture(scope="session")
 def build(material: Path) -> Build:
-    """build(out, **changes): an unsigned bundle."""
+    """build(out, **changes): a bundle."""
 
     def make(out: Path, **changes: object) -> Manifest:
         settings: dict[str, object] = {
             "name": "street",
             "version": "7",
-            "release": 12,
             "pictures": sorted(material.glob("*.jpg")),
             "thresholds": {"default": 0.3, "piéton": 0.25},
             "latency_ms": {"default": 100, "orin": 20.5},
@@ -62,20 +52,18 @@ def build(material: Path) -> Build:
 
 
 @pytest.fixture(scope="session")
-def signed_once(build: Build, material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Read only: signed by `first`, whom the device trusts, and `second`, whom it does not know."""
+def bundle_once(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only."""
     path = tmp_path_factory.mktemp("bundle") / "street-12.tar"
     build(path)
-    for key in ("first", "second"):
-        sign_bundle(path, read_private_key(material / key))
     return path
 
 
 @pytest.fixture
-def signed(signed_once: Path, tmp_path: Path) -> Path:
+def bundle(bundle_once: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     path = tmp_path / "street-12.tar"
-    path.write_bytes(signed_once.read_bytes())
+    path.write_bytes(bundle_once.read_bytes())
     return path
 
 
@@ -87,7 +75,7 @@ def releases(build: Build, tmp_path_factory: pytest.TempPathFactory) -> dict[int
     for number in (12, 13, 14):
         model = tiny_detector(folder / f"{number}.onnx", seed=number)
         path = folder / f"street-{number}.tar"
-        build(path, release=number, version=str(number), models=[model], latency_ms={"default": 10_000.0})
+        build(path, version=str(number), models=[model], latency_ms={"default": 10_000.0})
         made[number] = Bundle(path, str(number))
     return made
 

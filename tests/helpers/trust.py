@@ -9,7 +9,7 @@ from typing import Any
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import Updater
 
-from mobile_centernet.trust.ceremony import init
+from mobile_centernet.trust.ceremony import Staged, init
 from mobile_centernet.trust.keys import KeyRing, generate_key, public_key
 from mobile_centernet.trust.layout import (
     CHAMPION,
@@ -55,6 +55,13 @@ class CutOffError(Exception):
                 raise cls(name)
 
         return stop
+
+
+def publish(repository: Repository, statement: Statement) -> None:
+    """Sign a channel's next statement with what is at hand, and publish it."""
+    staged = Staged(statement.channel, repository.stage_statement(repository.state(), statement), statement)
+    staged.sign(repository)
+    staged.publish(repository)
 
 
 class Fleet:
@@ -118,7 +125,7 @@ class Fleet:
         """A channel's next statement, signed: it names a bundle that is listed already."""
         repository = repository or self.repository()
         statement = repository.next_statement(repository.state(), channel, bundle, **fields)
-        repository.publish_statement(statement)
+        publish(repository, statement)
         return statement
 
     def publish(

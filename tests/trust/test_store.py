@@ -1,6 +1,7 @@
-"""A repository in a bucket: the store refuses whoever comes second."""
+"""A repository in a bucket, which refuses whoever comes second, and in a folder into which others may write."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
@@ -8,7 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from mobile_centernet.trust.errors import TrustError
-from mobile_centernet.trust.store import ObjectStore, open_store
+from mobile_centernet.trust.store import FolderStore, ObjectStore, open_store
 from tests.helpers.trust import Client, Fleet
 
 
@@ -66,3 +67,52 @@ def test_files_are_written_once_and_replaced_only_as_they_were_seen(bucket: str)
         store.replace("metadata/a", b"two", b"other")
     store.replace("metadata/a", b"two", b"one")
     assert (store.read("metadata/a"), store.names("metadata")) == (b"two", ["a"])
+
+
+def pipe(folder: Path, _: Path) -> None:
+    (folder / "metadata/timestamp.json").unlink()
+    os.mkfifo(folder / "metadata/timestamp.json")
+
+
+def endless(folder: Path, _: Path) -> None:
+    (folder / "metadata/timestamp.json").unlink()
+    (folder / "metadata/timestamp.json").symlink_to("/dev/zero")
+
+
+def led_out(folder: Path, home: Path) -> None:
+    (folder / "metadata").rename(folder / "before")
+    (folder / "metadata").symlink_to(home)
+
+
+def secret(folder: Path, home: Path) -> None:
+    (folder / "metadata/timestamp.json").unlink()
+    (folder / "metadata/timestamp.json").symlink_to(home / "precious.key")
+
+
+@pytest.mark.parametrize("trap", [pipe, endless, led_out, secret], ids=lambda trap: trap.__name__)
+def test_whoever_may_write_the_folder_neither_holds_nor_leads_its_publishers(
+    tmp_path: Path, trap: Callable[[Path, Path], None]
+) -> None:
+    (home := tmp_path / "home").mkdir()
+    (home / "precious.key").write_text("hush")
+    store = FolderStore(tmp_path / "served")
+    store.replace("metadata/timestamp.json", b"{}", None)
+    trap(tmp_path / "served", home)
+    for work in (
+        lambda: store.read("metadata/timestamp.json"),
+        lambda: store.replace("metadata/timestamp.json", b"{}", None),
+        lambda: store.replace("metadata/timestamp.json", b"{}", b"hush"),
+    ):
+        with pytest.raises(TrustError, match=r"timestamp\.json: expected a p") as refused:
+            work()
+        assert "hush" not in str(refused.value)
+    assert [(path.name, path.read_text()) for path in home.iterdir()] == [("precious.key", "hush")]
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "served/metadata").mkdir(parents=True)
+    (tmp_path / f"served/metadata/.timestamp.json.{os.getpid()}.tmp").symlink_to(tmp_path / "precious")
+    FolderStore(tmp_path / "served").replace("metadata/timestamp.json", b"{}", None)
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert (tmp_path / "served/metadata/timestamp.json").read_bytes() == b"{}"

@@ -158,27 +158,32 @@ def rollback(params: Params, by: str) -> PromotionOutcome:
                 raise TrustError(f"{name}: expected an earlier release in the signed history, found none")
             numbers = int(head.version), int(before.version)
             _announce(channel, numbers[1], gate=before.gate, approver=by, withdraw=True)
-        registry = Registry(name)
         if channel is None:
-            seen = registry.aliases()
+            seen = Registry(name).aliases()
             if CHAMPION not in seen or seen.get(PREVIOUS, seen[CHAMPION]) == seen[CHAMPION]:
                 known = ", ".join(f"{alias} version {number}" for alias, number in sorted(seen.items())) or "no aliases"
                 raise RegistryError(f"{name}: expected a previous version other than the champion, found {known}")
             numbers = seen[CHAMPION], seen[PREVIOUS]
-        bad, good = map(registry.version, numbers)
-        _audit("rolling back", registry, good, bad.number, by)
-        registry.tag(bad.number, **{WITHDRAWN: f"rolled back by {by}, {_now()}"})
-        registry.untag(bad, PROMOTED_AT)
-        if channel:
-            _mirror(registry, channel)
-        else:
-            _expect(registry, {CHAMPION: bad.number, PREVIOUS: good.number})
-            registry.set_alias(CHAMPION, good.number)
-            _expect(registry, {CHAMPION: good.number})
-        _audit("rolled back", registry, good, bad.number, by)
-        return PromotionOutcome(
-            DONE, f"{registry.name}: version {good.number} is the champion again, {bad.number} is withdrawn"
-        )
+        said = f"{name}: version {numbers[1]} is the champion again, {numbers[0]} is withdrawn"
+        try:
+            registry = Registry(name)
+            bad, good = map(registry.version, numbers)
+            _audit("rolling back", registry, good, bad.number, by)
+            registry.tag(bad.number, **{WITHDRAWN: f"rolled back by {by}, {_now()}"})
+            registry.untag(bad, PROMOTED_AT)
+            if channel:
+                _mirror(registry, channel)
+            else:
+                _expect(registry, {CHAMPION: bad.number, PREVIOUS: good.number})
+                registry.set_alias(CHAMPION, good.number)
+                _expect(registry, {CHAMPION: good.number})
+            _audit("rolled back", registry, good, bad.number, by)
+        except RegistryError as error:
+            if channel is None:
+                raise
+            # Run once more, it would go back one release further.
+            said = f"{said}, for every device; it is done, only the registry was not told of it: {error}"
+        return PromotionOutcome(DONE, said)
 
 
 def _announce(channel: Channel, number: int, *, withdraw: bool = False, **fields: Any) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mobile_centernet.bundle.manifest import Manifest
-from mobile_centernet.bundle.protocol import HEALTHY, read_enrolled, read_reports
 from mobile_centernet.evaluation.gate import Check
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.registry.registry import Version
 from mobile_centernet.trust.layout import CANARY
+from mobile_centernet.trust.reports import HEALTHY, read_enrolled, read_reports
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile

@@ -15,7 +15,7 @@ from PIL import Image
 from tuf.api.metadata import TargetFile
 
 from mobile_centernet.bundle.build import build_bundle
-from mobile_centernet.bundle.bundle import inspect_bundle
+from mobile_centernet.bundle.bundle import verify_bundle
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.inference.graph import PRECISIONS
@@ -71,7 +71,6 @@ def publish_exported(repository: Repository, version: Version, params: Params, l
             [model for each in PRECISIONS if (model := paths.EXPORT / f"model.{each}.onnx").is_file()],
             name=name,
             version=str(version.number),
-            release=version.number,
             pictures=golden,
             thresholds=section.thresholds,
             latency_ms=section.latency_ms,
@@ -141,7 +140,7 @@ class Channel:
         with TemporaryDirectory() as folder:
             path = Path(folder) / target.path.rpartition("/")[2]
             path.write_bytes(self.repository.read_target(target.path, target.hashes["sha256"]))
-            manifest = inspect_bundle(path)[0]
+            manifest = verify_bundle(path)
         for statement in self.statements:
             if statement.version == str(number) and statement.manifest != manifest.sha256:
                 raise TrustError(f"{target.path}: expected the release of {self.name} statement {statement.number}")

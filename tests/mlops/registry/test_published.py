@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from securesystemslib.signer import CryptoSigner
 
-from mobile_centernet.bundle.keys import to_pem
-from mobile_centernet.bundle.protocol import DeviceReport
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.cli import registry as commands
@@ -21,6 +20,7 @@ from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVI
 from mobile_centernet.trust.ceremony import Staged
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.layout import CANARY
+from mobile_centernet.trust.reports import PREFIX, DeviceReport
 from mobile_centernet.trust.statement import Statement
 from steps.register import register
 from tests.helpers import registry_project as small
@@ -168,6 +168,20 @@ def test_a_rollback_goes_by_the_signed_history_whatever_previous_and_tags_say(fl
     assert version_of(runs(fleet)) == "1"
 
 
+def test_a_registry_that_fails_after_a_rollback_does_not_have_it_repeated(fleet: Fleet) -> None:
+    """Somebody deleted the version there: devices go back all the same, and the operator is told that it is done."""
+    params = registered(fleet, "deleted", small.HALF)
+    promote(params)
+    small.export_model(small.GOOD, "deleted 2")
+    register(params)
+    promote(params)
+    registry = Registry("deleted")
+    registry._client.delete_model_version("deleted", "1")
+    outcome = rollback(params, "Ann")
+    assert outcome.code == DONE and "it is done, only the registry was not told of it" in outcome.message
+    assert version_of(runs(fleet)) == "1"
+
+
 @pytest.mark.parametrize("number", ["0", "9" * 18, "9" * 5000])
 def test_numbers_in_tags_neither_freeze_nor_break_anything(fleet: Fleet, number: str) -> None:
     name = f"forward-{len(number)}"
@@ -259,19 +273,24 @@ def test_without_a_repository_it_goes_on_unsigned_and_says_so(
     assert caplog.text.count("unsigned: trust.repository names none") == 2
 
 
-KEYS = {device: Ed25519PrivateKey.generate() for device in "abce"}
+KEYS = {device: CryptoSigner.generate_ed25519() for device in "abce"}
 
 
 def report(
-    device: str, digest: str, state: str = "healthy", channel: str = CANARY, key: Ed25519PrivateKey | None = None
+    device: str, digest: str, state: str = "healthy", channel: str = CANARY, key: CryptoSigner | None = None
 ) -> dict[str, str]:
     found = DeviceReport(device, channel, digest, "orin", 1, state, "", "2026-11-26T01:00:00Z")
-    return {found.key: found.to_json(key or KEYS[device])}
+    return {f"{PREFIX}{device}": found.to_json(key or KEYS[device])}
+
+
+def pem(key: CryptoSigner) -> bytes:
+    public = load_pem_private_key(key.private_bytes, None).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_promotion_waits_for_healthy_canaries(fleet: Fleet, tmp_path: Path) -> None:
     for device, key in KEYS.items():
-        (tmp_path / f"{device}.pub").write_bytes(to_pem(key.public_key()))
+        (tmp_path / f"{device}.pub").write_bytes(pem(key))
     canaries = {"healthy": 2, "most_against": 0, "devices": str(tmp_path)}
     params = registered(fleet, "canaries", small.GOOD, canaries=canaries)
     assert promote(params, canary=True).code == DONE

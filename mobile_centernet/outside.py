@@ -37,7 +37,7 @@ def typed(value: Any, kind: Any, where: str = "") -> Any:
         ValueError: a field is missing, unknown, or of another type.
     """
     at = f"{where}: " if where else ""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"{at}expected a section of {kind.__name__}, found {type(value).__name__}")
         known, hints = {field.name: field for field in fields(kind)}, _hints(kind)

@@ -55,7 +55,7 @@ class TrustSettings:
     """
 
     url: str = _setting(_ADDRESS, is_address)
-    root: Path
+    root: Path = _setting("a file", bool)  # noqa: RUF009
     model: str = _setting("a model's name", bool)
     channel: str = _setting(" or ".join(CHANNELS), lambda value: value in CHANNELS, default="champion")
     timeout_s: float = _seconds(10.0, 0.1)  # for an answer, and each piece of it
@@ -90,7 +90,7 @@ class DeviceSettings:
 class PathSettings:
     """`root` is the agent's own folder; a relative path starts at the file's folder."""
 
-    root: Path
+    root: Path = _setting("a folder", bool)  # noqa: RUF009
 
 
 @dataclass(frozen=True)

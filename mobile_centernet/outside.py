@@ -58,7 +58,7 @@ def typed(value: Any, kind: Any, where: str = "") -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not outer:
-        shown = f" {value!r}" if isinstance(value, int | float) else ""  # a text may hold a secret
+        shown = "" if isinstance(value, dict | list) else f" {value!r:.100}"  # the latter may hold what is an address
         raise ValueError(f"{at}expected {outer.__name__}, found {type(value).__name__}{shown}")
     if origin is tuple:
         return tuple(typed(each, parts[0], where) for each in value)

@@ -135,7 +135,7 @@ def test_a_full_disk_is_told_once_and_harms_nobody(
     real = Path.open
 
     def refuses(path: Path, mode: str = "r", *args: object, **more: object) -> object:
-        if "w" in mode:
+        if {"w", "x"} & set(mode):
             raise OSError(28, "No space left on device")
         return real(path, mode, *args, **more)  # type: ignore[call-overload]
 

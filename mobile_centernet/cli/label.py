@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.boxes import box_iou, xywh_to_xyxy, xyxy_to_xywh
-from mobile_centernet.bundle.protocol import DEVICE_NAME
 from mobile_centernet.cli.options import MODEL_HELP
 from mobile_centernet.cli.outputs import counted
 from mobile_centernet.data.annotations import FrameState
@@ -36,6 +35,7 @@ from mobile_centernet.field.spool import parse_record
 from mobile_centernet.files import new_folder, write_json
 from mobile_centernet.images.opencv import decode_image
 from mobile_centernet.inference.load import open_model
+from mobile_centernet.trust.layout import DEVICE_NAME
 
 DOCUMENT = Path("annotations/instances_field.json")
 SAME_OBJECT, SAME_BOX = 0.5, 0.98  # IoU

@@ -13,16 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mobile_centernet.cli.predict import _open_source
-from mobile_centernet.data.check.checks import check
+from mobile_centernet.cli.main import main
 from mobile_centernet.data.convert import ClassMap
 from mobile_centernet.data.prepare.prepare import prepare
-from mobile_centernet.data.readers.labelled import read_set
-from mobile_centernet.data.readers.layouts import read_source
 from mobile_centernet.data.readers.raw import read_raw
+from tests.helpers.tiny import tiny_detector
 
 PICTURE = cv2.imencode(".jpg", np.zeros((36, 64, 3), np.uint8))[1].tobytes()
 CAR = {"category": "car", "box2d": {"x1": 10, "y1": 5, "x2": 40, "y2": 30}}
@@ -116,14 +115,20 @@ def test_no_file_is_unaccounted_for_and_all_labels_arrive(folder, files, nested,
     places=st.lists(st.sampled_from(["a/train", "b/train", "c/d", "e"]), min_size=1, max_size=3, unique=True),
     wanted=st.sampled_from(["a/train", "b/train", "c/d", "e", "z", ""]),
     separator=st.sampled_from("/\\"),
+    fold=st.sampled_from(CASES),
+    forms=st.tuples(FORMS, FORMS),
 )
-def test_no_label_is_on_an_image_whose_path_does_not_match(folder, stems, places, wanted, separator) -> None:
+def test_no_label_is_on_an_image_whose_path_does_not_match(
+    folder, stems, places, wanted, separator, fold, forms
+) -> None:
     root = folder()
+    stems = [unicodedata.normalize(forms[0], stem) for stem in stems]
     for place in places:
         for stem in stems:
             put(root / f"images/{place}/{stem}.jpg")
     names = [f"{wanted}/{stem}.jpg".lstrip("/") for stem in stems]
-    entries = [{"name": name.replace("/", separator), "labels": [CAR]} for name in names]
+    spelt = [unicodedata.normalize(forms[1], fold(name).replace("/", separator)) for name in names]
+    entries = [{"name": name, "labels": [CAR]} for name in spelt]
     put(root / "labels/some.json", json.dumps(entries).encode())
     _, raw = read_raw(root)
     labelled = {frame.image.relative_to(root / "images").as_posix() for frame in raw.frames if frame.boxes}
@@ -135,28 +140,44 @@ def test_no_label_is_on_an_image_whose_path_does_not_match(folder, stems, places
         assert labelled == set() and len(raw.findings) >= len(stems)
 
 
-@settings(quick, max_examples=10)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    tiny_detector(path)
+    return path
+
+
+def ask(*arguments: object) -> dict:
+    """What a command answers in JSON."""
+    result = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert result.exit_code in (0, 1, 3), result.output
+    return json.loads(result.stdout)
+
+
+@settings(quick, max_examples=8)
 @given(files=sets())
-def test_check_prepare_evaluate_and_predict_read_the_same(folder, files) -> None:
+def test_check_prepare_evaluate_and_predict_read_the_same(folder, model: Path, files) -> None:
     root = folder()
     for path, content in files.items():
         put(root / path, content)
     _, raw = read_raw(root)
-    report = check(read_source(root), workers=1, progress=False)
-    assert Counter(str(frame.state) for frame in report.frames) == Counter(str(frame.state) for frame in raw.frames)
-    assert {frame.name for frame in report.frames} == {frame.name for frame in raw.frames}
+    checked = ask("data", "check", root, "--json")["splits"].values()
+    states = Counter(str(frame.state) for frame in raw.frames)
+    assert all(sum(split[state] for split in checked) == states[state] for state in ("labelled", "empty", "unlabelled"))
     classes = ClassMap(("vehicle",), {"car": "vehicle", "vehicle": "vehicle"})
     prepared = prepare(raw, [replace(frame, split="train") for frame in raw.frames], classes, root.parent / "out",
                        workers=1, progress=False)["splits"]["train"]  # fmt: skip
     assert prepared["frames"] == len(raw.frames) and prepared["videos"] == len({frame.video for frame in raw.frames})
     if prepared["boxes"]["vehicle"]:
-        found = read_set(root, ("vehicle",), None, None, {}, "drop")
-        known = [frame.annotate(frame.read().shape[:2]) for frame in found.frames]
-        assert Counter(str(state) for state, _ in known)["labelled"] == prepared["states"]["labelled"]
-        assert sum(len(rows) for _, rows in known) == prepared["boxes"]["vehicle"]
-    looked_at = _open_source(str(root), root.parent / "drawn", None)
-    assert {path.relative_to(root) for path in looked_at.paths} == {
-        frame.image.relative_to(root) for frame in raw.frames
+        found = ask("evaluate", model, root, "--json", "--unmapped", "drop")
+        assert found["frames"] == prepared["states"]["labelled"] + prepared["states"]["empty"]
+        assert found["boxes"]["vehicle"] == prepared["boxes"]["vehicle"]
+    CliRunner().invoke(
+        main, ["predict", str(root), "--model", str(model), "--out", str(root.parent / "p"), "--no-drawing"]
+    )
+    looked_at = json.loads((root.parent / "p/detections.json").read_text())["images"]
+    assert {each["file_name"] for each in looked_at} == {
+        frame.image.relative_to(root).as_posix() for frame in raw.frames
     }
 
 

@@ -143,7 +143,7 @@ def _summary(report: CheckReport) -> list[str]:
     if report.source.unread:
         unread = ", ".join(f"{count:,} {kind}" for kind, count in report.source.unread.items())
         rows += ["", f"files that are not read: {unread}"]
-    if unknown := [name for name, row in report.categories().items() if not row["known"]]:
+    if unknown := [name for name, row in report.categories().items() if name and not row["known"]]:
         rows += ["", f"If these categories are right, name all that are: --categories ...,{','.join(unknown[:5])}"]
     return rows
 

@@ -373,6 +373,12 @@ CASES: dict[str, Case] = {
         1,
         unread={"images of other tasks": 2},
     ),
+    "images of tracking alone": Case(
+        images("images/track/train/v/v-0000001.jpg")
+        | {"labels/box_track_20/train/v.json": text(entries("v-0000001.jpg"))},
+        labelled(1),
+        1,
+    ),
     "images of every kind": Case(
         {
             f"images/train/{n}{suffix}": cv2.imencode(suffix.lower(), np.zeros((36, 64, 3), np.uint8))[1].tobytes()
@@ -475,6 +481,137 @@ def test_a_reported_case(tmp_path: Path, name: str) -> None:
     state_of = Counter(str(frame.annotate(frame.read().shape[:2])[0]) for frame in found.frames)
     expected = Counter(str(frame.state) for frame in frames)
     assert (state_of["labelled"], state_of["empty"]) == (expected["labelled"], expected["empty"])
+
+
+BOX = "<bndbox><xmin>10</xmin><ymin>5</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>"
+VEHICLE = f"<name>vehicle</name>{BOX}"
+INVERTED = VEHICLE.replace("10", "50").replace("40", "10").replace("50", "40")
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+ONE, TWO = [[10, 5, 30, 25]], [[10, 5, 30, 25]] * 2
+
+
+def voc(body: str) -> tuple[str, bytes]:
+    return "ivslab_train/Annotations/All/a.xml", f"<annotation>{body}</annotation>".encode()
+
+
+def bdd(*objects: dict) -> tuple[str, bytes]:
+    return "labels/det_train.json", text(entries("a.jpg", labels=objects))
+
+
+def document(encoding: str = "utf-8", **more: object) -> tuple[str, bytes]:
+    return "annotations/instances_train.json", text({**coco("a.jpg"), **more}, encoding)
+
+
+ONE_IMAGE: dict[str, tuple[tuple[str, bytes], str, list[list[float]], list[str]]] = {
+    "voc: parts with boxes of their own": (
+        voc(f"<object><part><name>wheel</name>{BOX.replace('40', '12')}</part>{VEHICLE}</object>"),
+        "labelled",
+        ONE,
+        [],
+    ),
+    "voc: an object within another": (
+        voc(f"<object>{VEHICLE}<object>{VEHICLE}</object></object>"),
+        "labelled",
+        TWO,
+        [],
+    ),
+    "voc: objects in a list": (voc(f"<objects><object>{VEHICLE}</object></objects>"), "labelled", ONE, []),
+    "voc: the box before the name": (voc(f"<object>{BOX}<name>vehicle</name></object>"), "labelled", ONE, []),
+    "voc: another file's name": (
+        voc(f"<filename>b.png</filename><path>C:\\x\\b.png</path><object>{VEHICLE}</object>"),
+        "labelled",
+        ONE,
+        [],
+    ),
+    "voc: two boxes in one object": (voc(f"<object>{VEHICLE}{BOX}</object>"), "unlabelled", [], ["nan_box"]),
+    "voc: a rotated box": (
+        voc("<object><name>vehicle</name><robndbox><cx>9</cx><cy>9</cy></robndbox></object>"),
+        "unlabelled",
+        [],
+        ["nan_box"],
+    ),
+    "voc: a polygon": (
+        voc("<object><name>vehicle</name><polygon><x1>1</x1><y1>2</y1></polygon></object>"),
+        "unlabelled",
+        [],
+        ["nan_box"],
+    ),
+    "voc: an inverted box beside a whole one": (
+        voc(f"<object>{VEHICLE}</object><object>{INVERTED}</object>"),
+        "labelled",
+        TWO,
+        ["inverted_box"],
+    ),
+    "voc: no object": (voc(""), "empty", [], []),
+    "voc: white space before, NUL behind": (
+        (voc("")[0], b"\n <?xml version='1.0'?>" + voc(f"<object>{VEHICLE}</object>")[1] + b"\0\n"),
+        "labelled",
+        ONE,
+        [],
+    ),
+    "voc: a DOCTYPE": (
+        (voc("")[0], b"<!DOCTYPE annotation>" + voc(f"<object>{VEHICLE}</object>")[1]),
+        "labelled",
+        ONE,
+        [],
+    ),
+    "voc: GBK that is not declared": (
+        (voc("")[0], "<annotation><folder>台中</folder></annotation>".encode("gbk")),
+        "unlabelled",
+        [],
+        ["unreadable_label"],
+    ),
+    "voc: a namespace": ((voc("")[0], b'<annotation xmlns="http://x"/>'), "unlabelled", [], ["unreadable_label"]),
+    "bdd: a box in space": (bdd({"category": "car", "box3d": {"location": [1, 2, 3]}}), "unlabelled", [], ["nan_box"]),
+    "bdd: a mask that is none": (
+        bdd({"category": "car", "rle": {"counts": "?", "size": 3}}),
+        "unlabelled",
+        [],
+        ["nan_box"],
+    ),
+    "bdd: numbers as text": (
+        bdd({"category": "car", "box2d": {"x1": "10", "y1": "5.0", "x2": 40.0, "y2": "3e1"}}),
+        "labelled",
+        ONE,
+        [],
+    ),
+    "bdd: a comma for a point": (
+        bdd(CAR, {"category": "car", "box2d": {"x1": "10,5", "y1": 5, "x2": 40, "y2": 30}}),
+        "labelled",
+        ONE,
+        ["nan_box"],
+    ),
+    "bdd: other case and spaces": (bdd({**CAR, "category": " CAR "}), "labelled", ONE, []),
+    "bdd: labels of null": (("labels/det_train.json", text([{"name": "a.jpg", "labels": None}])), "unlabelled", [], []),
+    "bdd: a pointer of Git LFS": (("labels/det_train.json", LFS), "unlabelled", [], ["unreadable_label"]),
+    "coco: with a BOM": (document("utf-8-sig"), "labelled", ONE, []),
+    "coco: a category named twice": (
+        document(categories=[{"id": 1, "name": "car"}, {"id": 2, "name": "car"}]),
+        "labelled",
+        ONE,
+        [],
+    ),
+    "coco: no number in a box": (
+        document(annotations=[{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, None, 2, 3]}]),
+        "unlabelled",
+        [],
+        ["nan_box"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_IMAGE)
+def test_what_the_labels_of_one_image_say(tmp_path: Path, name: str) -> None:
+    (path, content), state, boxes, kinds = ONE_IMAGE[name]
+    image = "ivslab_train/JPEGImages/All/a.jpg" if path.endswith(".xml") else "images/train/a.jpg"
+    for file, data in ((path, content), (image, JPEG)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(data)
+    found = read_set(tmp_path, ("vehicle",), None, None, {}, "drop")
+    (frame,) = found.frames
+    said, rows = frame.annotate(frame.read().shape[:2])
+    assert (str(said), [row["bbox"] for row in rows]) == (state, boxes)
+    assert [finding.kind for finding in found.findings if finding.kind != "no_labels"] == kinds
 
 
 @pytest.mark.parametrize("encoding", ["gb2312", "GBK", "big5", "shift_jis", "utf-16", "euc-kr", "utf-8-sig"])

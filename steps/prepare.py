@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable
 
 from mobile_centernet.data.annotations import Action, Frame, RawSet
@@ -64,6 +65,10 @@ def _prepare(name: str, raw: RawSet, frames: Iterable[Frame], section: Prepare, 
     if all(counts["states"]["unlabelled"] == counts["frames"] for counts in report["splits"].values()):
         unread = ", ".join(f"{count} {kind}" for kind, count in raw.unread.items()) or "none"
         logger.warning("%s: none of the frames has labels (files that are not read: %s)", name, unread)
+    found = Counter(box.category for frame in raw.frames for box in frame.boxes if not box.ignore)
+    if found and not any(sum(counts["boxes"].values()) for counts in report["splits"].values()):
+        most = ", ".join(f"{count} {category}" for category, count in found.most_common(5))
+        logger.warning("%s: none of the boxes has a class (found %s): %s.class_map gives them one", name, most, stage)
     for split, counts in report["splits"].items():
         states = ", ".join(f"{count} {state}" for state, count in counts["states"].items() if count)
         logger.info("%s %s: %d frames (%s), boxes %s", name, split, counts["frames"], states, counts["boxes"])

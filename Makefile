@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 repro: export MOBILE_CENTERNET_EXECUTION := make repro, $(shell date -u '+%F %T') UTC, $(shell uname -n)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ablation browser test test-slow check demo-retraining bench demo-edge clean
+.PHONY: help install repro quick ablation browser test test-slow check demo-retraining bench demo-edge clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -30,6 +30,12 @@ repro: install ## run the pipeline: footage → teacher → student → evaluate
 	dvc repro
 	python -m steps register
 	@python -m steps.summary
+
+quick: install ## the whole chain on a tiny set, in .work/quick: footage → both networks → report → registered → champion
+	rm -rf .work/quick && mkdir -p .work && git clone --quiet . .work/quick
+	cd .work/quick && unset MLFLOW_TRACKING_URI && mobile-centernet params quick && mobile-centernet repro && \
+	  mobile-centernet promote
+	@echo "All of it is in .work/quick, with a registry of its own; the report is .work/quick/data/reports/index.html"
 
 ablation: install ## train every row of the ablation with every seed; its table lands in data/reports/ablation.md
 	dvc repro class_weights

@@ -19,7 +19,7 @@ class Limits:
     ap50:       least AP at IoU 0.5 by class; `default` stands for the classes that are not named
     epsilon:    how far the difference's lower bound may lie below 0
     mib:        largest size of the exported file
-    latency_ms: longest time for one picture (median), on the machine that judges
+    latency_ms: longest time per image (median), on the machine that judges
     unseen:     least share of the test frames that is left to score, 0..1
     approval:   whether a person has to agree, too
     """
@@ -35,9 +35,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One version's exported file as measured now. `ap50` is None for a class without a box in the test set."""
+    """An exported file of a version as measured now. `ap50` is None for a class without a box in the test set."""
 
-    version: str
     map50: float
     ap50: Mapping[str, float | None]
     mib: float
@@ -51,6 +50,15 @@ class Bounds:
     value: float
     lower: float
     upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Both versions' files of one precision; champion and difference are None where the champion has no such file."""
+
+    challenger: Candidate
+    champion: Candidate | None = None
+    difference: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +83,32 @@ class TestSet:
 class Facts:
     """All that the decision depends on.
 
-    difference: None without a champion
+    challenger, champion: the versions; without a champion None
+    scored:     by precision, all that devices run and the challenger has
+    required:   the precision that every version has
+    missing:    precisions that devices run of the champion, and that the challenger has not
+    same_weights: both are exports of one trained network
     parity:     by exported precision, and `engine`: True, False, or in words why it was not compared
-    required:   the precision that devices run, which must have been compared
     withdrawn:  in words who rolled this version back, if someone did
     approved_by: who agreed
     """
 
-    challenger: Candidate
-    champion: Candidate | None
-    difference: Bounds | None
+    challenger: str
+    champion: str | None
+    scored: Mapping[str, Scored]
     test_set: TestSet
     parity: Mapping[str, bool | str]
     required: str
+    missing: Sequence[str] = ()
+    same_weights: bool = False
     withdrawn: str | None = None
     approved_by: str | None = None
+
+    @property
+    def gain(self) -> float | None:
+        """Challenger minus champion in mAP@0.5, the mean of the precisions that both have; None without a champion."""
+        found = [each.difference.value for each in self.scored.values() if each.difference]
+        return sum(found) / len(found) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,45 +148,54 @@ class Decision:
 def decide(facts: Facts, limits: Limits, further: Sequence[Check] = ()) -> Decision:
     """Every check, whether an earlier one failed or not, then `further` ones of the caller.
 
-    A value that is not a number passes no check. Raises ValueError for a champion without a difference, a difference
-    without a champion, or facts about one version twice.
+    A value that is not a number passes no check. Raises ValueError where the required precision was not scored, for a
+    champion without a difference in it, a difference without a champion, or facts about one version twice.
     """
-    if (facts.champion is None) != (facts.difference is None):
+    if facts.required not in facts.scored:
+        raise ValueError(f"expected scores of {facts.required}, found those of {', '.join(facts.scored) or 'none'}")
+    of_required = facts.scored[facts.required].difference
+    if (facts.champion is None) != (of_required is None) or (facts.champion is None) != (facts.gain is None):
         raise ValueError("expected a difference exactly where there is a champion")
-    if facts.champion is not None and facts.champion.version == facts.challenger.version:
-        raise ValueError(f"expected two versions, found version {facts.challenger.version} twice")
+    if facts.champion == facts.challenger:
+        raise ValueError(f"expected two versions, found version {facts.challenger} twice")
 
-    # The floors.
+    # The floors, and what a device has room and time for.
     checks: list[Check] = []
-    ours, theirs = facts.challenger, facts.champion
-    before = theirs.map50 if theirs else None
-    checks.append(Check("mAP@0.5", ours.map50, before, f"at least {limits.map50:g}", ours.map50 >= limits.map50))
-    for name, value in ours.ap50.items():
-        floor = limits.ap50.get(name, limits.ap50.get(DEFAULT, 0.0))
-        checks.append(
-            Check(
-                f"AP@0.5 of {name}",
-                "no box to find" if value is None else value,
-                theirs.ap50.get(name) if theirs else None,
-                f"at least {floor:g}",
-                floor <= 0 if value is None else value >= floor,
+    for precision, each in facts.scored.items():
+        ours, theirs = each.challenger, each.champion
+        values: list[tuple[str, float | None, float | None, float]] = [
+            (f"mAP@0.5 of {precision}", ours.map50, theirs.map50 if theirs else None, limits.map50)
+        ]
+        for name, value in ours.ap50.items():
+            floor = limits.ap50.get(name, limits.ap50.get(DEFAULT, 0.0))
+            values.append((f"AP@0.5 of {name}, {precision}", value, theirs.ap50.get(name) if theirs else None, floor))
+        for name, value, before, floor in values:
+            passed = floor <= 0 if value is None else value >= floor
+            checks.append(
+                Check(name, "no box to find" if value is None else value, before, f"at least {floor:g}", passed)
             )
-        )
+        mib, latency = (theirs.mib, theirs.latency_ms) if theirs else (None, None)
+        for name, value, before, most in (
+            (f"size in MiB of {precision}", ours.mib, mib, limits.mib),
+            (f"latency in ms per image of {precision}", ours.latency_ms, latency, limits.latency_ms),
+        ):
+            checks.append(Check(name, value, before, f"at most {most:g}", value <= most))
+    checks += [Check(f"a file of {name}", "none", "one", "as the champion has", False) for name in facts.missing]
 
-    # Ties lose: the best guess must be better, and it must be unlikely to be worse by more than ε.
-    found, better = facts.difference, "better than the champion"
-    if found is None:
+    # Ties lose: the best guess must be better, over all files that devices run, and it must be unlikely that any of
+    # them is worse by more than ε. Another export of the champion's own network is somebody's intent: there ties win.
+    gain, better = facts.gain, "better than the champion"
+    if gain is None:
         checks.append(Check(better, "no champion yet", None, "above 0", True))
+    elif facts.same_weights:
+        checks.append(Check(better, gain, None, "at least 0, as the weights are the same", gain >= 0))
     else:
-        checks.append(Check(better, found.value, None, "above 0", found.value > 0))
-        likely = found.lower > -limits.epsilon
-        checks.append(Check("lower bound of the difference", found.lower, None, f"above −{limits.epsilon:g}", likely))
-
-    # What a device has room and time for.
-    mib, latency = (theirs.mib, theirs.latency_ms) if theirs else (None, None)
-    checks.append(Check("size in MiB", ours.mib, mib, f"at most {limits.mib:g}", ours.mib <= limits.mib))
-    in_time = ours.latency_ms <= limits.latency_ms
-    checks.append(Check("latency in ms a picture", ours.latency_ms, latency, f"at most {limits.latency_ms:g}", in_time))
+        checks.append(Check(better, gain, None, "above 0", gain > 0))
+    for precision, each in facts.scored.items():
+        if each.difference:
+            lower = each.difference.lower
+            name = f"lower bound of the difference, {precision}"
+            checks.append(Check(name, lower, None, f"above −{limits.epsilon:g}", lower > -limits.epsilon))
 
     # Nothing that was scored may have been trained on.
     test, limit = facts.test_set, "none of the challenger's"
@@ -178,10 +206,10 @@ def decide(facts: Facts, limits: Limits, further: Sequence[Check] = ()) -> Decis
         Check("share of test frames scored", share, None, f"at least {limits.unseen:g}", share >= limits.unseen)
     )
 
-    # Exported files against torch. The precision that devices run must have been compared; others must not differ.
-    for name, verdict in {facts.required: "not compared", **facts.parity}.items():
+    # Exported files against torch. Those that devices run must have been compared; others must not differ.
+    for name, verdict in {**dict.fromkeys(facts.scored, "not compared"), **facts.parity}.items():
         said = verdict if isinstance(verdict, str) else "within limits" if verdict else "past a limit"
-        if name == facts.required:
+        if name in facts.scored:
             checks.append(Check(f"parity of {name}", said, None, "within limits", verdict is True))
         else:
             checks.append(Check(f"parity of {name}", said, None, "within limits, where compared", verdict is not False))

@@ -453,7 +453,12 @@ class Canaries(Section):
 class Promotion(Section):
     """What a version must show before devices run it (`python -m steps.promote`)."""
 
-    precision: Literal["fp32", "fp16", "int8", "int8_cpu"] = Field(description="the exported file that is scored")
+    precision: Literal["fp32", "fp16", "int8", "int8_cpu"] = Field(
+        description="the exported file that every version has, and that models:/NAME@champion opens"
+    )
+    also: tuple[Literal["fp32", "fp16", "int8", "int8_cpu"], ...] = Field(
+        default=("fp16", "int8", "int8_cpu"), description="the others that devices run; scored where a version has them"
+    )
     min_map50: Annotated[float, Field(ge=0, le=1)] = Field(description="least mAP@0.5, with or without a champion")
     min_ap50: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         description="least AP@0.5 by class; `default` stands for all others"
@@ -465,9 +470,9 @@ class Promotion(Section):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(
         description="that the difference is above its lower bound"
     )
-    max_mib: Annotated[float, Field(gt=0)] = Field(description="largest size of the scored file, MiB")
+    max_mib: Annotated[float, Field(gt=0)] = Field(description="largest size of each scored file, MiB")
     max_latency_ms: Annotated[float, Field(gt=0)] = Field(
-        description="longest median time of a picture on the machine that judges, ms; devices have their own"
+        description="longest median time per image on the machine that judges, ms; devices have their own"
     )
     min_unseen: Annotated[float, Field(gt=0, le=1)] = Field(
         description="least share of the test frames that the champion was not trained on; the others are left out"

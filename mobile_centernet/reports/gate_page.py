@@ -16,21 +16,25 @@ def write_gate_page(
     decision: Decision,
     facts: Facts,
     limits: Limits,
-    samples: NDArray[np.float64] | None,
+    samples: Mapping[str, NDArray[np.float64]],
     details: Mapping[str, str],
 ) -> None:
     """Write the page to `path`, whole or not at all: no links outward, no scripts.
 
-    `samples`: the bootstrap's, None without a champion. `details`: what else to name, such as the test set's digest.
+    `samples`: the bootstrap's by precision, of those that the champion has. `details`: what else to name, such as the
+    test set's digest.
     """
-    difference = None
-    if samples is not None and (found := facts.difference) is not None:
+    differences = {}
+    for precision, draws in samples.items():
+        found = facts.scored[precision].difference
+        if found is None:
+            continue
         # Where the difference lies by the draws, its interval, and the two lines it must be right of.
         with canvas(WIDTH, 2.9) as figure:
             axes = figure.subplots()
-            samples = samples.round(9)  # draws that differ by rounding alone leave no room between two edges
-            edges = np.histogram_bin_edges(samples, bins=min(40, max(5, len(samples) // 20)))
-            heights, _, _ = axes.hist(samples, bins=[float(edge) for edge in edges], color=GRID, edgecolor="white")
+            draws = draws.round(9)  # those that differ by rounding alone leave no room between two edges
+            edges = np.histogram_bin_edges(draws, bins=min(40, max(5, len(draws) // 20)))
+            heights, _, _ = axes.hist(draws, bins=[float(edge) for edge in edges], color=GRID, edgecolor="white")
             top = float(np.max(heights))
             axes.axvline(0, color=INK, linewidth=1.2)
             axes.axvline(-limits.epsilon, color=TEACHER, linewidth=1.2, linestyle=(0, (4, 2)))
@@ -40,29 +44,31 @@ def write_gate_page(
             axes.text(
                 -limits.epsilon, top * 1.06, f"−ε = −{limits.epsilon:g} ", fontsize=8.5, color=TEACHER, ha="right"
             )
-            axes.set_title(f"{signed(found.value)}  ({signed(found.lower)} … {signed(found.upper)})", pad=18)
+            axes.set_title(
+                f"{precision}: {signed(found.value)}  ({signed(found.lower)} … {signed(found.upper)})", pad=18
+            )
             axes.set(xlabel="challenger − champion, mAP@0.5", ylabel="draws", ylim=(0, top * 1.04))
             axes.tick_params(colors=MUTED)
             axes.margins(x=0.08)
-            difference = Picture(
+            differences[precision] = Picture(
                 png(figure),
-                f"Challenger minus champion in mAP@0.5: {signed(found.value)}, "
+                f"Challenger minus champion in mAP@0.5 of {precision}: {signed(found.value)}, "
                 f"from {signed(found.lower)} to {signed(found.upper)}",
             )
-    version = f"Version {facts.challenger.version}"
+    version = f"Version {facts.challenger}"
     if not decision.promote:
         headline = f"{version} is rejected: {len(decision.failed)} of {len(decision.checks)} checks failed."
-    elif facts.champion is None or facts.difference is None:
+    elif facts.gain is None:
         headline = f"{version} may become the first champion: it passed all {len(decision.checks)} checks."
     else:
-        gain = signed(facts.difference.value)
-        headline = f"{version} may replace version {facts.champion.version}: {gain} mAP@0.5, all checks passed."
+        gain = signed(facts.gain)
+        headline = f"{version} may replace version {facts.champion}: {gain} mAP@0.5, all checks passed."
     write_page(
         path,
         "gate.html.j2",
         decision=decision,
         facts=facts,
-        difference=difference,
+        differences=differences,
         details=details,
         headline=headline,
         cell=cell,

@@ -40,7 +40,7 @@ def test_four_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fetch_ivslab" in better.watched
     assert better.aliases == {"challenger": 2, "champion": 2, "previous": 1}
     facts = better.decision["facts"]
-    assert facts["challenger"]["map50"] > facts["champion"]["map50"]
+    assert facts["scored"]["fp32"]["challenger"]["map50"] > facts["scored"]["fp32"]["champion"]["map50"]
 
     worse = night(REJECTED)
     assert worse.aliases == {"challenger": 3, "champion": 2, "previous": 1}

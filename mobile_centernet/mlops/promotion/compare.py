@@ -1,7 +1,7 @@
 """What the gate wants to know about two versions, measured now: never a score that somebody stored earlier.
 
-Both exported files are scored on the same frames of the prepared test set, through the runtime that devices use.
-Frames that the champion was trained on are left out, so that it has no advantage.
+The exported files of every precision that devices run are scored on the same frames of the prepared test set, through
+the runtime that devices use. Frames that the champion was trained on are left out, so that it has no advantage.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from mobile_centernet.errors import DataError, ModelError
 from mobile_centernet.evaluation.bootstrap import MatchedFrames, paired_bootstrap
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50, evaluated_images, restricted
 from mobile_centernet.evaluation.detect import results_for
-from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, TestSet
+from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, Scored, TestSet
 from mobile_centernet.files import file_digest
 from mobile_centernet.inference.detector import median_latencies
 from mobile_centernet.inference.onnx import Detector
@@ -33,15 +33,15 @@ TIMED_IMAGES = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """The gate's facts, the bootstrap's draws (None without a champion), and digests of all that they depend on."""
+    """The gate's facts, the bootstrap's draws by precision, and digests of all that they depend on."""
 
     facts: Facts
-    samples: NDArray[np.float64] | None
+    samples: Mapping[str, NDArray[np.float64]]
     digests: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Scored:
+class _ScoredFile:
     detector: Detector
     results: list[CocoResult]
     measured: MapResult
@@ -67,49 +67,64 @@ def compare_versions(
     Raises:
         UserError: the versions cannot be compared at all.
     """
-    precision = params.promotion.precision
+    section = params.promotion
     prepared = PreparedSet(paths.PREPARED / DATA_SET, params.evaluate.split)
     document = prepared.coco
     contents = image_digests(prepared.root, document)
     test_set, document = _test_set(prepared, document, contents, challenger[1], champion and champion[1])
     versions = [challenger, champion] if champion else [challenger]
-    scored = [_score(files.model(precision), prepared, document) for _, files in versions]
+    digests = {
+        (version.number, each): file_digest(files.model(each))
+        for version, files in versions
+        for each in dict.fromkeys((section.precision, *section.also))
+        if files.model(each).is_file()
+    }
+    of_version = {version.number: files for version, files in versions}
+    if lacking := [number for number in of_version if (number, section.precision) not in digests]:
+        raise ModelError(
+            f"version {lacking[0]}: expected model.{section.precision}.onnx (promotion.precision), found none"
+        )
+    scored: dict[str, _ScoredFile] = {}  # by digest: a file that both have is scored once
+    for (number, each), digest in digests.items():
+        if digest not in scored:
+            scored[digest] = _score(of_version[number].model(each), prepared, document)
     images = (prepared.image(index) for index in range(min(TIMED_IMAGES, len(prepared))))
-    latencies = median_latencies([entry.detector for entry in scored], images)
-    candidates = [
-        Candidate(
-            str(version.number),
-            entry.measured.map50,
-            dict(entry.measured.ap50),
-            entry.detector.path.stat().st_size / 2**20,
-            latency,
+    latencies = dict(zip(scored, median_latencies([each.detector for each in scored.values()], images), strict=True))
+
+    found: dict[str, Scored] = {}
+    samples: dict[str, NDArray[np.float64]] = {}
+    for precision in [each for number, each in digests if number == challenger[0].number]:
+        keys = [digests[number, precision] for number in of_version if (number, precision) in digests]
+        ours, *theirs = (
+            Candidate(
+                scored[key].measured.map50,
+                dict(scored[key].measured.ap50),
+                scored[key].detector.path.stat().st_size / 2**20,
+                latencies[key],
+            )
+            for key in keys
         )
-        for (version, _), entry, latency in zip(versions, scored, latencies, strict=True)
-    ]
-    difference = None
-    if champion:
-        challenging, defending = (MatchedFrames.of(document, each.results, prepared.classes) for each in scored)
-        difference = paired_bootstrap(
-            [defending],
-            [challenging],
-            resamples=params.promotion.resamples,
-            confidence=params.promotion.confidence,
-            seed=params.seed,
-        )
+        found[precision] = Scored(ours)
+        if theirs:
+            challenging, defending = (MatchedFrames.of(document, scored[k].results, prepared.classes) for k in keys)
+            draws = {"resamples": section.resamples, "seed": params.seed}
+            difference = paired_bootstrap([defending], [challenging], confidence=section.confidence, **draws)
+            samples[precision] = difference.samples
+            found[precision] = Scored(ours, theirs[0], Bounds(difference.value, difference.lower, difference.upper))
     facts = Facts(
-        challenger=candidates[0],
-        champion=candidates[1] if champion else None,
-        difference=Bounds(difference.value, difference.lower, difference.upper) if difference else None,
+        challenger=str(challenger[0].number),
+        champion=str(champion[0].number) if champion else None,
+        scored=found,
         test_set=test_set,
         parity=challenger[1].parity,
-        required=precision,
+        required=section.precision,
+        missing=sorted({each for _, each in digests} - set(found)),
+        same_weights=champion is not None and challenger[1].weights == champion[1].weights != "",
         withdrawn=withdrawn,
         approved_by=approved_by,
     )
-    digests = {"test_set_sha256": fingerprint([document, contents])} | {
-        f"version_{version.number}_onnx_sha256": file_digest(files.model(precision)) for version, files in versions
-    }
-    return Comparison(facts, difference.samples if difference else None, digests)
+    named = {f"version_{number}_{each}_sha256": digest for (number, each), digest in digests.items()}
+    return Comparison(facts, samples, {"test_set_sha256": fingerprint([document, contents])} | named)
 
 
 def _test_set(
@@ -150,7 +165,7 @@ def _training_frames(
     }
 
 
-def _score(path: Path, prepared: PreparedSet, document: dict[str, Any]) -> _Scored:
+def _score(path: Path, prepared: PreparedSet, document: dict[str, Any]) -> _ScoredFile:
     detector = Detector(path, provider="cpu")
     if detector.classes != prepared.classes:
         raise ModelError(
@@ -160,4 +175,4 @@ def _score(path: Path, prepared: PreparedSet, document: dict[str, Any]) -> _Scor
     known = {image["id"] for image in document["images"]}
     found = results_for(prepared, detector.run, detector.input_size, batch_size=1, progress=True)
     results = [result for result in found if result["image_id"] in known]
-    return _Scored(detector, results, evaluate_map50(document, results, prepared.classes))
+    return _ScoredFile(detector, results, evaluate_map50(document, results, prepared.classes))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -33,9 +33,6 @@ from mobile_centernet.mlops.registry.registry import (
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.layout import CANARY
 
-if TYPE_CHECKING:
-    from mobile_centernet.mlops.promotion.decide import FurtherCheck
-
 DONE, FAILED, LOCKED, REJECTED = 0, 1, 11, 12
 
 DECISION, PAGE, STAGED = (paths.PROMOTION / name for name in ("decision.json", "index.html", "staged.json"))
@@ -44,9 +41,6 @@ AUDIT = paths.AUDIT
 PROMOTED_AT = "promoted_at"
 
 logger = logging.getLogger(__name__)
-
-FURTHER_CHECKS: "tuple[FurtherCheck, ...]" = ()
-"""Checks of a version beside the gate's own table and `release_checks`, for programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +107,7 @@ def promote(
             paths.PROMOTION,
             approved_by=approved_by,
             dry_run=dry_run,
-            further=(*release_checks(facts.release, channel is not None, params), *FURTHER_CHECKS),
+            further=list(release_checks(facts.release, channel is not None, params)),
             withdrawn=facts.withdrawn,
             pinned=facts.pinned,
         )

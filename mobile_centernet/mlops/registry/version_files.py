@@ -78,6 +78,11 @@ class VersionFiles:
         return TrainingIds(frozenset(found["videos"]), frozenset(found["pictures"]))
 
     @property
+    def weights(self) -> str:
+        """Digest of the trained network that the files were exported from; empty where nobody wrote it down."""
+        return str(_read(self.folder / MANIFEST)["lineage"].get("student_sha256", ""))
+
+    @property
     def params(self) -> Any:
         return yaml.safe_load((self.folder / paths.PARAMS.name).read_text(encoding="utf-8"))
 

@@ -7,12 +7,12 @@ import sys
 import time
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from mobile_centernet.errors import DataError, ModelError, UserError
-from mobile_centernet.evaluation.gate import Check
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.cli import promote as promote_command
 from mobile_centernet.mlops.params import Params
@@ -47,8 +47,8 @@ def test_first_champion_then_a_better_one_then_back() -> None:
     assert promote(params).code == DONE
     assert registry.aliases() == {CHALLENGER: 1, CHAMPION: 1}
     facts = decision()["facts"]
-    assert facts["champion"] is None and facts["challenger"]["map50"] == pytest.approx(0.5)
-    assert facts["challenger"]["ap50"]["vehicle"] == pytest.approx(1.0)
+    assert facts["champion"] is None and facts["scored"]["fp32"]["challenger"]["map50"] == pytest.approx(0.5)
+    assert facts["scored"]["fp32"]["challenger"]["ap50"]["vehicle"] == pytest.approx(1.0)
 
     small.export_model(small.GOOD, "story 2")
     register(params)
@@ -59,7 +59,7 @@ def test_first_champion_then_a_better_one_then_back() -> None:
     assert (tags["approved_by"], tags["replaced"]) == ("Ann", "1") and "promoted_at" in tags
     document = decision()
     assert document["decision"] == "promote" and document["failed"] == []
-    assert document["facts"]["difference"]["value"] == pytest.approx(0.5)
+    assert document["facts"]["scored"]["fp32"]["difference"]["value"] == pytest.approx(0.5)
     assert document["facts"]["test_set"] == {
         "name": "ivslab test", "frames": 12, "scored": 12, "leaked": [], "left_out": []
     }  # fmt: skip
@@ -99,11 +99,11 @@ def test_the_decision_is_kept_in_mlflow(tmp_path: Path) -> None:
     ("challenger", "promotion", "failed"),
     [
         (small.HALF, {}, ["better than the champion"]),
-        (small.BLIND, {}, ["mAP@0.5", "better than the champion", "lower bound of the difference"]),
-        (small.SLOPPY, {"min_map50": 0.9}, ["mAP@0.5"]),
-        (small.SLOPPY, {"min_ap50": {"default": 0.0, "pedestrian": 0.9}}, ["AP@0.5 of pedestrian"]),
-        (small.GOOD, {"max_mib": 1e-5}, ["size in MiB"]),
-        (small.GOOD, {"max_latency_ms": 1e-5}, ["latency in ms a picture"]),
+        (small.BLIND, {}, ["mAP@0.5 of fp32", "better than the champion", "lower bound of the difference, fp32"]),
+        (small.SLOPPY, {"min_map50": 0.9}, ["mAP@0.5 of fp32"]),
+        (small.SLOPPY, {"min_ap50": {"default": 0.0, "pedestrian": 0.9}}, ["AP@0.5 of pedestrian, fp32"]),
+        (small.GOOD, {"max_mib": 1e-5}, ["size in MiB of fp32"]),
+        (small.GOOD, {"max_latency_ms": 1e-5}, ["latency in ms per image of fp32"]),
         (small.GOOD, {"approval": True}, ["approval"]),
     ],
 )
@@ -148,7 +148,7 @@ def test_stored_scores_are_never_believed() -> None:
     registry.set_alias(CHAMPION, 1)
     registry.tag(2, map50="0.999")
     assert promote(params).code == REJECTED
-    assert decision()["facts"]["challenger"]["map50"] < 0.01
+    assert decision()["facts"]["scored"]["fp32"]["challenger"]["map50"] < 0.01
 
 
 def test_a_failed_parity_is_rejected() -> None:
@@ -220,17 +220,36 @@ def test_frames_that_the_champion_trained_on_are_left_out() -> None:
         small.write_set(root, "train")
 
 
-def test_further_checks_have_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    params = registered("further", small.GOOD)
-    seen = []
-
-    def signed(version: Any, files: Any) -> Check:
-        seen.append((version.number, files.model("fp32").is_file()))
-        return Check("signature", "none", None, "a trusted one", False)
-
-    monkeypatch.setattr(module, "FURTHER_CHECKS", (signed,))
+def test_another_export_of_the_champions_network_is_promoted_where_it_is_better_or_as_good() -> None:
+    """A better int8 beside the same fp32, then a new file that finds the same; a worse one is not."""
+    params = small.write_params("exports", **NO_CLASS_FLOOR)
+    for boxes in (small.HALF, small.GOOD):
+        small.export_model(small.GOOD, "exports", others={"int8": boxes}, weights="one")
+        register(params)
+        assert promote(params).code == DONE
+    scored = decision()["facts"]["scored"]
+    assert [scored[name]["difference"]["value"] for name in ("fp32", "int8")] == [0.0, pytest.approx(0.5)]
+    assert "mAP@0.5 of int8: +0.500" in PAGE.read_text()  # the words of the chart
+    small.export_model(small.GOOD, "exports again", others={"int8": small.GOOD}, weights="one")
+    register(params)
+    assert promote(params).code == DONE and Registry("exports").aliases()[CHAMPION] == 3
+    small.export_model(small.GOOD, "exports worse", others={"int8": small.SLOPPY}, weights="one")
+    register(params)
     assert promote(params).code == REJECTED
-    assert seen == [(1, True)] and decision()["failed"] == ["signature"]
+    assert decision()["failed"] == ["better than the champion", "lower bound of the difference, int8"]
+
+
+def test_another_network_that_is_as_good_is_no_reason_to_change_and_none_may_lack_what_devices_run() -> None:
+    params = small.write_params("networks", **NO_CLASS_FLOOR)
+    for weights in ("one", "two"):
+        small.export_model(small.GOOD, f"networks {weights}", others={"int8": small.GOOD}, weights=weights)
+        register(params)
+        code = promote(params).code
+    assert (code, decision()["failed"]) == (REJECTED, ["better than the champion"])
+    small.export_model(small.GOOD, "networks", weights="one")
+    register(params)
+    assert promote(params).code == REJECTED and decision()["failed"] == ["a file of int8"]
+    assert promote(small.write_params("networks", **NO_CLASS_FLOOR, also=[])).code == DONE  # no device runs int8
 
 
 def test_other_classes_cannot_be_compared() -> None:
@@ -259,18 +278,14 @@ def test_nothing_registered_is_said() -> None:
 
 
 @pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
-def test_an_alias_that_somebody_moved_meanwhile_stops_it(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_that_somebody_moved_meanwhile_stops_it(alias: str) -> None:
     name = f"moved-{alias}"
     params = registered(name, small.HALF, small.BLIND, small.GOOD)
     registry = Registry(name)
     registry.set_alias(CHAMPION, 1)
 
-    def somebody(*_: Any) -> Check:
-        Registry(name).set_alias(alias, 2)
-        return Check("somebody else", None, None, "", True)
-
-    monkeypatch.setattr(module, "FURTHER_CHECKS", (somebody,))
-    with pytest.raises(RegistryError, match=f"expected alias {alias} on version [13], found it on version 2"):
+    moved = pytest.raises(RegistryError, match=f"expected alias {alias} on version [13], found it on version 2")
+    with small.while_judged(lambda: Registry(name).set_alias(alias, 2)), moved:
         promote(params)
     assert registry.aliases() == {CHALLENGER: 3, CHAMPION: 1} | {alias: 2}
     assert "promoted_at" not in registry.version(3).tags
@@ -297,16 +312,17 @@ def test_two_promotions_at_once_one_is_locked_out() -> None:
     params = registered("twice", small.HALF, small.GOOD)
     registry = Registry("twice")
     registry.set_alias(CHAMPION, 1)
-    first = small.start(small.promote_slowly)
-    while not Path("held").exists():
-        assert first.is_alive()
-    assert promote(params).code == LOCKED
-    assert rollback(params, "Ann").code == LOCKED
-    done = command("--dry-run")
-    assert (done.returncode, done.stdout) == (LOCKED, "") and "another promotion is running" in done.stderr
-    assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 1}
-    Path("go").touch()
-    assert small.ended(first) == DONE
+    held, go = Event(), Event()
+    with small.while_judged(lambda: (held.set(), go.wait(60))):
+        first = small.start(small.promote_once)
+        assert held.wait(60)
+        assert promote(params).code == LOCKED
+        assert rollback(params, "Ann").code == LOCKED
+        done = command("--dry-run")
+        assert (done.returncode, done.stdout) == (LOCKED, "") and "another promotion is running" in done.stderr
+        assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 1}
+        go.set()
+        assert small.ended(first) == DONE
     assert registry.aliases() == {CHALLENGER: 2, CHAMPION: 2, PREVIOUS: 1}
     assert small.audit_events() == ["promoting", "promoted"]
 

@@ -47,7 +47,7 @@ class EdgeCommands(click.Group):
 @click.option("--verbose", is_flag=True, help="Also say that nothing is new.")
 @click.pass_context
 def main(ctx: click.Context, config: Path, verbose: bool) -> None:
-    """Keep this device on the release that its channel's signed statement names (docs/edge.md)."""
+    """Keep this device on the release that its channel's signed statement names (docs/agent.md)."""
     setup_logging(logging.DEBUG if verbose else logging.INFO)
     ctx.obj = config
 

@@ -206,7 +206,7 @@ def load_config(path: Path) -> Config:
         if "registry" in document:
             raise ValueError(
                 "registry: releases come signed from a repository now: expected [trust] with url, root, model and "
-                "channel in its place, without paths.trusted and paths.revoked (docs/edge.md, Migration)"
+                "channel in its place, without paths.trusted and paths.revoked (docs/agent-files.md, Migration)"
             )
         config: Config = typed(document, Config)
         for section in fields(config):

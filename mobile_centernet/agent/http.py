@@ -108,7 +108,7 @@ def request(
                 item = arrived.get(timeout=_TICK)
             except queue.Empty:
                 if time.monotonic() > late:
-                    raise TransferError(f"{where}: expected {what} within {timeout_s:g} s, found none") from None
+                    raise TransferError(f"{where}: timed out after {timeout_s:g} s (waiting for {what})") from None
                 continue
             if isinstance(item, Exception):
                 # Others than these may quote what was sent, a password with it.
@@ -140,7 +140,9 @@ def read_within(answer: Answer, limit: int, timeout_s: float, where: str) -> byt
         if len(content) > limit:
             raise TransferError(f"{where}: expected at most {limit} bytes, found more")
         if time.monotonic() > deadline:
-            raise TransferError(f"{where}: expected a whole answer within {timeout_s:g} s, found {len(content)} bytes")
+            raise TransferError(
+                f"{where}: timed out after {timeout_s:g} s ({len(content)} bytes of the answer had arrived)"
+            )
     return content
 
 

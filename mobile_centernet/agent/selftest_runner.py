@@ -68,7 +68,7 @@ def run_self_test(config: Config, hear: Hear, folder: Path, manifest: Manifest, 
             while process.poll() is None:
                 hear()
                 if time.monotonic() > late:
-                    raise SlowSelfTestError(f"self-test: expected an end within {settings.timeout_s:g} s, found none")
+                    raise SlowSelfTestError(f"self-test timed out after {settings.timeout_s:g} s")
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_TICK)
         finally:
@@ -83,7 +83,7 @@ def run_self_test(config: Config, hear: Hear, folder: Path, manifest: Manifest, 
     if process.returncode == REFUSED:
         raise SelfTestError(f"self-test: {last}")
     if process.returncode != 0:
-        raise SelfTestInterruptedError(f"self-test: expected an end, found exit status {process.returncode}: {last}")
+        raise SelfTestInterruptedError(f"self-test ended unexpectedly (exit status {process.returncode}): {last}")
 
     try:
         found = parse_object(said)

@@ -1,4 +1,4 @@
-"""The agent's states and every transition between them: one table, which docs/edge.md repeats row by row.
+"""The agent's states and every transition between them: one table, which docs/agent.md repeats row by row.
 
 A device runs one committed release at every moment. Only `swapping` to `reverting` touch what the application sees.
 """

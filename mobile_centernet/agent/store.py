@@ -152,9 +152,7 @@ class AgentStore:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise LockedError(
-                    f"{self.root}: expected to be the only agent here, found another one running"
-                ) from error
+                raise LockedError(f"{self.root}: another agent is already running here") from error
             yield
         finally:
             os.close(descriptor)

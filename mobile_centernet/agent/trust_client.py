@@ -91,7 +91,7 @@ class TrustClient:
             raise StorageError(f"{self._folder}: cannot be read or changed ({error.strerror})") from error
         except (DownloadError, RepositoryError, ValueError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
-            raise TransferError(f"{self._base}: expected metadata that holds, found: {said:.300}") from error
+            raise TransferError(f"{self._base}: metadata refused: {said:.300}") from error
         self._known, self._expires, self._full_again = offer, expires, time.monotonic() + FULL_EVERY_S
         return offer
 
@@ -145,7 +145,7 @@ class TrustClient:
             if is_root and answer.status in _NOT_THERE:
                 raise DownloadHTTPError(f"{url}: there is none", 404)
             if answer.status in (401, 403):
-                raise TransferError(f"{url}: expected to be let in, found status {answer.status}: check ~/.netrc")
+                raise TransferError(f"{url}: access denied (HTTP {answer.status}): check ~/.netrc")
             if answer.status != 200:
                 raise TransferError(f"{url}: expected a file of the repository, found status {answer.status}")
             content = read_within(answer, limit, timeout_s, url)

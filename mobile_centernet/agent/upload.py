@@ -178,7 +178,7 @@ class FrameSender:
         answer = self._ask("HEAD", target.head, {} if target.is_presigned else target.headers)
         if answer.status in (401, 407, 429) or answer.status >= 500:
             where = target.head.partition("?")[0]
-            raise TransferError(f"{where}: expected to be told what is there, found status {answer.status}")
+            raise TransferError(f"{where}: asking what is there failed (HTTP {answer.status})")
         length, etag = answer.headers.get("Content-Length"), _etag(answer)
         is_other = _MD5.fullmatch(etag) is not None and etag != _md5(content)  # other tags say nothing
         return answer.status == 200 and length == str(len(content)) and not is_other
@@ -234,7 +234,7 @@ class FrameSender:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError as error:
-            raise LockedError(f"{self._root}: expected to be the only one who sends, found another one") from error
+            raise LockedError(f"{self._root}: another process is already sending") from error
         finally:
             os.close(descriptor)
 

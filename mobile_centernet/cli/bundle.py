@@ -15,7 +15,7 @@ DEFAULT = "default"
 
 @click.group()
 def bundle() -> None:
-    """Releases for devices: build, verify and inspect the one file that holds a release (docs/edge.md)."""
+    """Releases for devices: build, verify and inspect the one file that holds a release (docs/bundle.md)."""
 
 
 @bundle.command()

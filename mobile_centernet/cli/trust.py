@@ -1,4 +1,4 @@
-"""`mobile-centernet trust`: who may say what devices run (docs/operations.md)."""
+"""`mobile-centernet trust`: who may say what devices run (docs/trust.md)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -29,7 +29,7 @@ def _opened(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def trust() -> None:
-    """Who may say what devices run: a repository of The Update Framework, and its keys (docs/operations.md)."""
+    """Who may say what devices run: a repository of The Update Framework, and its keys (docs/trust.md)."""
 
 
 @trust.command()

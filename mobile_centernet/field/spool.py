@@ -90,7 +90,7 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._lock)
-            raise SpoolError(f"{folder}: expected one application of that name, found another one running") from error
+            raise SpoolError(f"{folder}: another application of that name is already running") from error
         self._frames = set(waiting(folder))
         whole = {path for frame in self._frames for path in frame.files(folder)}
         for day in days(folder):

@@ -206,7 +206,7 @@ def promote(
 
 @click.group()
 def tracking() -> None:
-    """What stages have to tell MLflow, and whether it knows: list, sync, drop (docs/operations.md)."""
+    """What stages have to tell MLflow, and whether it knows: list, sync, drop (docs/team.md)."""
     os.chdir(folder_above("dvc.yaml") or Path())
 
 

@@ -50,7 +50,7 @@ def machine() -> Iterator[Checkup]:
     )
 
     free = shutil.disk_usage(Path.cwd()).free
-    remedy = "`dvc gc --workspace` and docs/operations.md, Disk"
+    remedy = "`dvc gc --workspace` and docs/team.md, Disk"
     yield Checkup(
         "disk", OK if free > LEAST_FREE else WRONG, f"{free / 1e9:.1f} GB free", remedy * (free <= LEAST_FREE)
     )
@@ -131,7 +131,7 @@ def project() -> Iterator[Checkup]:
         remedy = "correct MLFLOW_TRACKING_URI, or start that server; runs are kept and sent by `tracking sync`"
         yield Checkup("MLflow", WRONG, mlflow_server.first_line(error), remedy)
     else:
-        remedy = "one person's: several need a server (docs/operations.md, An MLflow server)"
+        remedy = "one person's: several need a server (docs/mlflow.md)"
         yield Checkup(
             "MLflow", OK if address else NOTE, address or "the project's own mlflow.db", remedy * (not address)
         )

@@ -490,7 +490,7 @@ class Retraining(Section):
 
 
 class Trust(Section):
-    """The repository that devices read, and where the keys are that sign in it (docs/operations.md)."""
+    """The repository that devices read, and where the keys are that sign in it (docs/trust.md)."""
 
     repository: str | None = Field(
         description="folder or s3://BUCKET/FOLDER; null: nothing is signed, and no device takes anything"

@@ -37,7 +37,7 @@ def main() -> None:
     version = f"{known.name} version {known.version}" if known else "not yet: python -m steps register"
     click.echo(f"Registered  {version}")
     click.echo("Keep it     git add dvc.lock params.yaml && git commit   (which data and files are of this run)")
-    click.echo("            dvc push && git push   (data, weights and files, to the DVC remote; docs/operations.md)")
+    click.echo("            dvc push && git push   (data, weights and files, to the DVC remote; docs/team.md)")
     try:
         server = tracking_uri()
         experiment = f"/{connect().get_experiment_by_name(EXPERIMENT).experiment_id}"

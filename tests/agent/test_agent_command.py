@@ -80,7 +80,7 @@ def test_a_second_agent_is_refused_and_a_rollback_goes_to_the_first(lab: Lab, re
         for command in ("run", "once"):
             second = call(lab, command)
             assert second.returncode == 11
-            assert second.stderr.endswith("expected to be the only agent here, found another one running\n")
+            assert second.stderr.endswith("another agent is already running here\n")
         asked = call(lab, "rollback")
         assert asked.returncode == 0 and asked.stdout.startswith("asked the running agent to roll back")
         until(lambda: lab.saved.committed and lab.saved.committed.version == "12")

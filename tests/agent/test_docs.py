@@ -1,4 +1,4 @@
-"""docs/edge.md: its commands are run as they are printed."""
+"""The pages about devices: their commands are run as they are printed."""
 
 import re
 import shutil
@@ -14,12 +14,12 @@ from mobile_centernet.agent.states import TRANSITIONS
 from mobile_centernet.bundle.bundle import verify_bundle
 from mobile_centernet.trust.reports import read_reports
 
-DOCS = Path(__file__).parents[2] / "docs" / "edge.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def block(heading: str) -> str:
     """The first bash block below a heading."""
-    section = DOCS.read_text(encoding="utf-8").split(f"## {heading}\n")[1]
+    section = (DOCS / "bundle.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1]
     found = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
     assert found
     return found[1]
@@ -85,13 +85,13 @@ def test_the_commands_of_a_bundle(material: Path, tmp_path: Path) -> None:
 
 
 def test_the_table_of_states_is_the_one_in_the_code() -> None:
-    section = DOCS.read_text(encoding="utf-8").split("### States\n\n")[1]
+    section = (DOCS / "agent.md").read_text(encoding="utf-8").split("## States\n\n")[1]
     rows = [f"| {state.value} | {event.value} | {target.value} |" for (state, event), target in TRANSITIONS.items()]
-    assert section.split("\n\n")[0] == "\n".join(["| state | ends with | next |", "|---|---|---|", *rows])
+    assert section.split("\n\n")[0].rstrip() == "\n".join(["| state | ends with | next |", "|---|---|---|", *rows])
 
 
 def test_the_printed_settings_are_read(tmp_path: Path) -> None:
-    found = re.search(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    found = re.search(r"```toml\n(.*?)```", (DOCS / "agent.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found
     (tmp_path / "edge.toml").write_text(found[1])
     config = load_config(tmp_path / "edge.toml")
@@ -99,7 +99,7 @@ def test_the_printed_settings_are_read(tmp_path: Path) -> None:
 
 
 def test_the_printed_report_is_one() -> None:
-    found = re.search(r"```json\n(.*?)\n```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    found = re.search(r"```json\n(.*?)\n```", (DOCS / "agent-files.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found
     key = SSlibKey.from_crypto(Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key())
     tags = {"edge.health.kiosk-07": found[1], "git_commit": "abc"}

@@ -49,18 +49,18 @@ HTML = b"<html><body>Please log in</body></html>"
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        (whole(HTML), "expected metadata that holds"),
-        (whole(b"[]"), "expected metadata that holds"),
-        (whole(b"[" * 16_000), "expected metadata that holds"),
-        (whole(b'{"signed": {"version": ' + b"9" * 6000 + b"}}"), "expected metadata that holds"),
-        (whole(b""), "expected metadata that holds"),
+        (whole(HTML), "metadata refused"),
+        (whole(b"[]"), "metadata refused"),
+        (whole(b"[" * 16_000), "metadata refused"),
+        (whole(b'{"signed": {"version": ' + b"9" * 6000 + b"}}"), "metadata refused"),
+        (whole(b""), "metadata refused"),
         (whole(b" " * (2 << 20)), "expected at most 16384 bytes"),
         (cut(30), "expected more of an answer|expected metadata"),
-        (slowly(b"{" * 30), "expected a whole answer within 0.5 s|expected more of an answer within 0.5 s"),
-        (slow_head, "expected an answer within 0.5 s"),
-        (hang(1.5), "expected an answer within 0.5 s"),
+        (slowly(b"{" * 30), "timed out after 0.5 s"),
+        (slow_head, "timed out after 0.5 s (waiting for an answer)"),
+        (hang(1.5), "timed out after 0.5 s (waiting for an answer)"),
         (status(500), "status 500"),
-        (status(401), "expected to be let in, found status 401"),
+        (status(401), "access denied (HTTP 401)"),
         (redirect("file:///etc/passwd"), "status 302"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_channel_that_names_nothing(device: Lab, releases: Releases) -> None:
 def test_credentials_of_netrc(device: Lab, releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
     """For metadata and bundles; they may come while the agent runs."""
     device.server.expects = "Basic ZGV2aWNlOmh1c2g="  # device:hush
-    agent = stays(device, releases, "expected to be let in, found status 401")
+    agent = stays(device, releases, "access denied (HTTP 401)")
     (device.folder / "netrc").write_text("machine 127.0.0.1 login device password hush\n")
     monkeypatch.setenv("NETRC", str(device.folder / "netrc"))
     with device.application():

@@ -29,9 +29,9 @@ def command(tmp_path: Path, script: str) -> list[str]:
     [
         ("echo 'Error: network has dynamic shapes' >&2; exit 2", "self-test: Error: network has dynamic", 0),
         ("echo nonsense", "self-test: expected its result as JSON, found 'nonsense", 0),
-        ("exec sleep 60", "self-test: expected an end within 1 s", 1),
-        ("kill -9 $$", "self-test: expected an end, found exit status -9", None),
-        ("exit 1", "self-test: expected an end, found exit status 1: it says nothing", None),
+        ("exec sleep 60", "self-test timed out after 1 s", 1),
+        ("kill -9 $$", "self-test ended unexpectedly (exit status -9)", None),
+        ("exit 1", "self-test ended unexpectedly (exit status 1): it says nothing", None),
     ],
 )
 def test_a_self_test_or_an_engine_build_that_fails(

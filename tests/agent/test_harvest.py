@@ -189,7 +189,7 @@ def test_a_slow_disk_makes_nobody_wait(tmp_path: Path) -> None:
 
 def test_two_harvesters_of_one_name(tmp_path: Path) -> None:
     config = settings(tmp_path)
-    with Harvester(config, LIVE), pytest.raises(SpoolError, match="found another one running"):
+    with Harvester(config, LIVE), pytest.raises(SpoolError, match="is already running"):
         Harvester(config, LIVE)
     with Harvester(config, LIVE), Harvester(config, LIVE, "rear"):
         pass

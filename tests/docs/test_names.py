@@ -46,8 +46,8 @@ def test_files(page: Path) -> None:
     assert [name for name in TEST_FILE.findall(text) if not any(ROOT.glob(f"tests/**/{name}"))] == []
 
 
-def test_the_house_names_every_room() -> None:
-    house = (ROOT / "README.md").read_text(encoding="utf-8").split("## The house\n")[1].split("\n## ")[0]
+def test_the_architecture_names_every_room() -> None:
+    house = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("\n## ")[0]
     rooms = [room.parent.name for room in (ROOT / "mobile_centernet").glob("*/__init__.py")]
     assert [room for room in [*ROOMS.split("|"), *rooms] if f"{room}/" not in house] == []
 

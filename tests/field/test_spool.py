@@ -112,7 +112,7 @@ def test_a_smaller_budget_holds_from_the_start(tmp_path: Path) -> None:
 
 def test_two_applications_of_one_name(tmp_path: Path) -> None:
     held = spool(tmp_path)
-    with pytest.raises(SpoolError, match="found another one running"):
+    with pytest.raises(SpoolError, match="is already running"):
         spool(tmp_path)
     held.close()
     spool(tmp_path)

@@ -88,11 +88,13 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, sentence: str) -
     assert str(path) in str(raised.value)
 
 
-README_EXAMPLES = re.findall(r"^```yaml\n(fetch_.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+EXAMPLES = re.findall(
+    r"^```yaml\n(?:# params.yaml\n)?(fetch_.*?)^```", (ROOT / "docs/data.md").read_text(), re.M | re.S
+)
 
 
-@pytest.mark.parametrize("example", README_EXAMPLES, ids=["folder", "urls", "videos"])
-def test_a_source_needs_what_the_readme_shows_and_no_more(tmp_path: Path, example: str) -> None:
+@pytest.mark.parametrize("example", EXAMPLES, ids=["folder", "urls", "videos"])
+def test_a_source_needs_what_the_manual_shows_and_no_more(tmp_path: Path, example: str) -> None:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree | yaml.safe_load(example.replace("<64 hexadecimal digits>", "a" * 64))))

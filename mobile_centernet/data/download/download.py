@@ -116,7 +116,7 @@ def download(archive: Archive, folder: Path, *, policy: RetryPolicy = RETRY_POLI
         # Two processes that append to one file would spoil it. The kernel releases the lock of a killed one.
         alone = FileLock(lock, timeout=0).acquire()
     except Timeout as error:
-        raise UserError(f"{archive.url}: expected to be alone with {lock}, found another process at it") from error
+        raise UserError(f"{archive.url}: another process is already downloading this archive ({lock})") from error
     with alone:
         if place.exists() and file_digest(place) == archive.sha256:
             return place

@@ -83,7 +83,7 @@ class HttpFile:
         except requests.TooManyRedirects as error:
             raise DataError(f"{self._shown}: expected a file, found more than {REDIRECTS} redirects") from error
         except requests.exceptions.SSLError as error:
-            raise DataError(f"{self._shown}: expected a certificate that holds, found: {_cause(error)}") from error
+            raise DataError(f"{self._shown}: TLS certificate verification failed: {_cause(error)}") from error
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise TransientError(_cause(error)) from error
         except requests.RequestException as error:  # an impossible address, or a redirect to one

@@ -472,5 +472,8 @@ def test_an_unknown_protocol_is_named() -> None:
 
 
 def test_two_downloads_of_one_archive_do_not_mix(archive: Archive, tmp_path: Path) -> None:
-    with FileLock(tmp_path / f"{archive.sha256[:16]}.lock"), pytest.raises(UserError, match="another process at it"):
+    with (
+        FileLock(tmp_path / f"{archive.sha256[:16]}.lock"),
+        pytest.raises(UserError, match="another process is already downloading"),
+    ):
         download(archive, tmp_path, policy=QUICK)

@@ -184,7 +184,7 @@ def test_without_plug_ins_an_unknown_command_is_clicks_own_error() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`mlflow server` as docs/operations.md starts it, with a pipeline that may write and a device that may read."""
+    """`mlflow server` as docs/mlflow.md starts it, with a pipeline that may write and a device that may read."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "basic_auth.ini").write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"

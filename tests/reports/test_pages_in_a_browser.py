@@ -10,7 +10,7 @@ import pytest
 
 from mobile_centernet.evaluation.bootstrap import MapDifference
 from mobile_centernet.evaluation.error_analysis import AgreementRow, OperatingPoint
-from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, Limits, TestSet, decide
+from mobile_centernet.evaluation.gate import Bounds, Candidate, Facts, Limits, Scored, TestSet, decide
 from mobile_centernet.evaluation.slices import Slice
 from mobile_centernet.reports import page as pages
 from mobile_centernet.reports.ablation import ablation_figure, ablation_table, write_ablation_page
@@ -100,11 +100,11 @@ def test_the_report(browser: Browser, tmp_path: Path, filled: ReportContent) -> 
 
 
 def test_the_gates_page(browser: Browser, tmp_path: Path) -> None:
-    candidate = Candidate("123456", 0.45, dict.fromkeys(CLASSES, 0.5), 6.5, 21.0)
+    candidate = Candidate(0.45, dict.fromkeys(CLASSES, 0.5), 6.5, 21.0)
     limits = Limits(map50=0.3, ap50={"default": 0.6}, epsilon=0.01, mib=8, latency_ms=50, unseen=0.5)
-    champion = replace(candidate, version="123455")
-    facts = Facts(candidate, champion, Bounds(0.05, 0.01, 0.09), TestSet(LONG, 80, 80), {"fp32": True}, "fp32")
-    samples = np.random.default_rng(0).normal(0.05, 0.02, 500)
+    scored = dict.fromkeys(("fp32", "int8_cpu"), Scored(candidate, candidate, Bounds(0.05, 0.01, 0.09)))
+    facts = Facts("123456", "123455", scored, TestSet(LONG, 80, 80), dict.fromkeys(scored, True), "fp32")
+    samples = dict.fromkeys(scored, np.random.default_rng(0).normal(0.05, 0.02, 500))
     write_gate_page(tmp_path / "gate.html", decide(facts, limits), facts, limits, samples, {LONG: FILE})
     check_page(browser, tmp_path / "gate.html")
 

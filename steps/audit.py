@@ -24,7 +24,7 @@ from mobile_centernet.mlops.doctor import NOTE, OK, WRONG, Checkup, print_checku
 from mobile_centernet.mlops.params import load_params
 from mobile_centernet.mlops.registry.published import PINNED, Channel, trust_repository
 from mobile_centernet.mlops.registry.registry import Registry, RegistryError, Version
-from mobile_centernet.mlops.registry.version_files import VersionFiles
+from mobile_centernet.mlops.registry.version_files import MANIFEST, VersionFiles
 from mobile_centernet.trust.layout import CHANNELS
 
 SHOWN = 12  # digits of a digest
@@ -49,7 +49,7 @@ def main(which: str) -> None:
             except RegistryError as error:
                 found = [Checkup("files", WRONG, str(error), "a backup of MLflow's artifacts")]
             else:
-                held = sorted(path.name for path in files.folder.iterdir() if path.name != "MLmodel")
+                held = json.loads((files.folder / MANIFEST).read_bytes())["files"]
                 found = [
                     Checkup("files", OK, f"as manifest {version.tags[PINNED][:SHOWN]} pins them: {', '.join(held)}"),
                     *origin(version, files.folder),
@@ -67,7 +67,7 @@ def origin(version: Version, folder: Path) -> Iterator[Checkup]:
     commit = named.removesuffix("-dirty") if re.fullmatch(r"[0-9a-f]{40}(-dirty)?", named) else UNKNOWN
     known = git("log", "-1", "--format=%cs %s", commit)
     if known is None:
-        yield Checkup("commit", WRONG, f"{commit[:SHOWN]}: not in this clone", "git fetch --all")
+        yield Checkup("commit", WRONG, f"{named}: not in this clone", "git fetch --all")
     elif named != commit:
         yield Checkup(
             "commit", NOTE, f"{commit[:SHOWN]} and changes that no commit has", "commit before a run that counts"
@@ -159,7 +159,7 @@ def decisions(registry: Registry, version: Version, folder: Path) -> Iterator[Ch
     except RegistryError:
         documents = {}
     for digest, decided in documents.items():
-        verdict = "passed" if decided["promote"] else f"failed: {', '.join(decided['failed'])}"
+        verdict = "passed" if decided["decision"] == "promote" else f"failed: {', '.join(decided['failed'])}"
         yield Checkup("gate", OK, f"{decided['judged_at']}: {verdict} (decision {digest[:SHOWN]})")
     if not documents:
         yield Checkup("gate", NOTE, "never judged, as far as MLflow knows")
@@ -185,14 +185,10 @@ def decisions(registry: Registry, version: Version, folder: Path) -> Iterator[Ch
     for name in CHANNELS:
         for statement in Channel.read(repository, registry.name, name).statements:
             if statement.version == str(version.number):
-                gate = (
-                    "a decision above"
-                    if statement.gate in documents
-                    else f"decision {statement.gate[:SHOWN]}, not in MLflow"
-                )
+                known, gate = statement.gate in documents, str(statement.gate)
                 agreed = f", agreed by {statement.approver}" if statement.approver else ""
-                state = OK if statement.gate in documents else WRONG
-                yield Checkup("signed", state, f"{name} statement {statement.number}: {gate}{agreed}")
+                says = f"{name} statement {statement.number}, decision {gate[:SHOWN]}{agreed}"
+                yield Checkup("signed", OK if known else WRONG, says if known else f"{says}: not in MLflow")
 
 
 def git(*arguments: str) -> str | None:

@@ -79,6 +79,8 @@ def test_edited_code_makes_the_stages_stale_that_use_it_and_no_other(edited: Pat
 def test_in_a_clone_where_the_ablation_never_ran_dvc_has_nothing_to_complain_of(clone: Path) -> None:
     succeed(clone, "dvc", "pull")
     assert (clone / "data/export/source.json").is_file()
+    said = succeed(clone, "dvc", "repro")
+    assert said.count("didn't change, skipping") == 15 and "Running stage" not in said
     succeed(clone, "dvc", "checkout")
     assert succeed(clone, "dvc", "status").strip() == "Data and pipelines are up to date."
 

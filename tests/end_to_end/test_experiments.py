@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers import registry_project as small
 from tests.pipelines.toy import environment
@@ -59,6 +60,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         (tmp_path / name).write_text(text)
     run(tmp_path, "git", "init", "-q")
+    run(tmp_path, "git", "add", "-A")
+    run(tmp_path, "git", "commit", "-qm", "a project")
     run(tmp_path, "dvc", "repro", "-q")
     run(tmp_path, "steps", "register")
     run(tmp_path, "git", "add", "-A")
@@ -126,8 +129,8 @@ def test_an_audit_rebuilds_the_chain_of_a_version_and_names_what_a_remote_has_lo
         assert part in said
     assert "audit.jsonl" in said and "wrong" not in said
 
-    lock = (project / "dvc.lock").read_text()
-    lost = next(line.split()[-1] for line in lock.splitlines() if "md5:" in line and ".dir" not in line)
+    outs = yaml.safe_load((project / "dvc.lock").read_text())["stages"]["export"]["outs"]
+    (lost,) = (out["md5"] for out in outs if out["path"] == "data/reports/metrics.json")
     for place in (store, project / ".dvc/cache"):
         for path in place.rglob(lost[2:]):
             path.unlink()

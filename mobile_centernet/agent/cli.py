@@ -4,6 +4,7 @@ that the user can fix; 11 another agent works in the same folder."""
 import json
 import logging
 import signal
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,8 @@ def main(ctx: click.Context, config: Path, verbose: bool) -> None:
 @click.pass_obj
 def run(config: Path) -> None:
     """Follow the channel until stopped (SIGTERM or Ctrl-C)."""
+    # Where boto3 is installed, securesystemslib imports it for a signer that no device needs: 10 MiB, half a second.
+    sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]
     from mobile_centernet.agent.agent import Agent
     from mobile_centernet.agent.polling import follow
     from mobile_centernet.agent.status import served

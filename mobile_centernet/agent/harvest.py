@@ -27,15 +27,12 @@ from PIL.Image import Resampling
 from mobile_centernet.agent.config import Config
 from mobile_centernet.detections import Detections
 from mobile_centernet.field.criteria import CONTROL, Criteria, usefulness
-from mobile_centernet.field.spool import Budget, Spool, SpoolError
+from mobile_centernet.field.spool import FOLDER, Budget, Spool, SpoolError
 from mobile_centernet.field.view import FrameView
 from mobile_centernet.trust.layout import DEVICE_NAME
 
 if TYPE_CHECKING:
     from mobile_centernet.agent.live import LiveDetector, Release
-
-FOLDER = "field"
-"""In the agent's folder; below it one for each application that harvests."""
 
 LEAST_SCORE = 0.05
 """Detections below are neither recorded nor blurred."""

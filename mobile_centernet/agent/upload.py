@@ -21,10 +21,9 @@ from urllib.parse import urlencode
 
 from mobile_centernet.agent.config import Config
 from mobile_centernet.agent.errors import LockedError, StoppedError, TransferError
-from mobile_centernet.agent.harvest import FOLDER
 from mobile_centernet.agent.http import Answer, credentials, read_within, request
 from mobile_centernet.errors import UserError
-from mobile_centernet.field.spool import KeptFrame, days, read_record, remove, waiting
+from mobile_centernet.field.spool import FOLDER, KeptFrame, days, read_record, remove, waiting
 from mobile_centernet.files import write_atomically
 from mobile_centernet.outside import MAX_TEXT, parse_object
 

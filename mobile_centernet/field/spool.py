@@ -19,6 +19,9 @@ from typing import Any
 from mobile_centernet.errors import UserError
 from mobile_centernet.files import sync_folder, write_atomically
 
+FOLDER = "field"
+"""In the agent's folder; below it one for each application that harvests."""
+
 FORMAT = 1
 MAX_RECORD = 1 << 20  # bytes
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")

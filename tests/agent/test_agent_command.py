@@ -49,6 +49,14 @@ def until(holds: object, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def test_an_idle_agent_holds_nothing_that_detects() -> None:
+    """Nor boto3, where the machine has it: `run` keeps securesystemslib from importing it."""
+    heavy = ("numpy", "PIL", "cv2", "onnxruntime", "boto3")
+    imports = "import mobile_centernet.agent.agent, mobile_centernet.agent.upload, mobile_centernet.agent.status"
+    said = f"import sys; sys.modules['boto3'] = None; {imports}; print([n for n in {heavy} if sys.modules.get(n)])"
+    assert subprocess.run([sys.executable, "-c", said], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_once_status_and_rollback(lab: Lab, releases: Releases) -> None:
     lab.configure(proof={"runs": 2})
     for number in (12, 13):

@@ -142,14 +142,14 @@ def test_a_folder_of_videos_leads_to_the_right_source(project: Path, tmp_path: P
 
 def test_archives_of_bdd100k_share_one_root(project: Path, server: FileServer) -> None:
     images = served(server, "/images.zip", zipped({"bdd100k/images/100k/train/a.jpg": jpeg()}))
-    entry = {"name": "a.jpg", "labels": []}
+    entry = {"name": "a.jpg", "labels": [{"category": "car", "box2d": {"x1": 1, "y1": 2, "x2": 3, "y2": 4}}]}
     labels = served(
         server, "/labels.zip", zipped({"bdd100k/labels/det_20/det_train.json": json.dumps([entry]).encode()})
     )
     fetch_bdd100k(params_for(project, fetch_bdd100k=urls(images, labels)))
     out = project / "data/raw/bdd100k"
     (frame,) = read_bdd100k(source_root(out)).frames
-    assert (frame.name, frame.split, frame.state) == ("a", "train", FrameState.EMPTY)
+    assert (frame.name, frame.split, frame.state) == ("a", "train", FrameState.LABELLED)
     assert read_dataset_source(out).files == {each["url"]: each["sha256"] for each in (images, labels)}
     assert len(list((project / ".work/downloads").glob("*.archive"))) == 2
 

@@ -97,7 +97,7 @@ def walk(root: Path) -> Listing:
                     todo.append(prefix + entry.name)
 
     read("")
-    followed = []
+    followed, again = [], 0
     while links:
         links.sort(reverse=True)
         place, inode = links.pop()
@@ -110,7 +110,10 @@ def walk(root: Path) -> Listing:
             files.update({new: files.pop(old) for old, new in renamed.items()})
             read_as.update({each: renamed[folder] for each, folder in read_as.items() if folder in renamed})
             file_links = [(renamed.get(folder, folder), name) for folder, name in file_links]
+        elif not f"{place}/".startswith(f"{first}/" if first else ""):  # no mere loop: `val` that is `train`
+            again += 1
     others = _drop_doubles(root, files, read_as, file_links)
+    others |= Counter({"links to folders that are read": again} if again else {})
 
     targets = {place: (root / place).resolve() for place in sorted(followed)}
     findings.sort(key=lambda finding: finding.item)

@@ -77,6 +77,13 @@ def connect() -> Any:
         mlflow.set_experiment(EXPERIMENT)
         return mlflow
     with FileLock(root / "mlflow.lock", timeout=LONGEST_INITIALISATION):
+        if (
+            not database.exists()
+        ):  # MLflow does not finish tables whose making was killed: they appear whole or not at all
+            fresh = database.with_name(f"{database.name}.new")
+            fresh.unlink(missing_ok=True)
+            mlflow.MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
+            fresh.replace(database)
         experiment = mlflow.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)

@@ -145,6 +145,7 @@ FINDING_KINDS: Mapping[str, str] = {
     "no_split": "the folder is called after no split",
     "numbered_frames": "names that differ in a number alone, which grows by one step, are taken for a video's frames",
     "broken_link": "the link leads nowhere",
+    "no_file": "a pipe, a socket or a device, which is never read",
     "unreadable_folder": "the folder cannot be read",
     "missing_image": "a label or list names a picture that is not there",
     "unreadable_image": "the picture does not decode completely",

@@ -79,7 +79,7 @@ def walk(root: Path) -> Listing:
                 continue
             read_as[inode] = folder
             own, prefix = files.setdefault(folder, []), f"{folder}/" if folder else ""
-            own += [entry.name for entry in entries if not (entry.is_symlink() or entry.is_dir())]
+            own += [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
             for entry in entries if len(own) < len(entries) else ():
                 if entry.is_symlink():
                     try:
@@ -91,10 +91,17 @@ def walk(root: Path) -> Listing:
                     if stat.S_ISDIR(target.st_mode):
                         links.append((prefix + entry.name, (target.st_dev, target.st_ino)))
                         continue
-                    file_links.append((folder, entry.name))
-                    own.append(entry.name)
+                    if stat.S_ISREG(target.st_mode):
+                        file_links.append((folder, entry.name))
+                        own.append(entry.name)
+                        continue
                 elif entry.is_dir():
                     todo.append(prefix + entry.name)
+                    continue
+                elif entry.is_file():
+                    continue
+                what = "a file", "a pipe, a socket or a device"  # reading it might never end
+                findings.append(quarantined("no_file", prefix + entry.name, *what))
 
     read("")
     followed, again = [], 0

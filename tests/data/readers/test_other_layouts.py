@@ -177,6 +177,19 @@ def test_litter_of_desktops_is_counted_and_nothing_else(tmp_path: Path, write_im
     assert raw.unread == {LEFT_BY_DESKTOPS: 5, ".md": 1}
 
 
+def test_a_pipe_is_never_read(tmp_path: Path, write_image) -> None:
+    write_image(tmp_path / "set/images/a.jpg")
+    os.mkfifo(tmp_path / "set/images/b.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "set/images/c.jpg").symlink_to(tmp_path / "pipe")
+    listing = walk(tmp_path / "set")
+    assert listing.images == ("images/a.jpg",)
+    assert sorted((each.kind, each.item) for each in listing.findings) == [
+        ("no_file", "images/b.jpg"),
+        ("no_file", "images/c.jpg"),
+    ]
+
+
 def test_links_are_followed_once_each(tmp_path: Path, write_image) -> None:
     root = tmp_path / "set"
     write_image(tmp_path / "disk/b.jpg")

@@ -201,7 +201,7 @@ def test_a_damaged_ledger(tmp_path: Path, server: FrameServer, ledger: str) -> N
 def test_two_who_send(tmp_path: Path, server: FrameServer) -> None:
     config = device(tmp_path, server)
     first, second = FrameSender(config), FrameSender(config)
-    with first._locked(), pytest.raises(LockedError, match="found another one"):
+    with first._locked(), pytest.raises(LockedError, match="already sending"):
         second.send()
 
 

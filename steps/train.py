@@ -96,12 +96,12 @@ def _train(
         student = load_model(start / paths.MODEL_FILE, classes).model
     else:
         start_file, student = start.init, build_model(start.model, len(classes))
+        if start_file:
+            report = load_pretrained(student, start_file, classes)
+            logger.info("%s", report)
     init = {"file": str(start_file), "sha256": file_digest(start_file)} if start_file else None
-    if init and not isinstance(start, Path):
-        report = load_pretrained(student, Path(init["file"]), classes)
-        logger.info("%s", report)
-        if launch.leads:
-            write_json(out / INIT_FILE, init | report.to_dict())
+    if init and not isinstance(start, Path) and launch.leads:
+        write_json(out / INIT_FILE, init | report.to_dict())
     teacher_file = teacher / paths.MODEL_FILE if teacher else None
     listed, files = listed_params()[stage], {"start": start_file, "teacher": teacher_file}
     files["pseudo_labels"] = paths.PSEUDO_LABELS / f"{data_set}.json" if unlabelled == MODE else None

@@ -301,7 +301,9 @@ def test_stages_of_one_execution_are_below_one_run_that_has_their_params_and_las
         tracker.log({"loss": 2.0}, step=1)
         tracker.log({"loss": 1.0}, step=2)
         raise RuntimeError("boom")
-    above, one, two = only_run("pipeline"), only_run("one"), only_run("two")
+    one, two = only_run("one"), only_run("two")
+    above = mlflow.MlflowClient().get_run(one.data.tags["mlflow.parentRunId"])
+    assert (above.data.tags["stage"], above.data.tags[mlflow_server.EXECUTION_TAG]) == ("pipeline", "a nights run")
     assert one.data.tags["mlflow.parentRunId"] == two.data.tags["mlflow.parentRunId"] == above.info.run_id
     assert above.data.params == one.data.params | two.data.params
     assert above.data.metrics["two/loss"] == 1.0 and "one/finetune/map50" in above.data.metrics

@@ -21,7 +21,7 @@ from mobile_centernet.agent.harvest import Harvester
 from mobile_centernet.agent.live import LiveDetector
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.inference.stream import FrameDetections
-from mobile_centernet.inference.video import paced, video_frames
+from mobile_centernet.inference.video import LiveFrames, paced
 
 COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88))  # RGB, by label
 
@@ -34,11 +34,17 @@ COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88))  # RGB, 
 @click.option("--fps", default=30.0, show_default=True, help="Frames a second.")
 @click.option("--repeat", is_flag=True, help="Begin the video again at its end.")
 def main(source: str, root: Path, out: Path, settings: Path | None, fps: float, repeat: bool) -> None:
-    """Detect on SOURCE, a video or a camera's number, with the release that the agent keeps current."""
+    """Detect on SOURCE, a video, a camera's number or an address, with the release that the agent keeps current."""
     stop = threading.Event()
+    source_frames = LiveFrames(int(source) if source.isdecimal() else source)
+
+    def end(*_: object) -> None:
+        stop.set()
+        source_frames.close()  # it may be waiting for a camera that was lost
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    frames = paced(until(stop, source, repeat), fps)
+        signal.signal(number, end)
+    frames = paced(until(stop, source_frames, repeat), fps)
     shown, running = 0, ""
     writer = None
     with LiveDetector(root) as live, ExitStack() as stack:
@@ -60,12 +66,9 @@ def main(source: str, root: Path, out: Path, settings: Path | None, fps: float, 
     click.echo(f"{shown} frames drawn to {out}")
 
 
-def until(stop: threading.Event, source: str, repeat: bool) -> Iterator[NDArray[np.uint8]]:
-    while True:
-        for frame in video_frames(int(source) if source.isdecimal() else source):
-            if stop.is_set():
-                return
-            yield frame
+def until(stop: threading.Event, source: LiveFrames, repeat: bool) -> Iterator[NDArray[np.uint8]]:
+    while not stop.is_set():
+        yield from source
         if not repeat:
             return
 

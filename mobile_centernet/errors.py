@@ -1,10 +1,20 @@
 """Errors that the user can fix. Commands print them as one sentence, without a traceback, and exit 2."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 USER_ERROR = 2
+
+# What comes before the last @ of an address, also where a password has an @ or a / of its own; and what a query, or a
+# property of a GStreamer pipeline such as user-pw, gives the name of a secret.
+_LOGIN = re.compile(r"://(?:[^\s/@]+|[^\s/:]*:\S+)@(?:[^\s/]*@)*")
+_SECRET = re.compile(
+    r"""(\b(?:[\w-]*(?:password|passwd|pwd|token|secret|signature|credentials?|apikey)|(?:[\w-]*[-_])?(?:pass|pw|key|auth|sig))=)
+    (?:"[^"]*"|[^\s&"]+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 class UserError(Exception):
@@ -22,6 +32,11 @@ class ModelError(UserError):
 def printable(text: str) -> str:
     """A text that may come from anywhere, for a terminal or a journal: nothing in it acts on them."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def without_password(text: str) -> str:
+    """User, password and whatever else is named as a secret taken out of every address in `text`."""
+    return _SECRET.sub(r"\1...", _LOGIN.sub("://...@", text))
 
 
 @contextmanager

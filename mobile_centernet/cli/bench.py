@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mobile_centernet.cli.options import InputSizeParam, json_option, threads_option
+from mobile_centernet.cli.options import InputSizeParam, device_option, json_option, threads_option
 from mobile_centernet.inference.benchmark import PARTS, Pace, time_models
 from mobile_centernet.tables import text_table
 
@@ -32,6 +32,7 @@ By part: p50 ms on the clock / CPU ms."""
 )
 @click.option("--spinning", is_flag=True, help="ONNX Runtime's idle threads keep their cores busy instead of sleeping.")
 @threads_option
+@device_option
 @json_option
 def bench(
     models: Sequence[str],
@@ -43,10 +44,11 @@ def bench(
     fps: float | None,
     spinning: bool,
     threads: int | None,
+    device: str | None,
     as_json: bool,
 ) -> None:
     """Measure latency, processor time and memory of each MODEL, end to end and by part; they take turns in one run."""
-    document = time_models(models, sizes, picture, runs, warm_up, Pace(threads, spinning, fps), compare)
+    document = time_models(models, sizes, picture, runs, warm_up, Pace(threads, spinning, fps, device), compare)
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return

@@ -11,7 +11,7 @@ import click
 import cv2
 from tqdm import tqdm
 
-from mobile_centernet.cli.options import json_option, threads_option
+from mobile_centernet.cli.options import device_option, json_option, threads_option
 from mobile_centernet.cli.outputs import RESULTS, SOME_FAILED, TRUTH, make_writable, write_files
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.labelled import EvaluationSet, read_set
@@ -41,6 +41,7 @@ UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "u
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.json and its ground_truth.json.")
 @threads_option
+@device_option
 @json_option
 @click.pass_context
 def evaluate(
@@ -53,6 +54,7 @@ def evaluate(
     unmapped: Any,
     out: Path | None,
     threads: int | None,
+    device: str | None,
     as_json: bool,
 ) -> None:
     """Print mAP@0.5 and AP by class of MODEL on DATA: a prepared set, a raw one in any layout, or a COCO file.
@@ -72,7 +74,7 @@ def evaluate(
         if not category or not sign:
             raise UserError(f"--map: expected CATEGORY=CLASS, or CATEGORY= to drop one, found {category + sign!r}")
     table = {category: name or None for category, _, name in pairs}
-    with open_model(model, threads=threads) as opened:
+    with open_model(model, threads=threads, device=device) as opened:
         if out is not None:
             make_writable(out)
         frames = read_set(data, opened.classes, split, images, table, unmapped)

@@ -14,6 +14,22 @@ json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="M
 threads_option: Decorator = click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 
 
+class DeviceParam(click.ParamType[str]):
+    """What a model runs on, as PyTorch names it."""
+
+    name = "DEVICE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", str(value)):
+            self.fail(f"expected cpu, cuda or cuda:N, found {value!r}", param, ctx)
+        return str(value)
+
+
+device_option: Decorator = click.option(
+    "--device", type=DeviceParam(), help="cpu, cuda or cuda:N.  [default: the fastest that is here]"
+)
+
+
 class InputSizeParam(click.ParamType[tuple[int, int]]):
     """WIDTHxHEIGHT on the command line, (height, width) in Python."""
 

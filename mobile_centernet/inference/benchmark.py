@@ -24,7 +24,14 @@ from mobile_centernet.images.opencv import decode_image, encode_jpeg
 from mobile_centernet.inference.detector import BaseDetector, to_detections
 from mobile_centernet.inference.graph import INPUT, OUTPUTS
 from mobile_centernet.inference.load import open_model
-from mobile_centernet.inference.onnx import PROVIDERS, Detector, open_session, run_session, session_options
+from mobile_centernet.inference.onnx import (
+    PROVIDERS,
+    Detector,
+    device_options,
+    open_session,
+    run_session,
+    session_options,
+)
 from mobile_centernet.processes import processor_name
 
 PERCENTILES = (50, 95, 99)
@@ -60,11 +67,12 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Pace:
-    """How a run goes: `fps` images a second, as a camera's would come, or without a pause; the rest as `Detector`."""
+    """How a run goes: `fps` images a second, as a camera's would come, or without a pause; the rest as `open_model`."""
 
     threads: int | None = None
     spinning: bool = False
     fps: float | None = None
+    device: str | None = None
 
     def rest(self, start: Moment) -> None:
         """Wait until the next image is due."""
@@ -166,7 +174,11 @@ class BareNetwork:
             ModelError: the file is missing or damaged, an input is no tensor of numbers or leaves more open than an
                 image's batch and sides, or it does not run on noise.
         """
-        session = open_session(path, session_options(pace.threads, pace.spinning), {PROVIDERS[provider]: {}})
+        session = open_session(
+            path,
+            session_options(pace.threads, pace.spinning),
+            {PROVIDERS[provider]: device_options(pace.device or "") if provider != "cpu" else {}},
+        )
         rng = np.random.default_rng(0)
         inputs: dict[str, NDArray[Any]] = {}
         for node in session.get_inputs():
@@ -244,7 +256,9 @@ def time_models(
         timed: list[TimedModel | BareNetwork] = []
         for source in models:
             for size in sizes if source.endswith(CHECKPOINT) and sizes else (None,):
-                opened = open_model(source, threads=pace.threads, input_size=size, spinning=pace.spinning)
+                opened = open_model(
+                    source, threads=pace.threads, input_size=size, spinning=pace.spinning, device=pace.device
+                )
                 model = stack.enter_context(opened)
                 timed.append(TimedModel(model, halves_of(model, pace), pace))
         ours = [each.model for each in timed if isinstance(each, TimedModel)]
@@ -292,7 +306,8 @@ def peak_memory(source: str, size: tuple[int, int], jpeg: bytes, pace: Pace, bar
         if bare:
             timed = BareNetwork.open(Path(source), size, pace)
         else:
-            timed = TimedModel(stack.enter_context(open_model(source, threads=pace.threads, input_size=size)), None)
+            opened = open_model(source, threads=pace.threads, input_size=size, device=pace.device)
+            timed = TimedModel(stack.enter_context(opened), None)
         for _ in range(MEMORY_IMAGES):
             timed.measure(jpeg, keep=False)
     status = Path("/proc/self/status")

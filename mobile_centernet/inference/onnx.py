@@ -43,8 +43,8 @@ class Detector(BaseDetector):
     Args:
         path: the ONNX file.
         threads: CPU threads that one image may use; None leaves the choice to ONNX Runtime.
-        provider: what runs it: tensorrt, cuda or cpu. `auto` takes the fastest one that works here, and warns where one
-            that is built in does not; naming one makes anything else a ModelError.
+        provider: what runs it: tensorrt, cuda or cpu, and on which GPU (cuda:1). `auto` takes the fastest one that
+            works here, and warns where one that is built in does not; naming one makes anything else a ModelError.
         engine_cache: an existing folder where TensorRT keeps the engines it builds, which takes it minutes.
         spinning: CPU threads that have nothing to do keep a core busy, as is ONNX Runtime's default, where they sleep
             else. It may save a little time between an image's layers and costs several times the processor time.
@@ -69,11 +69,12 @@ class Detector(BaseDetector):
         # Provider names of ONNX Runtime with their options, fastest first, the CPU after them for the odd layer.
         available = [long for long in PROVIDERS.values() if long in onnxruntime.get_available_providers()]
         wanted: dict[str, dict[str, object]] = {long: {} for long in available}
+        asked = provider.partition(":")[0]
         if provider != AUTO:
-            if PROVIDERS.get(provider) not in available:
+            if PROVIDERS.get(asked) not in available:
                 names = [name for name, long in PROVIDERS.items() if long in available]
                 raise ModelError(f"{path}: expected a provider that is here ({', '.join(names)}), found {provider!r}")
-            wanted = {PROVIDERS[provider]: {}, PROVIDERS["cpu"]: {}}
+            wanted = {PROVIDERS[asked]: device_options(provider), PROVIDERS["cpu"]: {}}
 
         options = session_options(threads, spinning)
         if PROVIDERS["tensorrt"] in wanted:
@@ -83,7 +84,7 @@ class Detector(BaseDetector):
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
             # TensorRT before 11 must be allowed it besides.
             allowed = {"trt_fp16_enable": precision != "fp32", "trt_int8_enable": precision == "int8"}
-            wanted[PROVIDERS["tensorrt"]] = dict(allowed)
+            wanted[PROVIDERS["tensorrt"]] |= allowed
             if engine_cache:
                 # TensorRT tells cached engines apart by the names in a graph, which all our graphs share.
                 wanted[PROVIDERS["tensorrt"]] |= {
@@ -102,7 +103,7 @@ class Detector(BaseDetector):
 
         self._session: onnxruntime.InferenceSession | None = session
         self.provider = next(name for name, long in PROVIDERS.items() if long in session.get_providers())
-        self.runs_on = f"onnxruntime {self.provider}"
+        self.runs_on = f"onnxruntime {self.provider if provider == AUTO else provider}"
         self.metadata = _metadata(session, self.path)
         self.classes = self.metadata.classes
         self.input_size = self.metadata.input_size
@@ -142,6 +143,12 @@ class Detector(BaseDetector):
                 f"found label {max(labels.max(), -labels.min())}: its class list is another graph's"
             )
         return DetectionBatch(boxes, scores, labels)
+
+
+def device_options(provider: str) -> dict[str, object]:
+    """What ONNX Runtime has to know about the GPU that a provider's name ends in, as in cuda:1; else nothing."""
+    number = provider.partition(":")[2]
+    return {"device_id": int(number)} if number else {}
 
 
 def session_options(threads: int | None, spinning: bool) -> onnxruntime.SessionOptions:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_centernet.detections import Detections
+from mobile_centernet.inference.video import LiveFrames
 
 _LEAVE = 1.0
 """Seconds that the end of a stream waits for a source that is still delivering a frame."""
@@ -39,7 +40,8 @@ def detect_stream(
     looked at (or the caller is busy) newer ones replace one another, so that the next result is on the newest; the
     last frame is never dropped. False looks at every frame, for a file that can wait.
     `detect` is called again for each frame, so it may change the model between two. What `frames` raises is raised
-    here, after the result on the last good frame. Closing the generator stops the thread at its next frame.
+    here, after the result on the last good frame; `LiveFrames` find a source that was lost again. Closing the generator
+    stops the thread at its next frame.
     """
     numbered = _NewestFrames(frames) if drop_late else enumerate(frames)
     last = -1
@@ -97,6 +99,8 @@ class _NewestFrames(threading.Thread):
             raise self._failure or StopIteration
 
     def close(self) -> None:
+        if isinstance(self._frames, LiveFrames):
+            self._frames.close()  # it may be waiting for its source
         with self._changed:
             self._is_closed = True
         self.join(_LEAVE)

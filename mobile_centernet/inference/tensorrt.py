@@ -108,18 +108,25 @@ class EngineDetector(BaseDetector):
     """An engine that runs. It knows neither its classes nor its size: the ONNX file does that its sidecar names.
 
     Raises ModelError without TensorRT's Python package or a CUDA device, where the ONNX file or the sidecar is not
-    beside the engine (or the ONNX file in the folder above), and where the engine was built elsewhere.
+    beside the engine (or the ONNX file in the folder above), and where the engine was built elsewhere. `device` is cuda
+    or cuda:N.
     """
 
     kind = "engine"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str | None = None) -> None:
         if importlib.util.find_spec("tensorrt") is None:
             raise ModelError(f"{path}: expected TensorRT's Python package, which runs engines, found it not installed")
         import torch
 
         if not torch.cuda.is_available():
             raise ModelError(f"{path}: expected a CUDA device, which runs engines, found none")
+        if device == "cpu":
+            raise ModelError(f"{path}: expected the device cuda or cuda:N, which runs engines, found cpu")
+        if device and ":" in device:
+            from mobile_centernet.inference.torch import best_device
+
+            torch.cuda.set_device(best_device(device))  # TensorRT works on the current one
         trt = importlib.import_module("tensorrt")
         try:
             onnx_name = Path(str(json.loads(sidecar(path).read_text(encoding="utf-8"))["onnx"])).name

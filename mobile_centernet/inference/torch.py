@@ -14,9 +14,15 @@ from mobile_centernet.models.centernet import CenterNet, CenterNetOutput
 from mobile_centernet.models.checkpoint import load_model
 
 
-def best_device() -> torch.device:
-    """The GPU where there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def best_device(wanted: str | None = None) -> torch.device:
+    """The GPU where there is one, else the processor; or the one that is `wanted`: cpu, cuda or cuda:N.
+
+    Raises ModelError where torch cannot use that one.
+    """
+    chosen = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"expected the device {wanted}, found {torch.cuda.device_count()} GPUs that torch can use")
+    return chosen
 
 
 class TorchRunner:
@@ -53,31 +59,38 @@ class TorchRunner:
 
 
 class TorchDetector(BaseDetector):
-    """A checkpoint that runs, on the GPU where there is one.
+    """A checkpoint that runs.
 
     Args:
         path: a `.safetensors` file of this project.
         threads: CPU threads, for all of PyTorch.
         input_size: (height, width), another one than the model was trained for.
+        device: cpu, cuda or cuda:N; None: the GPU where there is one.
 
     Raises:
-        ModelError: the file is missing or not ours.
+        ModelError: the file is missing or not ours, or the device is not there.
     """
 
     kind = "checkpoint"
 
-    def __init__(self, path: Path, threads: int | None = None, input_size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        input_size: tuple[int, int] | None = None,
+        device: str | None = None,
+    ) -> None:
         if not path.is_file():
             raise ModelError(f"{path}: expected a checkpoint, found {'a directory' if path.exists() else 'nothing'}")
         loaded = load_model(path)
         if threads is not None:
             torch.set_num_threads(threads)
-        device = best_device()
+        place = best_device(device)
         self.path, self.name = path, path.name
-        self.runs_on = f"torch {device}"
+        self.runs_on = f"torch {place}"
         self.classes = loaded.classes
         self.input_size = input_size or loaded.input_size
-        self.runner = TorchRunner(loaded.model.to(device))
+        self.runner = TorchRunner(loaded.model.to(place))
 
     def run(self, images: NDArray[np.float32]) -> NumpyBatch:
         return self.runner(images)

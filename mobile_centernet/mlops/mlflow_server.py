@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from mobile_centernet.errors import UserError
+from mobile_centernet.errors import UserError, without_password
 from mobile_centernet.mlops import paths
 
 EXPERIMENT = "mobile-centernet"
@@ -155,11 +155,6 @@ def accepted_names(names: Iterable[str]) -> dict[str, str]:
         accepted[name] = clean
         taken.add(clean)
     return accepted
-
-
-def without_password(text: str) -> str:
-    """User and password taken out of every address in `text`."""
-    return re.sub(r"://[^/@\s]+@", "://...@", text)
 
 
 def first_line(error: Exception) -> str:

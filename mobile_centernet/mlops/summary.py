@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import click
 
+from mobile_centernet.errors import without_password
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.mlflow_server import (
     CLASSIC,
@@ -13,7 +14,6 @@ from mobile_centernet.mlops.mlflow_server import (
     failures,
     first_line,
     tracking_uri,
-    without_password,
 )
 from mobile_centernet.mlops.params import load_params
 from mobile_centernet.mlops.registration import registered

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -22,6 +24,7 @@ from mobile_centernet.models.checkpoint import save_model
 from mobile_centernet.models.variants import build_model
 from tests.data.readers.test_video import index_first, write_video
 from tests.helpers.arrays import arrays
+from tests.helpers.mjpeg import MjpegServer
 from tests.helpers.tiny import CLASSES, tiny_detector
 
 FRAMES = 6
@@ -220,6 +223,92 @@ def test_a_frame_that_is_cut_off_is_no_frame_as_for_the_pipeline(model: Path, tm
     half, rest = document["errors"]
     assert half["file_name"] == f"cut.mp4_{len(names):05d}.jpg" and "found one that is cut off" in half["error"]
     assert "expected 30 frames" in rest["error"]
+
+
+def test_a_stream_that_ends_is_an_error_and_what_it_showed_stays(model: Path, tmp_path: Path) -> None:
+    with MjpegServer(frames=8, login="guard:secret") as server:
+        result = predict(server.url("guard:secret"), model, tmp_path / "out")
+    assert result.exit_code == 3 and "1 frame could not be read" in result.stderr
+    document = json.loads((tmp_path / "out/detections.json").read_text())
+    (lost,) = document["errors"]
+    assert "expected another frame of a live source, found its end" in lost["error"]
+    names = [image["file_name"] for image in document["images"]]
+    assert names and all(re.fullmatch(r"127\.0\.0\.1_\d+_cam_1_0000\d\.jpg", name) for name in names)
+    assert len(list((tmp_path / "out").glob("127.0.0.1_*_cam_1.mp4"))) == 1
+    written = result.output + "".join(
+        f"{path.name} {path.read_bytes()}" for path in (tmp_path / "out").iterdir() if path.suffix != ".mp4"
+    )
+    assert not re.search("guard|secret|hidden", written)
+
+
+def test_a_stream_that_is_not_there(model: Path, tmp_path: Path) -> None:
+    with MjpegServer(frames=8, closed=(0,)) as server:
+        message = refused(predict(server.url("guard:secret"), model, tmp_path / "out"))
+    assert "http://...@127.0.0.1:" in message and "expected a camera or a video, found none that opens" in message
+    assert not re.search("guard|secret|hidden", message)
+
+
+def names_of(out: Path) -> list[str]:
+    return [image["file_name"] for image in json.loads((out / "detections.json").read_text())["images"]]
+
+
+def test_patterns_and_lists_of_images(model: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "night").mkdir()
+    (pictures / "b.png").rename(pictures / "night/b.png")
+    (pictures / "labels.json").write_text("{}")
+    (tmp_path / "lists").mkdir()
+    listed = tmp_path / "lists/night.txt"
+    listed.write_text("\ufeff# what to look at\n../pictures/night/b.png\r\n\n../pictures/gone.png\n", encoding="utf-8")
+    for number, (source, expected) in enumerate(
+        (
+            (f"{pictures}/*", ["a.png", "night/b.png"]),
+            (f"{pictures}/**/[ab].png", ["a.png", "night/b.png"]),
+            (f"{pictures}/?.png", ["a.png"]),
+        )
+    ):
+        result = predict(source, model, tmp_path / str(number))
+        assert result.exit_code == 0 and names_of(tmp_path / str(number)) == expected
+        assert all((tmp_path / str(number) / name).is_file() for name in expected)
+    result = predict(listed, model, tmp_path / "listed")
+    assert result.exit_code == 3 and names_of(tmp_path / "listed") == ["night/b.png"]
+    errors = json.loads((tmp_path / "listed/detections.json").read_text())["errors"]
+    assert [failure["file_name"] for failure in errors] == ["gone.png"]
+
+
+def test_several_sources_are_one_set_of_images(model: Path, pictures: Path, video: Path, tmp_path: Path) -> None:
+    result = predict(pictures / "b.png", model, tmp_path / "out", pictures, video)
+    assert result.exit_code == 0 and "1 video, each of which is a SOURCE of its own" in result.stderr
+    assert sorted(names_of(tmp_path / "out")) == ["a.png", "b.png"]
+    assert "expected a picture or a folder" in refused(predict(pictures, model, tmp_path / "no", "rtsp://a:pw@h/1"))
+    assert "found 1 video," in refused(predict(video, model, tmp_path / "no", str(video) + "*", video))
+
+
+def test_lists_and_patterns_of_nothing(model: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "latin.txt").write_bytes(b"\xe4.png\n")
+    for name, expected in (
+        ("labels.txt", "found no path of one in 1 line"),
+        ("empty.txt", "found no path of one in 0 lines"),
+        ("latin.txt", "expected a text in UTF-8"),
+        ("*.gif", "expected a picture or a folder"),
+        ("*.txt", "expected pictures (.jpg"),
+    ):
+        assert expected in refused(predict(tmp_path / name, model, tmp_path / "out"))
+
+
+def test_the_device_that_was_asked_for(model: Path, pictures: Path, tmp_path: Path) -> None:
+    assert predict(pictures, model, tmp_path / "out", "--device", "cpu").exit_code == 0
+    result = predict(pictures, model, tmp_path / "out", "--device", "gpu")
+    assert result.exit_code == 2 and "expected cpu, cuda or cuda:N, found 'gpu'" in result.stderr
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        message = refused(predict(pictures, model, tmp_path / "out", "--device", "cuda:1"))
+        assert "model.onnx: expected a provider that is here (cpu), found 'cuda:1'" in message
+    if not torch.cuda.is_available():
+        path = tmp_path / "model.safetensors"
+        save_model(build_model("hrnet_w16_lite", 2), path, classes=CLASSES, input_size=(64, 96))
+        message = refused(predict(pictures, path, tmp_path / "out", "--device", "cuda"))
+        assert "expected the device cuda, found 0 GPUs" in message
 
 
 def test_sources_that_do_not_open(model: Path, tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ import pytest
 from mobile_centernet.detections import Detections
 from mobile_centernet.errors import DataError
 from mobile_centernet.inference.stream import detect_stream
-from mobile_centernet.inference.video import paced, video_frames
+from mobile_centernet.inference.video import LiveFrames, is_live, paced, video_frames
+from tests.helpers.mjpeg import MjpegServer
 
 Array = np.ndarray
+_HAS_GSTREAMER = re.search(r"GStreamer: +YES", cv2.getBuildInformation()) is not None
 
 
 def frame(number: int) -> Array:
@@ -198,7 +200,7 @@ def test_a_live_source_that_ends_was_lost(tmp_path: Path, monkeypatch: pytest.Mo
     writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
     camera = cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera(str(path)))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: camera(str(path)))
     frames = video_frames(0)
     assert next(frames).shape == (48, 64, 3)
     with pytest.raises(DataError, match="0: expected another frame of a live source"):
@@ -206,10 +208,68 @@ def test_a_live_source_that_ends_was_lost(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_pipeline_that_this_opencv_cannot_open() -> None:
-    if re.search(r"GStreamer: +YES", cv2.getBuildInformation()):
+    if _HAS_GSTREAMER:
         pytest.skip("needs an OpenCV without GStreamer")
     with pytest.raises(DataError, match="expected an OpenCV with GStreamer"):
         next(iter(video_frames("videotestsrc ! appsink")))
+
+
+def test_a_stream_that_drops_comes_back(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each connection ends after 5 frames, and the next two find nothing; all is said without the password."""
+    with MjpegServer(frames=5, login="guard:se/cr@et", closed=(1, 2)) as server:
+        live = LiveFrames(server.url("guard:se%2Fcr%40et"), first_wait_s=0.01, longest_wait_s=0.02)
+        caplog.set_level("INFO", "mobile_centernet")
+        shades = []
+        for result in detect_stream(detect, live, drop_late=False):
+            shades.append(round(float(result.image.mean()) / 20))
+            if len(shades) == 12:
+                break
+        assert shades == [0, 1, 2, 3, 4] * 2 + [0, 1] and server.connections == 5
+    texts = [record.getMessage() for record in caplog.records]
+    assert [re.sub(r".*: (expected|back)", r"\1", text) for text in texts] == [
+        "expected another frame of a live source, found its end; it is opened again until it is back",
+        "expected a camera or a video, found none that opens; it is opened again until it is back",
+        "back",
+        "expected another frame of a live source, found its end; it is opened again until it is back",
+        "back",
+    ]
+    assert all("http://...@127.0.0.1:" in text and "token=..." in text for text in texts)
+    said = " ".join(texts) + "".join(capfd.readouterr())
+    assert not re.search("guard|se%2F|hidden", said)
+
+
+def test_leaving_a_stream_that_is_waiting_for_its_source_ends_its_thread() -> None:
+    with MjpegServer(frames=2) as server:
+        stream = detect_stream(detect, LiveFrames(server.url(), first_wait_s=600, longest_wait_s=600))
+        assert next(stream).index in (0, 1)
+        deadline = time.monotonic() + 30
+        while server.ended < 1 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        stream.close()
+        assert not running()
+
+
+def test_waits_for_a_source_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, waits = LiveFrames("/dev/no-such-camera", first_wait_s=1, longest_wait_s=5), []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            live.close()
+
+    monkeypatch.setattr(live._is_closed, "wait", wait)
+    assert list(live) == [] and waits == [1, 2, 4, 5, 5]
+
+
+def test_what_is_wrong_for_good_is_not_tried_again(tmp_path: Path) -> None:
+    for source in (tmp_path / "missing.mp4", "missing.mp4", *([] if _HAS_GSTREAMER else ["videotestsrc ! appsink"])):
+        with pytest.raises(DataError):
+            next(iter(LiveFrames(source, first_wait_s=600)))
+
+
+def test_what_is_live(tmp_path: Path) -> None:
+    assert all(map(is_live, (0, "/dev/video9", "/dev/null", "rtsp://camera/1", "v4l2src ! appsink " + "x" * 5000)))
+    assert not any(map(is_live, ("drive.mp4", "wow!.mp4", tmp_path, tmp_path / "a://b")))
 
 
 def test_a_source_that_does_not_open(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import psutil
 
+from mobile_centernet.errors import without_password
 from mobile_centernet.mlops import mlflow_server
 from mobile_centernet.mlops.tracking.record import END, METRICS, START, Event, RunRecord, SyncState
 
@@ -44,7 +45,7 @@ def sync_record(record: RunRecord, *, ended: bool = False) -> None:
 
     mlflow = mlflow_server.connect()
     client = mlflow.MlflowClient()
-    server = mlflow_server.without_password(mlflow.get_tracking_uri())
+    server = without_password(mlflow.get_tracking_uri())
     events = record.events()
     known = [event for event in events if event is not None]
     started = int(known[0]["time_ms"]) if known else int(time.time() * 1000)

@@ -12,7 +12,7 @@ from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params, load_params
 from pipelines.settings import LOCAL, is_remote, load_settings, mounts
 
-REMOTE_SOURCES = ("sample", "urls")
+REMOTE_SOURCES = ("sample", "urls", "none", "url")
 
 
 def check_stack(params: Params, settings: Path) -> None:
@@ -35,9 +35,15 @@ def obstacles(params: Params, settings: Path) -> list[str]:
     # Raw data and initial weights that only this machine has. What lies in the checkout, pods have, too.
     local = {
         f"{name}.source is {section.source}, path": section.path
-        for name, section in (("fetch_bdd100k", params.fetch_bdd100k), ("fetch_ivslab", params.fetch_ivslab))
+        for name, section in (
+            ("fetch_bdd100k", params.fetch_bdd100k),
+            ("fetch_ivslab", params.fetch_ivslab),
+            ("fetch_field", params.fetch_field),
+        )
         if section.source not in REMOTE_SOURCES
     }
+    if params.fetch_field.source != "none":
+        local["fetch_field.reviewed"] = params.fetch_field.reviewed
     for name, trained in (("train_teacher", params.train_teacher), ("distill_student", params.distill_student)):
         if trained.init is not None:
             local[f"{name}.init"] = trained.init

@@ -23,6 +23,7 @@ STAGES: Mapping[str, str] = {
     "fetch_bdd100k": "fetch",
     "fetch_ivslab": "fetch",
     "subsample_ivslab": "subsample",
+    "fetch_field": "fetch",
     "prepare_bdd100k": "prepare",
     "prepare_ivslab": "prepare",
     "class_weights": "class_weights",

@@ -1,4 +1,4 @@
-"""fetch_bdd100k, fetch_ivslab: raw data, rendered, fetched or cut here, or taken stock of where it lies."""
+"""fetch_bdd100k, fetch_ivslab, fetch_field: raw data, rendered, fetched, cut here, or taken stock of where it lies."""
 
 import logging
 import shutil
@@ -10,12 +10,16 @@ from tqdm import tqdm
 from mobile_centernet.data.download.archives import unpack
 from mobile_centernet.data.download.download import download_all
 from mobile_centernet.data.download.remote import Archive
+from mobile_centernet.data.parallel import in_order
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
 from mobile_centernet.data.readers.raw import Layout, detect
 from mobile_centernet.data.readers.video import FrameStep, cut_videos
+from mobile_centernet.data.similarity.perceptual import hash_image
 from mobile_centernet.errors import DataError
 from mobile_centernet.files import file_digest, write_json
+from mobile_centernet.intake import Views, collect
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.footage import read_ivslab
 from mobile_centernet.mlops.params import FetchBdd100k, FetchIvslab, FrameSteps, Params, Source
 from mobile_centernet.mlops.sources import SOURCE_FILE, DatasetSource
 from sample.bdd100k import write_bdd100k
@@ -86,6 +90,33 @@ def fetch_ivslab(params: Params) -> None:
     else:
         source = _local(section, out, render)
     write_json(out / SOURCE_FILE, source.to_dict())
+
+
+def fetch_field(params: Params) -> None:
+    """Fill data/raw/field: a COCO set of the frames that devices sent, a video per device, camera and day.
+
+    Reviewed frames come first, from the folders of `mobile-centernet label`, with their boxes; all others are
+    unlabelled. Near-copies of ivslab's frames and of each other are left out.
+    """
+    section, out = params.fetch_field, paths.RAW / paths.FIELD
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    if section.source == "none":
+        logger.info("fetch_field.source is none: %s is an empty set", out)
+        write_json(out / SOURCE_FILE, DatasetSource("none", FOOTAGE, {}).to_dict())
+        return
+    _, known = read_ivslab(params.prepare_ivslab, labels=False)
+    hashes = tqdm(in_order(hash_image, known), "compare", len(known), disable=None)
+    views = Views(own for own in hashes if own is not None)
+    keep = paths.DOWNLOADS / paths.FIELD if section.source == "url" else None
+    collected = collect(section.url or str(section.path), section.reviewed, views, out / FOOTAGE, keep)
+    files, findings = dict(sorted(collected.files.items())), tuple(collected.findings)
+    write_json(out / "fetched.json", dict(sorted(collected.fates.items())))
+    write_json(out / SOURCE_FILE, DatasetSource(section.source, FOOTAGE, files, findings, format="coco").to_dict())
+    said = ", ".join(f"{count} {fate}" for fate, count in sorted(collected.fates.items())) or "none yet"
+    logger.info("frames from the field: %s", said)
+    for each in findings:
+        logger.warning("%s: %s: expected %s, found %s", each.action, each.item, each.expected, each.found)
 
 
 def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Path], None]) -> DatasetSource:

@@ -6,38 +6,24 @@ whatever boxes it has, so that no model trains on its own guesses.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import click
-import fsspec
 import numpy as np
-from numpy.typing import NDArray
 
 from mobile_centernet.boxes import box_iou, xywh_to_xyxy, xyxy_to_xywh
 from mobile_centernet.cli.options import MODEL_HELP
 from mobile_centernet.cli.outputs import counted
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.layouts import read_source
-from mobile_centernet.data.similarity.perceptual import (
-    BITS,
-    NEAR_BITS,
-    Hashes,
-    decode_reduced,
-    nearest,
-    perceptual_hash,
-)
+from mobile_centernet.data.similarity.perceptual import decode_reduced, perceptual_hash
 from mobile_centernet.errors import DataError, UserError
-from mobile_centernet.field.spool import parse_record
 from mobile_centernet.files import new_folder, write_json
-from mobile_centernet.images.opencv import decode_image
 from mobile_centernet.inference.load import open_model
-from mobile_centernet.trust.layout import DEVICE_NAME
+from mobile_centernet.intake import DOCUMENT, LeftOut, Views, received
 
-DOCUMENT = Path("annotations/instances_field.json")
 SAME_OBJECT, SAME_BOX = 0.5, 0.98  # IoU
 
 
@@ -57,33 +43,30 @@ def export_(inbox: str, model: str, out: Path, against: tuple[Path, ...], thresh
 
     Damaged frames and near-copies of the sets given are left out and counted; INBOX stays as it is.
     """
-    try:
-        files, root = fsspec.core.url_to_fs(inbox)
-        names = sorted(name for name in files.find(root) if name.endswith(".json"))
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{inbox}: expected a folder or bucket of frames, found none ({error})") from error
-    known: Hashes = np.array(
-        [
-            perceptual_hash(decode_reduced(entry.read(), entry.frame.name)[0])
-            for folder in against
-            for entry in read_source(folder).entries
-        ],
-        np.uint8,
-    ).reshape(-1, BITS // 8)
+    known = Views(
+        perceptual_hash(decode_reduced(entry.read(), entry.frame.name)[0])
+        for folder in against
+        for entry in read_source(folder).entries
+    )
     fates: Counter[str] = Counter()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with open_model(model) as detector, new_folder(out, "cannot be written", DataError) as folder:
-        for place, record, data, image in _received(files, names, known, fates):
-            path = folder / "images" / place
+        for each in received(inbox, known):
+            if isinstance(each, LeftOut):
+                fates[each.fate] += 1
+                if each.found:
+                    click.echo(f"left out: {each.item}: {each.found}", err=True)
+                continue
+            path = folder / "images" / each.place
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            path.write_bytes(each.data)
             images.append({
-                "id": len(images) + 1, "file_name": place, "width": image.shape[1],
-                "height": image.shape[0], "state": FrameState.UNLABELLED, "reason": record.get("reason"),
-                "release": record.get("release"),
+                "id": len(images) + 1, "file_name": each.place, "width": each.image.shape[1],
+                "height": each.image.shape[0], "state": FrameState.UNLABELLED, "reason": each.record.get("reason"),
+                "release": each.record.get("release"),
             })  # fmt: skip
-            found = detector.detect(image).above(threshold)
+            found = detector.detect(each.image).above(threshold)
             for box, row, score in zip(xyxy_to_xywh(found.boxes), found.labels, found.scores, strict=True):
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": len(images), "category_id": int(row) + 1, "iscrowd": 0,
@@ -98,38 +81,6 @@ def export_(inbox: str, model: str, out: Path, against: tuple[Path, ...], thresh
         write_json(folder / DOCUMENT, {"categories": categories, "images": images, "annotations": annotations})
     said = "".join(f", {count} {fate}" for fate, count in sorted(fates.items()))
     click.echo(f"{counted(len(images), 'frame')}, {counted(len(annotations), 'box', 'boxes')}{said} → {out}")
-
-
-def _received(
-    files: fsspec.AbstractFileSystem, names: Iterable[str], known: Hashes, fates: Counter[str]
-) -> Iterator[tuple[str, dict[str, Any], bytes, NDArray[np.uint8]]]:
-    """Each frame that is whole and new: VIDEO/NAME.jpg, record, file and pixels; `fates` counts the rest."""
-    seen: set[str] = set()
-    for name in names:
-        digest = name.rpartition("/")[2].removesuffix(".json")
-        try:
-            record = parse_record(files.cat_file(name), digest)
-            data = files.cat_file(f"{name.removesuffix('.json')}.jpg")
-            who = [str(record.get(key)) for key in ("device", "camera")]
-            at = datetime.fromisoformat(str(record.get("at"))).astimezone(UTC)
-            if sha256(data).hexdigest() != digest or not all(map(DEVICE_NAME.fullmatch, who)):
-                raise ValueError("expected the bytes and names that its record says, found others")
-            image = decode_image(data, name)
-        except FileNotFoundError:
-            fates["not whole yet"] += 1
-            continue
-        except (ValueError, OverflowError, DataError) as error:
-            click.echo(f"left out: {name}: {error}", err=True)
-            fates["damaged"] += 1
-            continue
-        if digest in seen:
-            fates["twice"] += 1
-        elif len(known) and nearest(perceptual_hash(image)[None], known)[0][0] < NEAR_BITS:
-            fates["near-copies"] += 1
-        else:
-            seen.add(digest)
-            video = "_".join([*who, f"{at:%Y-%m-%d}.mp4"])  # as the readers know a video's folder
-            yield f"{video}/{video}_{at:%H%M%S}_{digest[:12]}.jpg", record, data, image
 
 
 @label.command("import")

@@ -132,6 +132,38 @@ class FetchIvslab(Source):
         return self
 
 
+class FetchField(Section):
+    """Frames that devices sent (docs/field.md)."""
+
+    source: Literal["none", "folder", "url"] = Field(
+        description="none: no frames; folder: `path` holds them; url: a bucket holds them, at `url`"
+    )
+    path: Path = Field(
+        description="folder: what devices sent; url: the .json file that `python -m steps.refresh` writes. The stage "
+        "is re-run when it changes."
+    )
+    url: str | None = Field(description="for url: s3://bucket/folder, gs://... or what else fsspec knows")
+    reviewed: Path = Field(
+        description="folder below which the folders of `mobile-centernet label` lie; their reviewed frames train as "
+        "labelled. DVC watches it"
+    )
+    test_share: Fraction = Field(
+        description="share of videos (device, camera, day) whose reviewed frames are tested on"
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if (self.source == "url") != (self.url is not None):
+            raise ValueError(f"url belongs to source: url, which needs one; found source: {self.source}")
+        if self.url is not None:
+            check_address(self.url)
+            if self.path.suffix != ".json":
+                raise ValueError(
+                    f"path must be the .json file that `python -m steps.refresh` writes, found {self.path}"
+                )
+        return self
+
+
 class Subsample(Section):
     mode: Literal["stride", "distinct"] = Field(description="by number, or by how much the picture has changed")
     stride: Positive = Field(description="stride: one of this many neighbouring frames is kept, per video")
@@ -511,6 +543,7 @@ class Params(Section):
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     fetch_bdd100k: FetchBdd100k
     fetch_ivslab: FetchIvslab
+    fetch_field: FetchField
     subsample_ivslab: Subsample
     prepare_bdd100k: Prepare
     prepare_ivslab: Prepare

@@ -20,6 +20,8 @@ EXPORT = Path("data/export")
 REPORTS = Path("data/reports")
 
 DATA_SETS = ("bdd100k", "ivslab")
+FIELD = "field"
+"""The raw frames from devices, and the split of ivslab's prepared set that tests on reviewed ones of them."""
 ROLES = ("teacher", "student")
 """The two networks, by the names of their folders in MODELS."""
 TRAININGS: Mapping[str, str] = {

@@ -1,4 +1,4 @@
-"""`python -m steps.refresh`: ask every address in params.yaml whether its file has changed.
+"""`python -m steps.refresh`: ask every address in params.yaml whether its file, or bucket of frames, has changed.
 
 What the servers say (ETag, date, size) is kept in the file that `path` names, which the fetch stage depends on. So a
 changed file makes exactly that stage stale. New bytes are still taken only once their digest stands in params.yaml:
@@ -15,8 +15,10 @@ from mobile_centernet.data.download.download import remote_version
 from mobile_centernet.data.download.remote import Archive
 from mobile_centernet.errors import UserError, exit_on_user_error
 from mobile_centernet.files import write_json
+from mobile_centernet.intake import records_in
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.lineage import fingerprint
 from mobile_centernet.mlops.params import Params, load_params
 
 
@@ -29,6 +31,9 @@ def refresh(params: Params) -> list[str]:
     for section in (params.fetch_bdd100k, params.fetch_ivslab):
         for entry in section.archives:
             now.setdefault(section.path, {})[entry.url] = asdict(remote_version(Archive(**entry.model_dump())))
+    if params.fetch_field.url:
+        _, _, names = records_in(params.fetch_field.url)  # made of their frames' digests
+        now[params.fetch_field.path] = {params.fetch_field.url: {"frames": len(names), "names": fingerprint(names)}}
     before: dict[Path, dict[str, object]] = {}
     for path in now:
         try:

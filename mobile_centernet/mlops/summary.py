@@ -32,6 +32,9 @@ def main() -> None:
             for name, value in metrics[who]["ap50"].items()
         )
         click.echo(f"  {who}  {metrics[who]['map50']:.3f}   ({per_class})")
+    if field := metrics.get(paths.FIELD):
+        scores = ", ".join(f"{who} {field[who]['map50']:.3f}" for who in ("teacher", "student"))
+        click.echo(f"  on {field['frames']} reviewed frames from the field: {scores}")
     click.echo(f"Report      {paths.REPORT}")
     click.echo(f"ONNX        {paths.ONNX_FP32}")
     version = f"{known.name} version {known.version}" if known else "not yet: python -m steps register"

@@ -17,6 +17,7 @@ OUTS = {
     "fetch_bdd100k": "data/raw/bdd100k",
     "fetch_ivslab": "data/raw/ivslab",
     "subsample_ivslab": "data/raw/ivslab_frames.json",
+    "fetch_field": "data/raw/field",
     "prepare_bdd100k": "data/prepared/bdd100k",
     "prepare_ivslab": "data/prepared/ivslab",
     "class_weights": "data/class_weights",

@@ -12,7 +12,7 @@ from tests.helpers.imports import NEUTRAL, ROOT, closure, imported_in, imported_
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 ABLATION = yaml.safe_load((ROOT / "ablation/dvc.yaml").read_text())["stages"]
 # dvc.yaml says why: another download of everything is not worth an edit of steps/fetch.py.
-WITHOUT_CODE = ("fetch_bdd100k", "fetch_ivslab")
+WITHOUT_CODE = ("fetch_bdd100k", "fetch_ivslab", "fetch_field")
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name not in WITHOUT_CODE])

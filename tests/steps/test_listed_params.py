@@ -28,10 +28,15 @@ STAGES_OF = {
     "classes": {"prepare_bdd100k", "prepare_ivslab"},
     "fetch_bdd100k": {"fetch_bdd100k"},
     "fetch_ivslab": {"fetch_ivslab"},
+    **{f"fetch_field.{key}": {"fetch_field"} for key in ("source", "path", "url", "reviewed")},
+    "fetch_field.test_share": {"prepare_ivslab"},
     "subsample_ivslab": {"subsample_ivslab"},
     "prepare_bdd100k": {"prepare_bdd100k"},
     **{f"prepare_ivslab.{key}": {"prepare_ivslab"} for key in ("class_map", "unmapped", "split")},
-    **{f"prepare_ivslab.{key}": {"prepare_ivslab", "subsample_ivslab"} for key in ("video_from", "split_file")},
+    **{
+        f"prepare_ivslab.{key}": {"prepare_ivslab", "subsample_ivslab", "fetch_field"}
+        for key in ("video_from", "split_file")
+    },
     "store": {"prepare_bdd100k", "prepare_ivslab"},
     "class_weights": {"class_weights"},
     "input_size": {"prepare_bdd100k", "prepare_ivslab"} | TEACHER | STUDENT,

@@ -73,6 +73,11 @@ def set_aside(frames: Iterable[Frame], fractions: Mapping[str, float], own_val: 
     return own + [replace(frame, split=of_video[frame.video]) for frame in rest]
 
 
+def place_of(video: str, seed: int) -> float:
+    """A video's place in 0..1, by a seeded hash of its name: whatever other videos there are."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{video}".encode()).digest()[:8], "big") / 2**64
+
+
 def split_by_video(videos: Iterable[str], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Assign each video to a split, so that near-copies never straddle two splits.
 
@@ -92,8 +97,7 @@ def split_by_video(videos: Iterable[str], fractions: Mapping[str, float], seed: 
         raise DataError(
             f"split by video: expected shares beside train, from 0 and below 1 in sum, found {dict(fractions)}"
         )
-    hashes = {video: hashlib.sha256(f"{seed}:{video}".encode()).digest() for video in sorted(set(videos))}
-    place = {video: int.from_bytes(digest[:8], "big") / 2**64 for video, digest in hashes.items()}
+    place = {video: place_of(video, seed) for video in sorted(set(videos))}
     shares: dict[str, tuple[float, float]] = {}
     begin = 0.0
     for split, share in fractions.items():

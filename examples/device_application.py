@@ -30,9 +30,13 @@ COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88))  # RGB, 
 @click.argument("source")
 @click.option("--root", type=click.Path(path_type=Path), required=True, help="The agent's folder.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Video to write (.avi).")
-@click.option("--settings", type=click.Path(path_type=Path), help="The agent's: harvest as they say (docs/field.md).")
-@click.option("--fps", default=30.0, show_default=True, help="Frames a second.")
-@click.option("--repeat", is_flag=True, help="Begin the video again at its end.")
+@click.option(
+    "--settings",
+    type=click.Path(path_type=Path),
+    help="Settings file of the agent; harvest as it says (docs/field.md).",
+)
+@click.option("--fps", default=30.0, show_default=True, help="Frames per second.")
+@click.option("--repeat", is_flag=True, help="Loop the video.")
 def main(source: str, root: Path, out: Path, settings: Path | None, fps: float, repeat: bool) -> None:
     """Detect on SOURCE, a video, a camera's number or an address, with the release that the agent keeps current."""
     stop = threading.Event()

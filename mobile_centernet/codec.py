@@ -159,7 +159,7 @@ def _draw(
     heatmap = np.zeros(shape, np.float32)
     _, height, width = shape
     for (x, y), r, label in zip(cell.tolist(), radius.tolist(), labels.tolist(), strict=True):
-        # A Gaussian is the outer product of two bells: one exponential a row and column, not one a cell.
+        # A Gaussian is the outer product of two bells: one exponential per row and column, not per cell.
         bell = np.exp(-18 * (np.arange(-r, r + 1) / (2 * r + 1)) ** 2)
         left, top = max(x - r, 0), max(y - r, 0)
         right, bottom = min(x + r + 1, width), min(y + r + 1, height)

@@ -54,7 +54,7 @@ def training(settings: Path) -> None:
 
 @main.command()
 @settings_option
-@click.option("--watch", is_flag=True, help="Print what would make it run, and end.")
+@click.option("--watch", is_flag=True, help="Print what would start a run, and exit.")
 @click.pass_context
 def retraining(ctx: click.Context, settings: Path, watch: bool) -> None:
     """Refresh, train, judge, promote: now, or as often as the settings' schedule says, which is the stack's to keep.

@@ -1,7 +1,7 @@
 """`python -m pipelines retraining`: what cron or a systemd timer calls. Lock, refresh, reproduce, judge, notify.
 
 Killed at any moment, it leaves a lock that the kernel has freed and a note that a version may still have to be judged,
-so that the next run goes on even when nothing new has come.
+so that the next run resumes even when nothing new has come.
 """
 
 import json

@@ -29,7 +29,7 @@ class _FrameTask:
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """What a worker hands back about the picture that it wrote."""
+    """What a worker hands back about the image that it wrote."""
 
     stem: str
     attributes: dict[str, str]
@@ -57,9 +57,9 @@ def write_bdd100k(
     Args:
         root: a new or empty folder.
         seed: of everything.
-        train_frames: number of pictures in `images/100k/train`.
-        val_frames: number of pictures in `images/100k/val`.
-        size: (height, width) of the pictures in pixels.
+        train_frames: number of images in `images/100k/train`.
+        val_frames: number of images in `images/100k/val`.
+        size: (height, width) of the images in pixels.
         jpeg_quality: 1–100.
         workers: processes; None takes one per core.
         progress: show a progress bar.
@@ -87,7 +87,7 @@ def write_bdd100k(
 
 
 def _shoot(job: _FrameTask) -> _Shot:
-    """Draw a street, take one picture of it, write it."""
+    """Draw a street, take one image of it, write it."""
     rng = np.random.default_rng(job.seed)
     first, second = rng.integers(0, 2**32, 2, dtype=np.uint64).tolist()
     clip = Clip(traffic.draw_scene(rng, 0.0, traffic.AMERICAN), job.size, rng)

@@ -1,4 +1,4 @@
-"""A dashcam: from metres in the world to pixels of the picture."""
+"""A dashcam: from metres in the world to pixels of the image."""
 
 from dataclasses import dataclass
 
@@ -45,5 +45,5 @@ class Camera:
         return self.project(self.view(world))
 
     def nearest_ground(self) -> float:
-        """How far ahead the road leaves the picture at its lower edge, in metres."""
+        """How far ahead the road leaves the image at its lower edge, in metres."""
         return max(NEAR, self.focal * self.eye / max(1.0, self.height - self.centre[1]))

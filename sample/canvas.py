@@ -1,4 +1,4 @@
-"""Painting models: far parts first, soft edges, and a second picture that says whose each pixel is."""
+"""Painting models: far parts first, soft edges, and a second image that says whose each pixel is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _BITS = 4
 
 @dataclass(slots=True)
 class Canvas:
-    """The picture under way (uint8 BGR) and which object owns each pixel (uint16, 0 = none)."""
+    """The image under way (uint8 BGR) and which object owns each pixel (uint16, 0 = none)."""
 
     image: NDArray[np.uint8]
     owners: NDArray[np.uint16]
@@ -38,7 +38,7 @@ class Canvas:
 
 
 def fill(target: NDArray[Any], points: Fixed, colour: Sequence[float], *, soft: bool) -> None:
-    """Fill a polygon [N,2] on any picture, with `soft` or hard edges."""
+    """Fill a polygon [N,2] on any image, with `soft` or hard edges."""
     cv2.fillPoly(target, [points], colour, cv2.LINE_AA if soft else cv2.LINE_8, _BITS)
 
 

@@ -35,7 +35,7 @@ class Clip:
         self._noise_seed = int(rng.integers(2**31))
 
     def frame(self, index: int) -> tuple[NDArray[np.uint8], list[VisibleObject]]:
-        """The picture (BGR uint8 [height, width, 3]) and its objects, boxes in its pixels, for frame `index` from 0."""
+        """The image (BGR uint8 [height, width, 3]) and its objects, boxes in its pixels, for frame `index` from 0."""
         seconds = index / FPS
         painter = Painter(self.street, self.camera(seconds), seconds)
         painter.paint(self._skyline)

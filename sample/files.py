@@ -47,10 +47,10 @@ def _shown(results: Iterable[Result], total: int, progress: bool, name: str) -> 
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
-    """The picture (BGR) as JPEG bytes."""
+    """The image (BGR) as JPEG bytes."""
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise DataError(f"a picture of shape {image.shape} could not be encoded as JPEG")
+        raise DataError(f"an image of shape {image.shape} could not be encoded as JPEG")
     return bytes(data)
 
 

@@ -23,7 +23,7 @@ _STREAKS = 160
 
 @dataclass(frozen=True, slots=True)
 class Bloom:
-    """A lamp in the picture: where, how big (pixels), whose (id, None: nobody's), and where a wet road mirrors it."""
+    """A lamp in the image: where, how big (pixels), whose (id, None: nobody's), and where a wet road mirrors it."""
 
     pixel: Floats
     radius: float

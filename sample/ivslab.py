@@ -62,7 +62,7 @@ def write_ivslab(
 
     Frames of a video are a tenth of a second apart. Every sixteenth video (the eighth first) has no traffic: its
     frames are verified empty. About 1 % of the boxes have NaN, inverted, negative or outside coordinates; a few
-    listed pictures are missing, one JPEG is truncated, one XML file is empty. Same arguments, same bytes, whatever
+    listed images are missing, one JPEG is truncated, one XML file is empty. Same arguments, same bytes, whatever
     `workers` is. The list `ImageSets/All.txt` is written last.
 
     Args:
@@ -70,8 +70,8 @@ def write_ivslab(
         seed: of everything.
         videos: number of training videos.
         frames_per_video: frames of each, numbered from 1.
-        test_frames: number of unlabelled pictures in `ivslab_test`.
-        size: (height, width) of the pictures in pixels.
+        test_frames: number of unlabelled images in `ivslab_test`.
+        size: (height, width) of the images in pixels.
         jpeg_quality: 1–100.
         workers: processes; None takes one per core.
         progress: show a progress bar.
@@ -113,7 +113,7 @@ def write_ivslab(
     ]
     files.work(_film, shots, workers=workers, progress=progress, name="ivslab test")
     lines = [f"All/{name}/{name}_{number:05d}" for name in names for number in range(1, frames_per_video + 1)]
-    # A line for which neither picture nor label exists, as in the real list.
+    # A line for which neither image nor label exists, as in the real list.
     beyond = -(-frames_per_video // _KEPT_OF) * _KEPT_OF + 1  # no number that subsampling keeps
     lines += [f"All/{name}/{name}_{beyond:05d}" for name in names[2:3]]
     files.write_whole(train / "ImageSets" / "All.txt", "\n".join(lines) + "\n")
@@ -141,7 +141,7 @@ def _film(task: _VideoTask) -> None:
             (pictures / f"{stem}.jpg").write_bytes(data[:cut])
         # The objects that ivslab labels, in whole pixels.
         boxes = [(_CLASSES[o.kind], [str(round(v)) for v in o.box]) for o in objects if o.kind in _CLASSES]
-        # Negative and outside ones are extra boxes beyond the picture, so that no true box is lost.
+        # Negative and outside ones are extra boxes beyond the image, so that no true box is lost.
         dirt = task.dirt.boxes.get(number)
         if dirt in ("negative", "outside"):
             aside = int(rng.integers(20, 90))

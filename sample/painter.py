@@ -15,10 +15,10 @@ from sample.shadows import light_ground
 from sample.shapes import CIRCLE
 from sample.street import Actor, Street
 
-_REFERENCE_WIDTH = 1280.0  # the width of the picture that the limits in pixels below refer to
+_REFERENCE_WIDTH = 1280.0  # the width of the image that the limits in pixels below refer to
 _MIN_SIDE = 10.0
 _MIN_AREA = 300.0
-_MIN_CUT_SIDE = 24.0  # of what the border of the picture cuts: no slivers
+_MIN_CUT_SIDE = 24.0  # of what the border of the image cuts: no slivers
 _MIN_VISIBLE = 0.25
 _OCCLUDED = 0.85
 _STREET_LIGHT = 0.12  # what lamps and shop windows add at night, away from highways
@@ -90,7 +90,7 @@ class Painter:
             self._paint_actor(actor, [first + i for i in range(len(actor.kinds))])
 
     def _in_sight(self, actor: Actor) -> bool:
-        """Ahead of the camera, near enough to matter and not beside the picture."""
+        """Ahead of the camera, near enough to matter and not beside the image."""
         x, z = actor.at(self.seconds)
         width, length = actor.footprint()
         depth = z - self.camera.z

@@ -132,7 +132,7 @@ def _put_vehicle(
 def _reach(rng: np.random.Generator, low: float, high: float, far: float) -> float:
     """From how far an actor is drawn, in metres: most only where they are of a good size, one in sixteen from far away.
 
-    A picture full of specks is no better trial, and takes many more epochs to learn from.
+    An image full of specks is no better trial, and takes many more epochs to learn from.
     """
     return far if rng.random() < 0.06 else float(rng.uniform(low, high))
 

@@ -147,7 +147,7 @@ def again(params: Mapping[str, Any]) -> Iterator[Checkup]:
         yield Checkup("trainings", OK, "fp32: equal bytes on one machine, with as many threads and requirements.lock")
     else:
         yield Checkup(
-            "trainings", NOTE, f"hardware.precision {precision}: trained anew, other bytes; `dvc pull` has these"
+            "trainings", NOTE, f"hardware.precision {precision}: training again gives other bytes; `dvc pull` has these"
         )
 
 

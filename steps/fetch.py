@@ -81,7 +81,7 @@ def fetch_ivslab(params: Params) -> None:
             shutil.rmtree(videos)
         else:
             if section.format == "auto" and not listing.labels and detect(listing) is not Layout.IVSLAB:
-                names = ", ".join(path.rpartition("/")[2] for path in listing.images[:5]) or "no picture"
+                names = ", ".join(path.rpartition("/")[2] for path in listing.images[:5]) or "no image"
                 raise DataError(
                     f"{unpacked}: expected ivslab_train, ivslab_test or JPEGImages in the archives (or videos), "
                     f"found {names}"
@@ -127,7 +127,7 @@ def _local(section: FetchBdd100k | FetchIvslab, out: Path, render: Callable[[Pat
     stock = _take_stock(section)
     kinds = [path.lower().endswith(IMAGE_SUFFIXES) for path in stock if path.lower().endswith(IMAGES_AND_VIDEOS)]
     if kinds and not any(kinds):
-        raise DataError(f"{section.path}: expected pictures, found videos (fetch_ivslab reads them as source: videos)")
+        raise DataError(f"{section.path}: expected images, found videos (fetch_ivslab reads them as source: videos)")
     return DatasetSource("folder", str(section.path.resolve()), stock, format=section.format)
 
 

@@ -43,9 +43,9 @@ class EdgeCommands(click.Group):
     default=CONFIG,
     show_default=True,
     envvar="MOBILE_CENTERNET_EDGE_CONFIG",
-    help="The agent's settings.",
+    help="Settings file of the agent (TOML).",
 )
-@click.option("--verbose", is_flag=True, help="Also say that nothing is new.")
+@click.option("--verbose", is_flag=True, help="Log polls that found nothing new, too.")
 @click.pass_context
 def main(ctx: click.Context, config: Path, verbose: bool) -> None:
     """Keep this device on the release that its channel's signed statement names (docs/agent.md)."""
@@ -77,7 +77,7 @@ def run(config: Path) -> None:
 
 
 @main.command()
-@click.option("--forget-refusals", is_flag=True, help="Also try what was refused before.")
+@click.option("--forget-refusals", is_flag=True, help="Try releases again that this device refused before.")
 @click.pass_context
 def once(ctx: click.Context, forget_refusals: bool) -> None:
     """Check once, take what is new and good, and end."""
@@ -94,7 +94,7 @@ def once(ctx: click.Context, forget_refusals: bool) -> None:
 
 
 @main.command()
-@click.option("--today", is_flag=True, help="Also today's frames, which more useful ones may still replace.")
+@click.option("--today", is_flag=True, help="Include today's frames, which more useful ones could still replace.")
 @click.pass_obj
 def upload(config: Path, today: bool) -> None:
     """Send the frames that were harvested (docs/field.md), once; a running agent does it by itself."""
@@ -109,7 +109,7 @@ def upload(config: Path, today: bool) -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="status.json as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print status.json.")
 @click.pass_obj
 def status(config: Path, as_json: bool) -> None:
     """Show what the agent said last, whether it runs or not."""

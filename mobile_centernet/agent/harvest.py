@@ -229,7 +229,7 @@ class Harvester:
                 if offer.day == self._day:
                     self._floors[offer.control] = self._spool.floor(offer.day, offer.control)
                 self._tell(None)
-            except Exception as error:  # noqa: BLE001  # whatever it is, detection goes on
+            except Exception as error:  # noqa: BLE001  # whatever it is, detection continues
                 said = f"{self._folder}: cannot be written ({error.strerror})" if isinstance(error, OSError) else error
                 self._tell(f"{said or type(error).__name__}")
                 self._rests_until = time.monotonic() + _PAUSE_S

@@ -21,7 +21,7 @@ MOST = 32
 
 
 class Heartbeat:
-    """Written by the application, in the agent's folder: at every frame will do, it writes once a second at most.
+    """Written by the application, in the agent's folder: at every frame will do, it writes at most once per second.
 
     `name` tells the applications of a device apart, such as one for each camera.
     """

@@ -233,7 +233,7 @@ def download(
                 mark, marked = time.monotonic(), have
                 while have < size:
                     if not (piece := answer.read()):
-                        raise TransferError(f"{url}: expected {size} bytes, found {have}; goes on later")
+                        raise TransferError(f"{url}: expected {size} bytes, found {have}; the download resumes later")
                     file.write(piece[: size - have])
                     have += len(piece)
                     elapsed = time.monotonic() - mark
@@ -244,6 +244,6 @@ def download(
         digest = file_digest(partial)
         if digest != sha256:
             partial.unlink()
-            raise TransferError(f"{url}: expected SHA-256 {sha256}, found {digest}; begins anew")
+            raise TransferError(f"{url}: expected SHA-256 {sha256}, found {digest}; the download starts again")
     except OSError as error:
         raise StorageError(f"{partial}: cannot be written ({error.strerror})") from error

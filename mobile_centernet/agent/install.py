@@ -120,7 +120,9 @@ class Installer:
                         raise
                     except SelfTestError as error:
                         disk.remove_folder(engine)
-                        raise SelfTestInterruptedError(f"{error}; its engine is to be built anew") from error
+                        raise SelfTestInterruptedError(
+                            f"{error}; its engine is removed and will be built again"
+                        ) from error
                 else:
                     building = engine.with_name(f"{engine.name}.partial")
                     disk.remove_folder(building)
@@ -139,7 +141,7 @@ class Installer:
         budget = manifest.latency_ms.get(settings.profile, manifest.latency_ms[DEFAULT_PROFILE])
         if not result.latency_ms <= budget:
             raise SlowSelfTestError(
-                f"latency: expected at most {budget:g} ms a picture on profile {settings.profile}, "
+                f"latency: expected at most {budget:g} ms per image on profile {settings.profile}, "
                 f"found {result.latency_ms:.1f} ms ({result.provider})"
             )
         return result

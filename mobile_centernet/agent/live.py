@@ -44,7 +44,7 @@ class Release:
 class LiveDetector:
     """Detects with whatever `current` leads to, and beats for it. Use it in a `with`.
 
-    A new release is loaded and warmed in a thread while the old one goes on; the next frame runs on it. One that does
+    A new release is loaded and warmed in a thread while the old one runs; the next frame runs on it. One that does
     not load is logged, the old one stays, and without its heartbeat the agent goes back. `release` is the one that the
     last frame ran on.
 

@@ -47,10 +47,10 @@ def check_release(
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--precision", required=True, help="Which variant.")
-@click.option("--provider", default="auto", show_default=True, help="What must run it.")
+@click.option("--precision", required=True, help="Precision to test.")
+@click.option("--provider", default="auto", show_default=True, help="Provider that must run the model.")
 @click.option("--engine", type=click.Path(path_type=Path), help="Existing folder for TensorRT's engine.")
-@click.option("--runs", type=click.IntRange(min=1), default=20, show_default=True, help="Timed pictures.")
+@click.option("--runs", type=click.IntRange(min=1), default=20, show_default=True, help="Timed images.")
 def main(folder: Path, precision: str, provider: str, engine: Path | None, runs: int) -> None:
     """Test that the verified release in FOLDER runs here."""
     end_with_parent()  # a killed agent leaves no build behind

@@ -18,7 +18,7 @@ class State(Enum):
     SWAPPING = "swapping"  # the application must be up; writes down the trial, points `current` at the new release
     WATCHING = "watching"  # the health window: the application must run the new release and keep running
     COMMITTING = "committing"  # writes down that the new release stays
-    REVERTING = "reverting"  # points `current` back, then writes down why; goes on trying on a disk that refuses
+    REVERTING = "reverting"  # points `current` back, then writes down why; keeps trying on a disk that refuses
 
 
 class Event(Enum):

@@ -74,7 +74,7 @@ class Refusal:
 class AgentState:
     """What the agent must not forget.
 
-    unproven:  what `current` leads to where the memory was lost: it goes on, and counts as nothing
+    unproven:  what `current` leads to where the memory was lost: it keeps running, and counts as nothing
     number:    of the newest statement ever taken, and `statement` its SHA-256; no smaller number is taken
     withdrawn: manifests that it withdrew
     seen:      when it was taken, by this device's clock, in seconds since 1970: no clock before it is right

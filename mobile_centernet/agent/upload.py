@@ -110,7 +110,7 @@ class FrameSender:
                 try:
                     self._send_one(folder, frame, today)
                 except RefusedError as error:
-                    refused = refused or error  # of this frame alone: the others go on
+                    refused = refused or error  # of this frame alone: the others are still sent
             for folder in folders:
                 for empty in days(folder):
                     if empty.name != today and not any(empty.iterdir()):
@@ -130,12 +130,12 @@ class FrameSender:
                 self._failures, problem = 0, None
             except StoppedError:
                 return
-            except Exception as error:  # noqa: BLE001  # whatever it is, the agent's own work goes on
+            except Exception as error:  # noqa: BLE001  # whatever it is, the agent's own work continues
                 self._failures += 1
                 problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             if problem != self.problem:
                 self.problem = problem
-                logger.log(logging.WARNING if problem else logging.INFO, "upload: %s", problem or "goes on")
+                logger.log(logging.WARNING if problem else logging.INFO, "upload: %s", problem or "works again")
             self._stop.wait(self._config.poll.backed_off(self._failures))
 
     def _send_one(self, folder: Path, frame: KeptFrame, today: str) -> None:

@@ -1,4 +1,4 @@
-"""Making a bundle from exported models: runs them over the golden pictures and pins everything in the manifest."""
+"""Making a bundle from exported models: runs them over the golden images and pins everything in the manifest."""
 
 import hashlib
 import io
@@ -115,8 +115,8 @@ def model_card(manifest: Manifest) -> str:
     origin = sorted(manifest.lineage.items())
     sections = [
         f"# {manifest.name} {manifest.version}",
-        f"Finds {as_markdown(', '.join(manifest.classes))} in a camera's picture and draws a box around each. "
-        f"The picture may have any size; it is stretched to {width}x{height}.",
+        f"Finds {as_markdown(', '.join(manifest.classes))} in a camera's image and draws a box around each. "
+        f"The image may have any size; it is stretched to {width}x{height}.",
         "## Files",
         markdown_table(
             ("file", "precision", "MiB", "may differ from the golden detections by"),
@@ -130,11 +130,11 @@ def model_card(manifest: Manifest) -> str:
                 for precision, variant in sorted(manifest.variants.items())
             ),
         ),
-        f"Golden pictures: {', '.join(manifest.pictures)}.",
+        f"Golden images: {', '.join(manifest.pictures)}.",
         "## Thresholds",
         markdown_table(("class", "least score"), thresholds),
         "## Latency budget",
-        markdown_table(("device profile", "ms a picture"), latency),
+        markdown_table(("device profile", "ms per image"), latency),
         "## Where it comes from",
         markdown_table(("what", "value"), origin) if origin else "Nothing was recorded.",
         "## Limits",

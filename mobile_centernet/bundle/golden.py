@@ -1,4 +1,4 @@
-"""Golden pictures: what a release found on them when it was built, and whether a device finds the same.
+"""Golden images: what a release found on them when it was built, and whether a device finds the same.
 
 Detections are compared by class and place, not by rank, because near-tied scores may swap ranks on another device.
 """
@@ -17,15 +17,15 @@ from mobile_centernet.detections import Detections
 from mobile_centernet.images import read_image
 
 COMPARED = 20
-"""The best so many detections of a picture must come back: below them, chance decides who is among the best K."""
+"""The best so many detections of an image must come back: below them, chance decides who is among the best K."""
 
 Detect = Callable[[NDArray[np.uint8]], Detections]
-"""A detector of one picture, RGB uint8 [H, W, 3], such as `Detector.detect`."""
+"""A detector of one image, RGB uint8 [H, W, 3], such as `Detector.detect`."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The largest differences on all golden pictures: `score` absolute, `box` in pixels of the picture."""
+    """The largest differences on all golden images: `score` absolute, `box` in pixels of the image."""
 
     score: float
     box: float
@@ -72,7 +72,7 @@ def compare(golden: Detections, found: Detections, tolerance: Tolerance, where: 
 
 
 def to_json(golden: Mapping[str, Detections]) -> bytes:
-    """By name of the picture. Raises ValueError for scores or boxes that are no finite numbers."""
+    """By name of the image. Raises ValueError for scores or boxes that are no finite numbers."""
     document = {
         name: {"boxes": each.boxes.tolist(), "scores": each.scores.tolist(), "labels": each.labels.tolist()}
         for name, each in sorted(golden.items())

@@ -34,7 +34,7 @@ class PinnedFile:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a device's detections may lie from the golden ones: `score` absolute, `box` in pixels of the picture."""
+    """How far a device's detections may lie from the golden ones: `score` absolute, `box` in pixels of the image."""
 
     score: float
     box: float
@@ -42,7 +42,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Variant:
-    """One precision: its ONNX file, what it found on the golden pictures, and how closely a device must agree."""
+    """One precision: its ONNX file, what it found on the golden images, and how closely a device must agree."""
 
     model: str
     golden: str
@@ -55,8 +55,8 @@ class Manifest:
 
     classes:    by label; input_size is (height, width)
     thresholds: the least score worth showing, by class
-    latency_ms: the longest that one picture may take (median), by device profile; `default` is for all others
-    variants:   by precision; pictures are the golden inputs
+    latency_ms: the longest that one image may take (median), by device profile; `default` is for all others
+    variants:   by precision; `pictures` are the golden inputs
     lineage:    what leads back to code, params and data
     files:      every file of the bundle but the manifest
     """
@@ -108,7 +108,7 @@ class Manifest:
                 for where, tolerance in limits.items()
                 for field, limit in vars(tolerance).items()
             ),
-            (self.pictures, "pictures", "at least one golden picture", "none"),
+            (self.pictures, "pictures", "at least one golden image", "none"),
             *(
                 (key.isprintable() and text.isprintable(), "lineage", "printable text", f"{key}={text}")
                 for key, text in self.lineage.items()

@@ -21,16 +21,22 @@ By part: p50 ms on the clock / CPU ms."""
     "--compare",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Any ONNX file, of whatever project, as a bare network in the same run; repeatable.",
+    help="ONNX file of any project, timed as a bare network in the same run; repeatable.",
 )
 @click.option("--size", "sizes", type=InputSizeParam(), multiple=True, help="Input size of checkpoints; repeatable.")
-@click.option("--picture", type=click.Path(path_type=Path), help="A JPEG.  [default: one of 1280x720, made here]")
-@click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured images per model.")
-@click.option("--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Images that do not count.")
 @click.option(
-    "--fps", type=click.FloatRange(min=0, min_open=True), help="Images a second, as of a camera.  [default: no pause]"
+    "--picture", type=click.Path(path_type=Path), help="JPEG to detect on.  [default: a generated one, 1280x720]"
 )
-@click.option("--spinning", is_flag=True, help="ONNX Runtime's idle threads keep their cores busy instead of sleeping.")
+@click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Measured images per model.")
+@click.option(
+    "--warm-up", type=click.IntRange(min=0), default=5, show_default=True, help="Warm-up images (not measured)."
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Pace in images per second, like a camera.  [default: no pause]",
+)
+@click.option("--spinning", is_flag=True, help="Let idle threads of ONNX Runtime spin instead of sleep.")
 @threads_option
 @device_option
 @json_option

@@ -20,18 +20,35 @@ def bundle() -> None:
 
 @bundle.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--model", "models", type=click.Path(path_type=Path), multiple=True, required=True, help="An .onnx file.")
 @click.option(
-    "--picture", "pictures", type=click.Path(path_type=Path), multiple=True, required=True, help="A golden picture."
+    "--model",
+    "models",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Exported .onnx file; repeatable, one per precision.",
+)
+@click.option(
+    "--picture",
+    "pictures",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Golden image for the self-test; repeatable.",
 )
 @click.option("--name", default="mobile-centernet", show_default=True, help="Name of the model.")
-@click.option("--version", required=True, help="Version of the model, such as the registry's.")
+@click.option("--version", required=True, help="Version of the model in the registry.")
 @click.option(
-    "--threshold", "thresholds", multiple=True, default=("0.3",), show_default=True, help="SCORE, CLASS=SCORE."
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    default=("0.3",),
+    show_default=True,
+    help="Score threshold: SCORE or CLASS=SCORE; repeatable.",
 )
-@click.option("--latency", multiple=True, required=True, help="Budget per image: MS or DEVICE_PROFILE=MS.")
-@click.option("--lineage", multiple=True, metavar="NAME=VALUE", help="Where it comes from, such as git_commit=...")
-@click.option("--card", type=click.Path(path_type=Path), help="Model card in markdown; one is written otherwise.")
+@click.option("--latency", multiple=True, required=True, help="Latency budget per image: MS or PROFILE=MS.")
+@click.option("--lineage", multiple=True, metavar="NAME=VALUE", help="Origin, such as git_commit=...; repeatable.")
+@click.option("--card", type=click.Path(path_type=Path), help="Model card (markdown).  [default: generated]")
 def build(
     out: Path,
     models: Sequence[Path],
@@ -68,9 +85,11 @@ def build(
 
 @bundle.command()
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
-@click.option("--manifest", metavar="SHA256", help="What a signed statement names: mobile-centernet trust show.")
+@click.option(
+    "--manifest", metavar="SHA256", help="Expected digest of the manifest, from `mobile-centernet trust show`."
+)
 def verify(path: Path, manifest: str | None) -> None:
-    """Check every byte of BUNDLE against its manifest, and that against its digest. Exit code 2 for anything wrong."""
+    """Check every byte of BUNDLE against its manifest, and the manifest against its digest. Exit code 2: it differs."""
     found = verify_bundle(path, manifest)
     said = "as named" if manifest else f"whole, if this is what was signed: manifest {found.sha256}"
     click.echo(f"{path}: verified: {_title(found)}, {len(found.files)} files, {said}")
@@ -78,9 +97,9 @@ def verify(path: Path, manifest: str | None) -> None:
 
 @bundle.command()
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def inspect(path: Path, as_json: bool) -> None:
-    """Show what is in BUNDLE, whoever made it."""
+    """Show what BUNDLE holds; this does not verify who made it."""
     manifest = verify_bundle(path)
     if as_json:
         click.echo(manifest.to_json().decode(), nl=False)

@@ -151,9 +151,9 @@ def _summary(report: CheckReport) -> list[str]:
 @data.command()
 @click.argument("root", metavar="SET", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="PNG to write.")
-@click.option("--split", help="Which split.  [default: train, else the first]")
-@click.option("--n", "count", type=click.IntRange(min=1), default=12, show_default=True, help="Frames to draw.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Chooses the frames.")
+@click.option("--split", help="Split to draw.  [default: train, else the first]")
+@click.option("--n", "count", type=click.IntRange(min=1), default=12, show_default=True, help="Number of frames.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for choosing frames.")
 @click.pass_context
 def show(ctx: click.Context, root: Path, out: Path, split: str | None, count: int, seed: int) -> None:
     """Draw a contact sheet of the prepared SET, boxes included. Exit code 3: some images could not be read."""
@@ -214,5 +214,5 @@ def export(ctx: click.Context, root: Path, format_: str, out: Path) -> None:
             click.echo("Ultralytics trains only with both a train and a val split in data.yaml")
     click.echo(f"→ {out}")
     for item in result.damaged:
-        click.echo(f"left out, because its picture is damaged: {item}", err=True)
+        click.echo(f"left out, because its image is damaged: {item}", err=True)
     ctx.exit(SOME_FAILED if result.damaged else 0)

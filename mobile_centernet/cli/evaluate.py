@@ -29,15 +29,21 @@ UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "u
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--split", help="Which split.  [default: test, else val, of a prepared set; all of another]")
+@click.option("--split", help="Split to score.  [default: test, else val, of a prepared set; all of any other set]")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder with the images of a COCO file.")
-@click.option("--map", "mappings", multiple=True, metavar="CATEGORY=CLASS", help="CATEGORY= drops one.")
+@click.option(
+    "--map",
+    "mappings",
+    multiple=True,
+    metavar="CATEGORY=CLASS",
+    help="Score CATEGORY of DATA as CLASS; `CATEGORY=` drops it. Repeatable.",
+)
 @click.option(
     "--unmapped",
     type=click.Choice(["refuse", "drop", "ignore"]),
     default="refuse",
     show_default=True,
-    help="Categories without a class.",
+    help="What to do with categories that MODEL does not have.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.json and its ground_truth.json.")
 @threads_option
@@ -65,7 +71,7 @@ def evaluate(
     OUT/results.json holds every detection and OUT/ground_truth.json the scored frames and their boxes, in pixels of
     the frames and in MODEL's classes: pycocotools finds the same mAP with both.
     """
-    # What OpenCV prints about a broken picture, our own error says in one sentence.
+    # What OpenCV prints about a broken image, our own error says in one sentence.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     if not data.exists():
         raise DataError(f"{data}: expected a data set, found nothing")

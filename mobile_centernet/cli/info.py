@@ -44,10 +44,10 @@ class ModelCost:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--all", "all_models", is_flag=True, help="Every model of the table, side by side.")
-@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Classes to detect.")
+@click.option("--all", "all_models", is_flag=True, help="Compare all models.")
+@click.option("--classes", type=click.IntRange(min=1), default=10, show_default=True, help="Number of classes.")
 @click.option("--size", type=InputSizeParam(), default="576x320", show_default=True, help="Input size.")
-@click.option("--latency", is_flag=True, help="Measure on this machine, too; of all models it takes minutes.")
+@click.option("--latency", is_flag=True, help="Also measure latency on this machine (minutes with --all).")
 @json_option
 def info(
     model: str | None, all_models: bool, classes: int, size: tuple[int, int], latency: bool, as_json: bool

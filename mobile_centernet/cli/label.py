@@ -34,10 +34,17 @@ def label() -> None:
 
 @label.command("export")
 @click.argument("inbox")
-@click.option("--model", metavar="MODEL", required=True, help=f"Draws the boxes to begin with. {MODEL_HELP}")
+@click.option("--model", metavar="MODEL", required=True, help=f"Model for the initial boxes. {MODEL_HELP}")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New or empty folder to write.")
-@click.option("--against", type=click.Path(path_type=Path), multiple=True, help="A set whose near-copies are left out.")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Least score of a box.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Set whose near-duplicates are left out; repeatable.",
+)
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score of an initial box."
+)
 def export_(inbox: str, model: str, out: Path, against: tuple[Path, ...], threshold: float) -> None:
     """Write what devices have sent to INBOX (a folder, s3://..., gs://...) as COCO, for CVAT and Label Studio.
 
@@ -86,7 +93,7 @@ def export_(inbox: str, model: str, out: Path, against: tuple[Path, ...], thresh
 @label.command("import")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("reviewed", type=click.Path(path_type=Path))
-@click.option("--by", required=True, help="Who has reviewed every image of the document.")
+@click.option("--by", required=True, help="Name recorded as reviewer of every image in REVIEWED.")
 def import_(folder: Path, reviewed: Path, by: str) -> None:
     """Take the boxes of REVIEWED, a COCO document, for the frames in FOLDER, which `label export` wrote.
 

@@ -16,25 +16,31 @@ from mobile_centernet.logs import setup_logging
 PLUG_INS = "mobile_centernet.commands"
 
 COMMANDS = {
-    "audit": ("mobile_centernet.cli.project:audit", "Rebuild the chain behind a version, and say what is missing."),
+    "audit": (
+        "mobile_centernet.cli.project:audit",
+        "Trace a version back to code, data and settings.",
+    ),
     "bench": ("mobile_centernet.cli.bench:bench", "Measure latency, throughput and memory of models."),
     "bundle": ("mobile_centernet.cli.bundle:bundle", "Releases for devices: build, verify and inspect."),
     "data": ("mobile_centernet.cli.data:data", "Check a data set, look at it, hand it to other tools."),
-    "doctor": ("mobile_centernet.cli.project:doctor", "What this machine and project lack, and what to do about it."),
+    "doctor": (
+        "mobile_centernet.cli.project:doctor",
+        "Check this machine and project for what is missing.",
+    ),
     "evaluate": ("mobile_centernet.cli.evaluate:evaluate", "Print mAP@0.5 and AP by class of a model on a data set."),
     "info": ("mobile_centernet.cli.info:info", "Print parameters and cost of models."),
     "params": (
         "mobile_centernet.cli.project:params",
         "Lay overlays (paper, street, quick, ...) over params.yaml.",
     ),
-    "label": ("mobile_centernet.cli.label:label", "Have frames that devices sent reviewed by people."),
+    "label": ("mobile_centernet.cli.label:label", "Export frames that devices sent for review, import the labels."),
     "promote": ("mobile_centernet.cli.project:promote", "Let the gate decide about the challenger, or roll back."),
-    "refresh": ("mobile_centernet.cli.project:refresh", "Ask every address in params.yaml whether its file changed."),
+    "refresh": ("mobile_centernet.cli.project:refresh", "Check every address in params.yaml for changed files."),
     "repro": ("mobile_centernet.cli.project:repro", "Run what is stale of the pipeline, from footage to a version."),
     "retrain": ("mobile_centernet.cli.project:retrain", "Refresh, train, judge, promote: what schedules call."),
     "train": ("mobile_centernet.cli.project:train", "Run what is stale of the pipeline up to the trained student."),
     "predict": ("mobile_centernet.cli.predict:predict", "Draw detections on images, a video or a camera's frames."),
-    "trust": ("mobile_centernet.cli.trust:trust", "Who may say what devices run: a signed repository and its keys."),
+    "trust": ("mobile_centernet.cli.trust:trust", "Keys and signed statements that decide what devices run."),
 }
 """Where each command is, and its line in the group's help, which is shown without importing it."""
 

@@ -28,7 +28,7 @@ CSV_COLUMNS = ("image_filename", "label_id", "x", "y", "w", "h", "confidence")
 
 
 class Image(TypedDict):
-    """A picture or frame that was read, also where nothing was found in it."""
+    """An image or frame that was read, also where nothing was found in it."""
 
     id: int
     file_name: str
@@ -37,7 +37,7 @@ class Image(TypedDict):
 
 
 class Detection(TypedDict):
-    """A COCO result with names besides; bbox is x, y, width, height in pixels of the original picture.
+    """A COCO result with names besides; bbox is x, y, width, height in pixels of the original image.
 
     `category_id` is the class's place in the model's list, from 1.
     """

@@ -32,9 +32,14 @@ LEAST_WIDTH = 640
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--model", metavar="MODEL", required=True, help=MODEL_HELP)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
 @click.option(
-    "--threshold", "thresholds", multiple=True, default=("0.3",), show_default=True, help="SCORE, or CLASS=SCORE."
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    default=("0.3",),
+    show_default=True,
+    help="Score threshold: SCORE or CLASS=SCORE; repeatable.",
 )
 @click.option("--no-drawing", is_flag=True, help="Write detections only, no drawings.")
 @click.option("--frames", type=click.IntRange(min=1), help="Stop a video, camera or stream after so many frames.")

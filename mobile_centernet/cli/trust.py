@@ -19,26 +19,43 @@ WARN_DAYS = {"root": 60, "targets": 60, "snapshot": 5, "timestamp": 2}
 
 def _opened(command: Callable[..., None]) -> Callable[..., None]:
     """Options of every command: where the repository and the keys are, by default as params.yaml says."""
-    command = click.option("--key", "keys", multiple=True, metavar="ROLE=PLACE", help="Private key, beside those.")(
-        command
-    )
-    command = click.option("--root", type=click.Path(path_type=Path), help="The root.json of devices.")(command)
-    command = click.option("--repository", metavar="FOLDER_OR_S3", help="Where the repository is.")(command)
-    return click.option("--params", type=click.Path(path_type=Path), default="params.yaml", show_default=True)(command)
+    command = click.option(
+        "--key", "keys", multiple=True, metavar="ROLE=PLACE", help="A private key besides those of params.yaml."
+    )(command)
+    command = click.option(
+        "--root",
+        type=click.Path(path_type=Path),
+        help="root.json, which devices are installed with.  [default: as params.yaml]",
+    )(command)
+    command = click.option(
+        "--repository", metavar="FOLDER_OR_S3", help="Folder or s3:// address.  [default: as params.yaml]"
+    )(command)
+    return click.option(
+        "--params",
+        type=click.Path(path_type=Path),
+        default="params.yaml",
+        show_default=True,
+        help="Settings: section trust.",
+    )(command)
 
 
 @click.group()
 def trust() -> None:
-    """Who may say what devices run: a repository of The Update Framework, and its keys (docs/trust.md)."""
+    """Keys and signatures that decide what devices run: a repository of The Update Framework (docs/trust.md)."""
 
 
 @trust.command()
 @_opened
-@click.option("--public", multiple=True, metavar="ROLE=FILE", help="A *.pub of a key that is elsewhere (KMS, HSM).")
-@click.option("--threshold", "thresholds", multiple=True, metavar="ROLE=NUMBER", help="How many of a role must sign.")
-@click.option("--encrypt", is_flag=True, help="Ask for a passphrase of the new key files.")
+@click.option(
+    "--public",
+    multiple=True,
+    metavar="ROLE=FILE",
+    help="Public key (*.pub) of a private key kept elsewhere (KMS, HSM).",
+)
+@click.option("--threshold", "thresholds", multiple=True, metavar="ROLE=NUMBER", help="Signatures that a role needs.")
+@click.option("--encrypt", is_flag=True, help="Encrypt new key files; asks for a passphrase.")
 def init(public: Sequence[str], thresholds: Sequence[str], encrypt: bool, **place: Any) -> None:
-    """Make the repository, root.json for devices, and the key files that params.yaml names and that are not there."""
+    """Create the repository, root.json for devices, and those key files of params.yaml that do not exist."""
     from mobile_centernet.trust.ceremony import init as begin
     from mobile_centernet.trust.keys import KEY_SUFFIX, generate_key, public_key
     from mobile_centernet.trust.layout import LIFE_DAYS
@@ -64,10 +81,10 @@ def init(public: Sequence[str], thresholds: Sequence[str], encrypt: bool, **plac
 @trust.command()
 @_opened
 @click.argument("staged", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--approve-by", metavar="NAME", help="The person who agrees, for the statement; not once it is signed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--approve-by", metavar="NAME", help="Approver recorded in a statement that nobody has signed yet.")
+@click.option("--yes", is_flag=True, help="Sign without asking for confirmation.")
 def sign(staged: Path, approve_by: str | None, yes: bool, **place: Any) -> None:
-    """Sign what STAGED asks for, and publish it once enough have signed and the keys to publish are at hand."""
+    """Sign the document STAGED; publish it when it has enough signatures and the publishing keys are here."""
     from dataclasses import replace
 
     from mobile_centernet.files import write_atomically
@@ -97,11 +114,17 @@ def sign(staged: Path, approve_by: str | None, yes: bool, **place: Any) -> None:
 @trust.command()
 @_opened
 @click.argument("role")
-@click.option("--old", multiple=True, metavar="KEY_ID", help="Key that goes, by the beginning of its id.")
-@click.option("--new", multiple=True, metavar="PLACE", help="Key that comes: a new *.key, or one that is there.")
-@click.option("--out", type=click.Path(path_type=Path), default="root.staged.json", show_default=True)
+@click.option("--old", multiple=True, metavar="KEY_ID", help="Key to remove: the first characters of its id.")
+@click.option("--new", multiple=True, metavar="PLACE", help="Key to add: an existing key, or a *.key file to create.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="root.staged.json",
+    show_default=True,
+    help="Document for further signers.",
+)
 def rotate(**options: Any) -> None:
-    """Give ROLE other keys; no device notices."""
+    """Replace keys of ROLE; devices keep working without any change."""
     _change(revoke=False, **options)
 
 
@@ -109,10 +132,16 @@ def rotate(**options: Any) -> None:
 @_opened
 @click.argument("role")
 @click.argument("old", nargs=-1, required=True, metavar="KEY_ID...")
-@click.option("--new", multiple=True, metavar="PLACE", help="Key that comes instead.")
-@click.option("--out", type=click.Path(path_type=Path), default="root.staged.json", show_default=True)
+@click.option("--new", multiple=True, metavar="PLACE", help="Replacement key.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="root.staged.json",
+    show_default=True,
+    help="Document for further signers.",
+)
 def revoke(**options: Any) -> None:
-    """Take keys from ROLE that are believed no longer; of `bundles` all releases go that no channel names."""
+    """Remove compromised keys from ROLE. For `bundles`, releases that no channel names are removed, too."""
     _change(revoke=True, **options)
 
 
@@ -120,7 +149,7 @@ def revoke(**options: Any) -> None:
 @_opened
 @click.option("--new", multiple=True, required=True, metavar="ROLE=PLACE", help="New keys of snapshot and timestamp.")
 def recover(new: Sequence[str], **place: Any) -> None:
-    """Begin version numbers again after somebody drove them up to lock everybody else out."""
+    """Restart version numbers after an attacker raised them to lock publishers out."""
     from mobile_centernet.trust.ceremony import recover as begin_again
 
     pairs = [_pair(text) for text in new]
@@ -131,9 +160,9 @@ def recover(new: Sequence[str], **place: Any) -> None:
 
 @trust.command()
 @_opened
-@click.option("--expired", is_flag=True, help="Believe what has expired, on a machine that never saw it fresh.")
+@click.option("--expired", is_flag=True, help="Accept expired metadata on a machine that has seen none before.")
 def refresh(expired: bool, **place: Any) -> None:
-    """Renew what expires, of every role whose key is at hand: for cron, daily. Warns days before an expiry bites."""
+    """Renew expiring metadata of every role whose key is here; run it daily. Warns days before an expiry."""
     repository = _repository(**place)
     click.echo(f"renewed: {', '.join(repository.refresh(expired=expired))}")
     _warn(repository)

@@ -95,11 +95,11 @@ class Boxes(Sequence[Box]):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture with what its source says about it.
+    """One image with what its source says about it.
 
     `name` is unique within the source (`1_40_00.mp4/1_40_00.mp4_00007`), `video` names the clip it comes from
     (frames of one video never straddle two splits), `split` is the source's own split, if it has one.
-    `declared_size` is the (height, width) that the label file claims, checked against the picture later.
+    `declared_size` is the (height, width) that the label file claims, checked against the image later.
     """
 
     image: Path
@@ -139,7 +139,7 @@ class Finding:
 
 FINDING_KINDS: Mapping[str, str] = {
     "unreadable_label": "the label file is empty, truncated or not of a known layout",
-    "ambiguous_label": "the label may be of several pictures, so none of them gets it",
+    "ambiguous_label": "the label may be of several images, so none of them gets it",
     "no_objects": "the label file has no box of any object: nobody has looked for some",
     "unknown_split": "a folder beside those of train, val or test is none of them",
     "no_split": "the folder is called after no split",
@@ -147,16 +147,16 @@ FINDING_KINDS: Mapping[str, str] = {
     "broken_link": "the link leads nowhere",
     "no_file": "a pipe, a socket or a device, which is never read",
     "unreadable_folder": "the folder cannot be read",
-    "missing_image": "a label or list names a picture that is not there",
-    "unreadable_image": "the picture does not decode completely",
-    "damaged_image": "the picture decodes, but the decoder complains: parts may be grey or out of place",
+    "missing_image": "a label or list names an image that is not there",
+    "unreadable_image": "the image does not decode completely",
+    "damaged_image": "the image decodes, but the decoder complains: parts may be grey or out of place",
     "missing_label": "a listed frame has no label file",
     "duplicate_frame": "two label entries claim the same frame",
-    "size_mismatch": "the label file claims another picture size",
+    "size_mismatch": "the label file claims another image size",
     "unknown_category": "the category is not in the class map",
     "nan_box": "a coordinate is missing or not a finite number",
     "inverted_box": "x2 < x1 or y2 < y1",
-    "outside_box": "the box reaches outside the picture",
+    "outside_box": "the box reaches outside the image",
     "tiny_box": "less than one pixel is left of the box",
     "unreadable_video": "the video cannot be opened",
     "truncated_video": "the video ends before its own index or header says",

@@ -13,11 +13,11 @@ from mobile_centernet.data.annotations import Action, Box, Finding, Frame, Frame
 from mobile_centernet.errors import DataError
 
 ROUNDING = 1.0
-"""How far, in pixels, a box may reach outside the picture before that is worth a finding."""
+"""How far, in pixels, a box may reach outside the image before that is worth a finding."""
 SMALLEST = 1.0
-"""The least width and height, in pixels of the original picture, that a box must have."""
+"""The least width and height, in pixels of the original image, that a box must have."""
 SAME_ASPECT = 0.01
-"""Relative difference of aspect ratios up to which two picture sizes are the same picture, resized."""
+"""Relative difference of aspect ratios up to which two image sizes are the same image, resized."""
 
 Size = tuple[int, int]
 
@@ -79,15 +79,15 @@ def convert(frame: Frame, class_map: ClassMap, size: Size, orientation: int = 1)
     """Check and map the boxes of one frame.
 
     - NaN or infinite: `nan_box`, quarantined. Inverted: `inverted_box`, repaired by swapping.
-    - Outside the picture: clipped; `outside_box`, repaired, where it reached out by more than `ROUNDING`. Boxes that
+    - Outside the image: clipped; `outside_box`, repaired, where it reached out by more than `ROUNDING`. Boxes that
       touch the border or exceed it by up to one pixel are normal rounding of annotation tools: these are clipped
       without a finding. Nothing left inside: `outside_box`, quarantined.
     - Thinner than `SMALLEST`: `tiny_box`, quarantined.
-    - The label file claims another picture size: boxes are scaled if the aspect ratio agrees, otherwise all of the
+    - The label file claims another image size: boxes are scaled if the aspect ratio agrees, otherwise all of the
       frame's boxes are quarantined and the frame is unlabelled. A claim of 0 x 0 says nothing and is ignored.
 
     A labelled frame without a box of our classes is a verified negative (`EMPTY`), unless a box was quarantined:
-    that object may be anywhere in the picture, nobody knows what is background, and the frame is `UNLABELLED`.
+    that object may be anywhere in the image, nobody knows what is background, and the frame is `UNLABELLED`.
 
     Args:
         frame: the frame, its boxes in pixels of the size that its label file claims.

@@ -1,6 +1,6 @@
 """The gate before promotion: facts about a challenger and the champion in, a table of checks and a decision out.
 
-A pure function. Whoever calls it measures the facts anew, on exported files and on one test set; see `steps.promote`.
+A pure function. Whoever calls it measures the facts again, on exported files and on one test set; see `steps.promote`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ class Scored:
 class TestSet:
     """What both were scored on.
 
-    leaked:   test videos or pictures with which the challenger was trained; there may be none
+    leaked:   test videos or images with which the challenger was trained; there may be none
     left_out: those with which the champion was trained; they were not scored
     frames, scored: how many there are, and how many were scored
     """

@@ -173,7 +173,7 @@ def compare_found(reference: Sequence[NumpyBatch], candidate: Runner, inputs: Se
         ModelError: there are no inputs.
     """
     if not inputs:
-        raise ModelError("parity needs at least one picture, found none")
+        raise ModelError("parity needs at least one image, found none")
     pairs = [_Pairs.of(found, candidate(image)) for found, image in zip(reference, inputs, strict=True)]
     detections = sum(pair.detections for pair in pairs)
     matched = sum(len(pair.scores) for pair in pairs)

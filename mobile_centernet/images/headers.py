@@ -1,4 +1,4 @@
-"""What a picture's bytes say before they are decoded: its size, whether a JPEG is whole, how it asks to be turned.
+"""What an image's bytes say before they are decoded: its size, whether a JPEG is whole, how it asks to be turned.
 
 Both decoders ask here first, so that they refuse the same files and never allocate what a header alone claims.
 """
@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from mobile_centernet.errors import DataError
 
 MAX_PIXELS = (256 << 20) // 3
-"""Of one picture, 89 million: 256 MiB of RGB, where Pillow begins to warn, too."""
+"""Of one image, 89 million: 256 MiB of RGB, where Pillow begins to warn, too."""
 HEADER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError, OverflowError,
     struct.error, Image.DecompressionBombError,
@@ -32,22 +32,22 @@ _TABLES = frozenset({0xC4, 0xC8, 0xCC})  # among SOF0..SOF15, which hold the fra
 
 
 def check_header(data: bytes, name: str) -> None:
-    """Raise DataError, which calls the picture `name`, where it is empty, too large, a JPEG cut off, or no picture."""
+    """Raise DataError, which calls the image `name`, where it is empty, too large, a JPEG cut off, or no image."""
     if not data:
-        raise DataError(f"{name}: expected a picture, found an empty file")
-    # Decoders pad a cut JPEG with grey, and say nothing where other bytes follow: a phone's clip, a second picture.
+        raise DataError(f"{name}: expected an image, found an empty file")
+    # Decoders pad a cut JPEG with grey, and say nothing where other bytes follow: a phone's clip, a second image.
     if data.startswith(_JPEG) and not any(marker == _END_OF_IMAGE for marker, _ in _segments(data)):
-        raise DataError(f"{name}: expected a whole picture, found a JPEG cut off after {len(data)} bytes")
+        raise DataError(f"{name}: expected a whole image, found a JPEG cut off after {len(data)} bytes")
     size = image_size(data)
     if size is None:
-        raise DataError(f"{name}: expected a picture, found {len(data)} bytes that do not decode as one")
+        raise DataError(f"{name}: expected an image, found {len(data)} bytes that do not decode as one")
     if size[0] * size[1] > MAX_PIXELS:
         found = f"a header that claims {size[1]}x{size[0]}"
-        raise DataError(f"{name}: expected a picture of at most {MAX_PIXELS:,} pixels, found {found}")
+        raise DataError(f"{name}: expected an image of at most {MAX_PIXELS:,} pixels, found {found}")
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Read the (height, width) from a picture's header (a TIFF's tile, where larger); None where there is none."""
+    """Read the (height, width) from an image's header (a TIFF's tile, where larger); None where there is none."""
     if data.startswith(_JPEG):
         return jpeg_size(data)
     if data.startswith(_PNG):
@@ -89,7 +89,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def orientation(data: bytes) -> int:
-    """How a picture asks viewers to turn it: EXIF's orientation 1 to 8, 1 where there is none.
+    """How an image asks viewers to turn it: EXIF's orientation 1 to 8, 1 where there is none.
 
     A TIFF has none: decoders turn its pixels themselves.
     """
@@ -123,10 +123,10 @@ def turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers of a JPEG's own picture with what they hold, the last one the end of its first picture.
+    """Markers of a JPEG's own image with what they hold, the last one the end of its first image.
 
-    It ends early where the data end, another picture begins or a marker stands where no JPEG has one: then the picture
-    was cut off before. What lies in a segment (a thumbnail) or behind the end (a clip, another picture) is not looked
+    It ends early where the data end, another image begins or a marker stands where no JPEG has one: then the image
+    was cut off before. What lies in a segment (a thumbnail) or behind the end (a clip, another image) is not looked
     at.
     """
     position, frames, scans = 2, 0, 0

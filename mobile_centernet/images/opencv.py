@@ -26,7 +26,7 @@ def resize(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.
 
 
 def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
-    """Read a picture as RGB [H, W, 3] in its stored pixels, to which the boxes of a data set refer.
+    """Read an image as RGB [H, W, 3] in its stored pixels, to which the boxes of a data set refer.
 
     `upright` turns them as viewers do (EXIF orientation). Raises DataError where the file is missing, does not decode
     completely, or has more than `headers.MAX_PIXELS`.
@@ -34,24 +34,24 @@ def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: expected a picture, but it cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: expected an image, but it cannot be read ({error.strerror})") from error
     image = decode_image(data, str(path))
     return turned(image, orientation(data)) if upright else image
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1) -> NDArray[np.uint8]:
-    """Decode a picture to RGB [H, W, 3]; `reduce` 2 or 4 decodes a JPEG straight to that fraction (cheaper).
+    """Decode an image to RGB [H, W, 3]; `reduce` 2 or 4 decodes a JPEG straight to that fraction (cheaper).
 
-    Raises DataError that calls the picture `name` where it is empty, truncated, too large or no picture.
+    Raises DataError that calls the image `name` where it is empty, truncated, too large or no image.
     """
     check_header(data, name)
     flags = _REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:  # absurd dimensions in a damaged header
-        raise DataError(f"{name}: expected a picture, found one that OpenCV refuses ({error.err})") from error
+        raise DataError(f"{name}: expected an image, found one that OpenCV refuses ({error.err})") from error
     if bgr is None:
-        raise DataError(f"{name}: expected a picture, found {len(data)} bytes that do not decode as one")
+        raise DataError(f"{name}: expected an image, found {len(data)} bytes that do not decode as one")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -25,13 +25,13 @@ def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: expected a picture, but it cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: expected an image, but it cannot be read ({error.strerror})") from error
     check_header(data, str(path))
     try:
         with Image.open(io.BytesIO(data)) as picture:
             image = np.array(picture.convert("RGB"), np.uint8)
     except HEADER_ERRORS as error:
-        raise DataError(f"{path}: expected a whole picture, but it does not decode ({error})") from error
+        raise DataError(f"{path}: expected a whole image, but it does not decode ({error})") from error
     return turned(image, orientation(data)) if upright else image
 
 

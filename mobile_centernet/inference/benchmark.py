@@ -102,7 +102,7 @@ class TimedModel:
         """Take one image from its bytes to boxes in its own pixels, then through both halves once more."""
         model, size = self.model, self.model.input_size
         start = Moment.now()
-        image = decode_image(jpeg, "picture")
+        image = decode_image(jpeg, "image")
         decoded = Moment.now()
         tensor = to_input(image, size)
         resized = Moment.now()
@@ -375,7 +375,7 @@ def _jpeg(path: Path | None) -> bytes:
     try:
         jpeg = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: expected a picture, but it cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: expected an image, but it cannot be read ({error.strerror})") from error
     decode_image(jpeg, str(path))
     return jpeg
 

@@ -37,7 +37,7 @@ class DetectorOutput(Protocol):
 class Criterion(nn.Module):
     """Detection losses against the labels, distillation losses against a teacher.
 
-    class_weights: one a class for the heatmap (eq. 4), None for all 1
+    class_weights: one per class for the heatmap (eq. 4), None for all 1
     alpha, beta:   of the focal loss (eq. 3)
     weights:       the λ of each term, one for each name in PAPER_WEIGHTS
     kl_direction:  of the pixel-wise term; "student_teacher" is the paper's

@@ -35,7 +35,10 @@ which_argument = click.argument("which", metavar="VERSION_OR_ALIAS")
 
 @click.group()
 def registry() -> None:
-    """Versions of the model in MLflow: list, show, compare, go back to the previous one (docs/operations.md)."""
+    """Versions in MLflow: list, show, diff, download, roll back.
+
+    See docs/operations.md.
+    """
     os.chdir(folder_above("dvc.yaml") or Path())  # from anywhere inside a project; without one, params.yaml is named
 
 
@@ -167,12 +170,16 @@ def rollback_version(ctx: click.Context, by: str | None) -> None:
 
 
 @click.command()
-@click.option("--version", "which", default="challenger", show_default=True, help="Number or alias to judge.")
+@click.option("--version", "which", default="challenger", show_default=True, help="Version number or alias to judge.")
 @click.option("--dry-run", is_flag=True, help="Judge and write the page, but change nothing.")
-@click.option("--approve-by", metavar="NAME", help="The person who agrees, or who rolls back.")
+@click.option("--approve-by", metavar="NAME", help="Name recorded as approver.")
 @click.option("--rollback", is_flag=True, help="Make the previous champion the champion again.")
-@click.option("--canary", is_flag=True, help="For the canaries: neither a person nor canaries are asked.")
-@click.option("--share", type=click.FloatRange(0, 1, min_open=True), help="Of the channel's devices.  [default: all]")
+@click.option("--canary", is_flag=True, help="Promote for canary devices only, without approval.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the channel's devices, such as 0.1.  [default: all]",
+)
 @click.pass_context
 def promote(
     ctx: click.Context,
@@ -206,7 +213,10 @@ def promote(
 
 @click.group()
 def tracking() -> None:
-    """What stages have to tell MLflow, and whether it knows: list, sync, drop (docs/team.md)."""
+    """Runs that MLflow has or still misses: list, sync, drop.
+
+    See docs/team.md.
+    """
     os.chdir(folder_above("dvc.yaml") or Path())
 
 
@@ -220,7 +230,12 @@ def list_records() -> None:
 
 
 @tracking.command("sync")
-@click.option("--again", metavar="RECORD", multiple=True, help="Forget that a server has it, and send it as a new run.")
+@click.option(
+    "--again",
+    metavar="RECORD",
+    multiple=True,
+    help="Send RECORD again as a new run, even if MLflow has it; repeatable.",
+)
 @click.pass_context
 def sync_records(ctx: click.Context, again: Sequence[str]) -> None:
     """Send MLflow (MLFLOW_TRACKING_URI, or the project's own database) the runs that it missed. Repeats do no harm.
@@ -256,13 +271,13 @@ def sync_records(ctx: click.Context, again: Sequence[str]) -> None:
 @tracking.command("drop")
 @click.argument("name", metavar="RECORD")
 def drop_record(name: str) -> None:
-    """Delete the record of a run that MLflow shall not have. What MLflow has of it stays."""
+    """Delete the local record of a run that MLflow should not get. What MLflow already has stays."""
     from mobile_centernet.mlops.tracking.record import find_record
 
     record = find_record(name)
     with record.when_dead() as dead:
         if not dead:
-            raise UserError(f"{name}: expected a run that has ended, found one that goes on")
+            raise UserError(f"{name}: expected a run that has ended, found one that is still running")
         shutil.rmtree(record.folder)
     click.echo(f"dropped {name}")
 

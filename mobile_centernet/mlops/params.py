@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 class Size(Section):
-    """A picture's size in pixels, at most or exactly."""
+    """An image's size in pixels, at most or exactly."""
 
     width: Positive = Field(description="pixels")
     height: Positive = Field(description="pixels")
@@ -165,7 +165,7 @@ class FetchField(Section):
 
 
 class Subsample(Section):
-    mode: Literal["stride", "distinct"] = Field(description="by number, or by how much the picture has changed")
+    mode: Literal["stride", "distinct"] = Field(description="by number, or by how much the image has changed")
     stride: Positive = Field(description="stride: one of this many neighbouring frames is kept, per video")
     min_distance: Annotated[int, Field(ge=0, le=256)] = Field(
         description="bits of the perceptual hash: nearer frames are near-copies; distinct drops these, both count them"
@@ -460,12 +460,12 @@ class Report(Section):
 class Bundle(Section):
     """What a bundle tells devices. There is one where `trust` names a repository."""
 
-    pictures: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="golden pictures, of the test set")
+    pictures: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="golden images, of the test set")
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default={"default": 0.3}, description="least score worth showing, by class; `default` stands for all others"
     )
     latency_ms: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default={"default": 200.0}, description="longest median time of a picture on a device, ms, by device profile"
+        default={"default": 200.0}, description="longest median time of an image on a device, ms, by device profile"
     )
 
 

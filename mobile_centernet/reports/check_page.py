@@ -1,4 +1,4 @@
-"""What `data check` found as one self-contained page: pictures inline, no links outward, no scripts."""
+"""What `data check` found as one self-contained page: images inline, no links outward, no scripts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SOUND, AT_FAULT = 0, 5  # places among the classes' colours: blue and vermilion
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One finding, with the pictures that show it, where there are any."""
+    """One finding, with the images that show it, where there are any."""
 
     item: str
     expected: str

@@ -40,7 +40,7 @@ def draw_boxes(
     """The frame scaled to `width` pixels with its boxes on it, small ones on top; the input stays as it was.
 
     `boxes` [N, 4] xyxy in pixels of `image`. `named` writes the class and, where `scores` [N] are given, the
-    score in per cent into every box that has room for it: in a dense scene names would hide the picture.
+    score in per cent into every box that has room for it: in a dense scene names would hide the image.
     Raises ValueError when a label has no class.
     """
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
@@ -84,12 +84,12 @@ def draw_closely(
     *,
     size: tuple[int, int] = (225, 300),
 ) -> RgbImage:
-    """One box [4] xyxy with what surrounds it, in a picture of `size` = (height, width); `others` [N, 4] in thin white.
+    """One box [4] xyxy with what surrounds it, in an image of `size` = (height, width); `others` [N, 4] in thin white.
 
     The view is at least three times as large as the box, where the frame has that much, and never smaller than a
     quarter of the frame: out of its street nobody recognises a car of twelve pixels.
     """
-    # The view in whole pixels of the frame: around the box, of the picture's aspect, pushed back into the frame.
+    # The view in whole pixels of the frame: around the box, of the image's aspect, pushed back into the frame.
     (height, width), aspect = image.shape[:2], size[1] / size[0]
     x1, y1, x2, y2 = (float(value) for value in box)
     wanted = max(3 * (x2 - x1), 3 * (y2 - y1) * aspect, width / 4)

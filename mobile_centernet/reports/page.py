@@ -1,4 +1,4 @@
-"""Self-contained HTML pages in one style: pictures inline, no links outward, no scripts, every value escaped."""
+"""Self-contained HTML pages in one style: images inline, no links outward, no scripts, every value escaped."""
 
 import base64
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The picture as a data URI. Raises ValueError when it is neither PNG nor JPEG."""
+        """The image as a data URI. Raises ValueError when it is neither PNG nor JPEG."""
         for start, mime_type in _MIME_TYPES.items():
             if self.data.startswith(start):
                 return f"data:{mime_type};base64,{base64.b64encode(self.data).decode('ascii')}"
-        raise ValueError(f"picture {self.alt!r}: expected PNG or JPEG, found {self.data[:8]!r}")
+        raise ValueError(f"image {self.alt!r}: expected PNG or JPEG, found {self.data[:8]!r}")
 
 
 def write_page(path: Path, template: str, **values: object) -> None:

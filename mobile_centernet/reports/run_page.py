@@ -107,7 +107,7 @@ class SliceGroup:
 
 @dataclass(frozen=True, slots=True)
 class DrawnFrame:
-    """One frame in several views, the ground truth first; each picture's caption names its view."""
+    """One frame in several views, the ground truth first; each image's caption names its view."""
 
     name: str
     views: tuple[Picture, ...]
@@ -139,7 +139,7 @@ class ParityRow:
 
 @dataclass(frozen=True, slots=True)
 class LatencyRow:
-    """Milliseconds a picture of one model, from JPEG bytes to boxes, and the medians of its parts."""
+    """Milliseconds per image of one model, from JPEG bytes to boxes, and the medians of its parts."""
 
     model: str
     runs_on: str
@@ -153,7 +153,7 @@ class LatencyRow:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Models timed in turns in one run; `measured_on` names machine, load and picture."""
+    """Models timed in turns in one run; `measured_on` names machine, load and image."""
 
     rows: tuple[LatencyRow, ...]
     measured_on: str

@@ -97,7 +97,7 @@ def speed_for(
         wanted: fp32, bf16 or auto.
         teacher: takes part in the measured steps.
         work: the training's folder, which remembers the choice for when it resumes.
-        cache: JSON file of former choices by machine, model, teacher, batch and input size; None: measured anew.
+        cache: JSON file of former choices by machine, model, teacher, batch and input size; None: measured again.
     """
     device, most = best_device().type, torch.get_num_threads()
     kept = work / "speed.json"

@@ -150,7 +150,7 @@ def change_key(
 ) -> Staged | None:
     """Take keys from a role and give it others, without a moment in which a device refuses what it finds.
 
-    A delegated role is signed anew in the publish that changes its keys. Snapshot, timestamp and targets are first
+    A delegated role is signed again in the publish that changes its keys. Snapshot, timestamp and targets are first
     signed with the old and the new key; then comes the root that names the new one, then the new key signs alone.
 
     Args:

@@ -304,7 +304,7 @@ class Repository:
             state: what this rests on; nothing is written where somebody else has published since.
             roles: signed metadata of targets and of delegated roles, of the versions after the state's.
             files: of targets, by place below TARGETS_FOLDER.
-            snapshot: whether a new one is due; without it only the timestamp is signed anew.
+            snapshot: whether a new one is due; without it only the timestamp is signed again.
             also: a root that will follow, so that what is written must be signed by its keys, too.
             root: the state's root, where it is not published yet.
         """

@@ -119,7 +119,7 @@ def test_power_lost_while_a_download_was_written(lab: Lab, releases: dict[int, B
     partial.write_bytes(content[:cut] + b"\0" * (len(content) - cut))
     with lab.application():
         agent = lab.polled()
-        assert agent.problem and "begins anew" in agent.problem and lab.running() == releases[12].digest
+        assert agent.problem and "starts again" in agent.problem and lab.running() == releases[12].digest
         agent.poll()
     assert lab.running() == releases[13].digest
 

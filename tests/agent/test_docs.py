@@ -74,7 +74,7 @@ def test_stock_tools_refuse_one_file_more(folder: Path, bundle_once: Path) -> No
 
 
 def test_the_commands_of_a_bundle(material: Path, tmp_path: Path) -> None:
-    """The commands as printed, with this test's model and picture in the places that the page names."""
+    """The commands as printed, with this test's model and image in the places that the page names."""
     (tmp_path / "data" / "export").mkdir(parents=True)
     (tmp_path / "my-photos").mkdir()
     shutil.copy(material / "student.fp32.onnx", tmp_path / "data" / "export" / "model.fp32.onnx")

@@ -143,7 +143,7 @@ def test_a_cut_download_goes_on_where_it_broke_off(device: Lab, releases: Releas
         device.server.faulty = BUNDLES
         device.server.faults.extend([cut(part)])
         agent.poll()
-        assert agent.problem and ("goes on later" in agent.problem or "more of an answer" in agent.problem)
+        assert agent.problem and ("resumes later" in agent.problem or "more of an answer" in agent.problem)
     assert device.store.partial(releases[13].digest).stat().st_size == 3000
     with device.application():
         agent.poll()

@@ -95,7 +95,7 @@ def test_an_engine_that_does_not_work_any_more_is_built_anew(device: Lab, releas
         place.mkdir()
         (place / "rotten").touch()
         agent.poll()
-        assert agent.problem == "self-test: the engine does not load; its engine is to be built anew"
+        assert agent.problem == "self-test: the engine does not load; its engine is removed and will be built again"
         agent.poll()
     assert device.running() == releases[13].digest and not (place / "rotten").exists()
 

@@ -42,9 +42,9 @@ def one_opencv_thread(one_thread: None) -> None:
 
 
 def footage(root: Path, pictures: list[Path], count: int, size: tuple[int, int] = (720, 1280)) -> Path:
-    """BDD100K's layout of 2020 with so many frames of 18 boxes each; the pictures are links to the few given ones.
+    """BDD100K's layout of 2020 with so many frames of 18 boxes each; the images are links to the few given ones.
 
-    `size` is (height, width) of all pictures: no box lies outside.
+    `size` is (height, width) of all images: no box lies outside.
     """
     folder, labels = root / "images/100k/train", root / "labels/det_20"
     folder.mkdir(parents=True)
@@ -69,7 +69,7 @@ def _objects(seed: int, size: tuple[int, int]) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def small_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture that costs next to nothing, for what does not depend on its size."""
+    """An image that costs next to nothing, for what does not depend on its size."""
     path = tmp_path_factory.mktemp("picture") / "small.jpg"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (*SMALL, 3), np.uint8))
     return path

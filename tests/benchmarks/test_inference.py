@@ -1,4 +1,4 @@
-"""What a picture costs at 576×320: torch against the exported files, and what lies around the bare network.
+"""What an image costs at 576×320: torch against the exported files, and what lies around the bare network.
 
 One thread and CPU time, as everywhere here, and once more two threads and the clock on the wall, which tells the truth
 only on a machine that does nothing else.

@@ -101,7 +101,7 @@ def test_one_model_is_enough(build: Build, material: Path, tmp_path: Path) -> No
         ({"latency_ms": {"orin": 3.0}}, "latency_ms: expected a default"),
         ({"latency_ms": {"default": 0}}, "expected milliseconds above 0, found 0"),
         ({"name": "a street"}, "name: expected 1 to 100 letters"),
-        ({"pictures": []}, "pictures: expected at least one golden picture"),
+        ({"pictures": []}, "pictures: expected at least one golden image"),
         ({"models": []}, "expected at least one exported model"),
         ({"lineage": {"note": "two\nlines"}}, "lineage: expected printable text"),
     ],
@@ -119,5 +119,5 @@ def test_files_that_do_not_fit_together(build: Build, material: Path, tmp_path: 
     with pytest.raises(ModelError, match="expected an ONNX file, found nothing"):
         build(tmp_path / "one.tar", models=[tmp_path / "missing.onnx"])
     (tmp_path / "noise.jpg").write_bytes(b"\0" * 99)
-    with pytest.raises(DataError, match=r"noise\.jpg: expected a picture"):
+    with pytest.raises(DataError, match=r"noise\.jpg: expected an image"):
         build(tmp_path / "one.tar", pictures=[tmp_path / "noise.jpg"])

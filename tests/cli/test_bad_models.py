@@ -62,7 +62,7 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A COCO folder of one picture."""
+    """A COCO folder of one image."""
     (tmp_path / "coco" / "annotations").mkdir(parents=True)
     picture = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8), (192, 128))
     cv2.imwrite(str(tmp_path / "coco" / "a.png"), picture)

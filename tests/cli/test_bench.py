@@ -80,7 +80,7 @@ def test_what_cannot_be_measured(models: Path, tmp_path: Path) -> None:
     assert message.startswith("error: --size: expected a .safetensors, whose input can have any size, found ")
     assert "expected an ONNX file, found nothing" in refused(bench(tmp_path / "no.onnx"))
     (tmp_path / "noise.jpg").write_bytes(bytes(200))
-    assert "noise.jpg: expected a picture" in refused(bench(models / "model.onnx", "--picture", tmp_path / "noise.jpg"))
+    assert "noise.jpg: expected an image" in refused(bench(models / "model.onnx", "--picture", tmp_path / "noise.jpg"))
 
 
 def other_project(path: Path, element: str = "float", shape: str = "1,3,32,96", axes: str = "{0}") -> Path:

@@ -82,7 +82,7 @@ def test_settings_reach_the_manifest(inputs: Path, tmp_path: Path) -> None:
         (["--latency", "orin=fast"], "--latency: expected a number or NAME=NUMBER, found 'orin=fast'"),
         (["--lineage", "abc"], "--lineage: expected NAME=VALUE, found 'abc'"),
         (["--card", "missing.md"], "missing.md: expected a model card"),
-        (["--picture", "missing.png"], "missing.png: expected a picture"),
+        (["--picture", "missing.png"], "missing.png: expected an image"),
         (["--model", "missing.onnx"], "missing.onnx: expected an ONNX file"),
         (["--name", "a street"], "name: expected 1 to 100 letters"),
     ],

@@ -60,7 +60,7 @@ def refused(result: Result) -> str:
 
 
 def soil(raw: Path) -> None:
-    """A box outside, a broken picture, a leak, and a double of another video."""
+    """A box outside, a broken image, a leak, and a double of another video."""
     label = raw / "ivslab_train/Annotations/All/a.mp4/1.xml"
     label.write_text(label.read_text().replace("<xmax>150<", "<xmax>400<"))
     pictures = raw / "ivslab_train/JPEGImages/All"
@@ -130,7 +130,7 @@ def test_the_page_shows_each_kind_and_fetches_nothing(raw: Path, tmp_path: Path)
     found = Page(text)
     assert not found.links and not found.tags & {"script", "link", "iframe"}
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in found.pictures)
-    assert len(found.pictures) == 1 + 2 + 2  # the box; two views each of the leak and the double; no broken picture
+    assert len(found.pictures) == 1 + 2 + 2  # the box; two views each of the leak and the double; no broken image
     for kind in ("outside_box", "unreadable_image", "leaked_frame", "duplicate_image"):
         assert f'id="{kind}"' in text
     assert run("check", raw / "ivslab_test", "--html", page).exit_code == 0

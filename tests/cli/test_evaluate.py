@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def coco(tmp_path: Path, model: Path) -> Path:
-    """Pictures, and truth made of every third detection, moved a little; one crowd; one category of no class."""
+    """Images, and truth made of every third detection, moved a little; one crowd; one category of no class."""
     folder = tmp_path / "coco"
     (folder / "annotations").mkdir(parents=True)
     (folder / "images" / "val").mkdir(parents=True)

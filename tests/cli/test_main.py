@@ -43,7 +43,7 @@ def pictures(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for name, size in (("a.jpg", (180, 320)), ("b.PNG", (40, 30)), ("night/a.jpg", (720, 1280))):
         cv2.imwrite(str(folder / name), rng.integers(0, 256, (*size, 3)).astype(np.uint8))
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -194,7 +194,7 @@ def test_boxes_are_drawn(model: Path, pictures: Path, tmp_path: Path) -> None:
 def test_a_second_run_does_not_take_its_own_output(model: Path, pictures: Path) -> None:
     for _ in range(2):
         result = predict(pictures, model, pictures / "out")
-        assert "in 3 pictures" in result.stdout
+        assert "in 3 images" in result.stdout
 
 
 def test_a_bad_picture_among_good_ones(model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_bad_picture_among_good_ones(model: Path, pictures: Path, tmp_path: Pa
     (pictures / "empty.png").touch()
     result = predict(pictures, model, tmp_path / "out")
     assert result.exit_code == 3
-    assert "2 pictures could not be read: cut.jpg, empty.png" in result.stderr
+    assert "2 images could not be read: cut.jpg, empty.png" in result.stderr
     document = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [row["file_name"] for row in document["errors"]] == ["cut.jpg", "empty.png"]
     assert "cut off" in document["errors"][0]["error"]
@@ -214,16 +214,16 @@ def test_a_bad_picture_among_good_ones(model: Path, pictures: Path, tmp_path: Pa
 def test_nothing_readable_at_all(model: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "noise.jpg").write_bytes(b"\x00" * 100)
-    assert "no picture could be read, of 1 tried" in refused(predict(tmp_path / "in", model, tmp_path / "out"))
+    assert "no image could be read, of 1 tried" in refused(predict(tmp_path / "in", model, tmp_path / "out"))
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_paths_that_are_not_there(model: Path, pictures: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    assert "expected a picture or a folder" in refused(predict(missing, model, tmp_path / "out"))
+    assert "expected an image or a folder" in refused(predict(missing, model, tmp_path / "out"))
     assert "expected an ONNX file, found nothing" in refused(predict(pictures, missing, tmp_path / "out"))
     missing.mkdir()
-    assert "expected pictures (.jpg, .jpeg" in refused(predict(missing, model, tmp_path / "out"))
+    assert "expected images (.jpg, .jpeg" in refused(predict(missing, model, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -231,7 +231,7 @@ def test_an_output_that_cannot_be_written(model: Path, pictures: Path) -> None:
     blocked = pictures / "notes.txt"
     assert "expected a folder to write to" in refused(predict(pictures, model, blocked))
     assert "expected a folder to write to" in refused(predict(pictures, model, blocked / "out"))
-    assert blocked.read_text() == "not a picture"
+    assert blocked.read_text() == "not an image"
 
 
 def test_an_output_file_that_cannot_be_written(model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_the_installed_command_tells_errors_in_one_sentence(model: Path, tmp_pat
     options = ["--model", model, "--out", tmp_path / "out"]
     done = subprocess.run([command, "predict", tmp_path / "in", *options], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: no picture could be read, of 1 tried; first ")
+    assert done.stderr.startswith("error: no image could be read, of 1 tried; first ")
     assert done.stderr.count("\n") == 1
 
 

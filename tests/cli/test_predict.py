@@ -113,7 +113,7 @@ def test_videos_beside_images_are_named_and_not_looked_at(
     (pictures / "drive.AVI").symlink_to(video)
     (pictures / "gone").symlink_to(tmp_path / "nowhere")
     result = predict(pictures, model, tmp_path / "out")
-    assert result.exit_code == 0 and "in 2 pictures" in result.stdout
+    assert result.exit_code == 0 and "in 2 images" in result.stdout
     assert "not looked at: 1 video, each of which is a SOURCE of its own: drive.AVI\n" in result.stderr
     assert "not looked at: gone: expected a link to a file or folder, found No such file" in result.stderr
     for name in ("a.png", "b.png"):

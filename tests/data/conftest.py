@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def write_image() -> Callable[..., Path]:
-    """Writes a picture of its own colour gradient; `write_image(path, height, width)`."""
+    """Writes an image of its own colour gradient; `write_image(path, height, width)`."""
 
     def write(path: Path, height: int = 36, width: int = 64) -> Path:
         y, x = np.mgrid[0:height, 0:width]

@@ -23,7 +23,7 @@ print(json.dumps(runs))
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_four_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # batches of two small pictures: a second thread would only wait
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # batches of two small images: a second thread would only wait
     project = make_project(tmp_path)
     story = nights(project)
 

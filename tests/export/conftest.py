@@ -32,7 +32,7 @@ def picture(seed: int, size: tuple[int, int] = (180, 320)) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def lively() -> Callable[[str], CenterNet]:
-    """A model whose batch norms know the pictures and whose heads differ from place to place, unsaturated."""
+    """A model whose batch norms know the images and whose heads differ from place to place, unsaturated."""
 
     def build(name: str) -> CenterNet:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""A prepared set of a few small pictures, made by the project's own preparation."""
+"""A prepared set of a few small images, made by the project's own preparation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

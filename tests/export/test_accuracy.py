@@ -21,7 +21,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finds_rectangles(calls_all: str | None = None, shift: float = 0.0, second: float = 0.8) -> Runner:
-    """The bright rectangle of each picture, as every class; `calls_all` takes one class for all there is."""
+    """The bright rectangle of each image, as every class; `calls_all` takes one class for all there is."""
 
     def detect(images: NDArray[np.float32]) -> NumpyBatch:
         y, x = np.nonzero(images[0].mean(axis=0) > 155)

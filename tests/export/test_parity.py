@@ -29,7 +29,7 @@ LABELS = [0, 1, 0]
 
 
 def says(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Runner:
-    """A detector that answers the same to every picture."""
+    """A detector that answers the same to every image."""
 
     def detect(_images: NDArray[np.float32]) -> NumpyBatch:
         return DetectionBatch(np.float32(boxes)[None], np.float32(scores)[None], np.int64(labels)[None])
@@ -38,7 +38,7 @@ def says(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Ru
 
 
 def compared(reference: Runner, candidate: Runner, images: Sequence[NDArray[np.uint8]]) -> Parity:
-    """Both over the same pictures."""
+    """Both over the same images."""
     inputs = [to_input(image, SIZE) for image in images]
     return compare_found([reference(image) for image in inputs], candidate, inputs)
 
@@ -136,7 +136,7 @@ def test_nothing_in_common_is_told_without_nan() -> None:
 
 
 def test_no_pictures_prove_nothing() -> None:
-    with pytest.raises(ModelError, match="at least one picture"):
+    with pytest.raises(ModelError, match="at least one image"):
         compared(says(BOXES, SCORES, LABELS), says(BOXES, SCORES, LABELS), [])
 
 

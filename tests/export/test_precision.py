@@ -81,7 +81,7 @@ def measured(fp32: ModelProto, candidate: ModelProto, pictures: list[NDArray[np.
 
 
 def heads(graph: ModelProto, pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-    """What the network says before sigmoid and decoding: heatmap logits, size, offset of all pictures."""
+    """What the network says before sigmoid and decoding: heatmap logits, size, offset of all images."""
     typed = onnx.shape_inference.infer_shapes(graph)
     network = Extractor(typed).extract_model(["image"], list(HEADS))
     session = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""A thousand corrupted labels and pictures: each ends in a finding or a clean read, and no good frame is lost."""
+"""A thousand corrupted labels and images: each ends in a finding or a clean read, and no good frame is lost."""
 
 import json
 from collections import Counter
@@ -92,7 +92,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def ivslab(root: Path, rng: np.random.Generator) -> tuple[set[str], set[str]]:
-    """ivslab's layout, half of the victims with a corrupted picture, half with a corrupted label: their names."""
+    """ivslab's layout, half of the victims with a corrupted image, half with a corrupted label: their names."""
     pictures, labels = set(), set()
     for number in range(VICTIMS + NEIGHBOURS):
         name = f"{number // 10}.mp4/{number // 10}.mp4_{number % 10:05d}"
@@ -109,7 +109,7 @@ def ivslab(root: Path, rng: np.random.Generator) -> tuple[set[str], set[str]]:
 
 
 def bdd100k(root: Path, rng: np.random.Generator) -> tuple[set[str], set[str]]:
-    """BDD100K with a label file for each picture, in both shapes these have; what is corrupted as in `ivslab`."""
+    """BDD100K with a label file for each image, in both shapes these have; what is corrupted as in `ivslab`."""
     pictures, labels = set(), set()
     for number in range(VICTIMS + NEIGHBOURS):
         name = f"{number:08x}-{number:08x}"
@@ -133,7 +133,7 @@ def test_each_of_a_thousand_ends_in_a_finding_or_a_clean_read(tmp_path: Path, la
     make, read = LAYOUTS[layout]
     broken_pictures, broken_labels = make(tmp_path / "raw", np.random.default_rng(20200706))
     raw: RawSet = read(tmp_path / "raw")
-    assert len(raw.frames) == VICTIMS + NEIGHBOURS  # every picture is a frame, whatever its label
+    assert len(raw.frames) == VICTIMS + NEIGHBOURS  # every image is a frame, whatever its label
 
     report = prepare(raw, raw.frames, CLASS_MAP, tmp_path / "out", max_size=SIZE, workers=1, progress=False)
     prepared = PreparedSet(tmp_path / "out", "train")
@@ -143,7 +143,7 @@ def test_each_of_a_thousand_ends_in_a_finding_or_a_clean_read(tmp_path: Path, la
     named = {Path(item).stem for item in findings}
     for frame in raw.frames:
         assert frame.name in stored or Path(frame.name).name in named, f"{frame.name} is nowhere"
-    for name in broken_labels:  # the picture is whole, and so the frame stays
+    for name in broken_labels:  # the image is whole, and so the frame stays
         assert name in stored
     for name in {frame.name for frame in raw.frames} - broken_pictures - broken_labels:
         assert stored[name].state is FrameState.LABELLED

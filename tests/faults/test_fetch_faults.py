@@ -152,7 +152,7 @@ def test_a_full_disk_is_one_sentence_and_the_download_is_kept(
     out = project / "data/raw/ivslab"
     assert list(out.rglob("*")) == []
     if what == "the download":
-        assert "after 1000000 bytes (kept; the next run goes on from there)" in sentence
+        assert "after 1000000 bytes (kept; the next run resumes there)" in sentence
     assert run(project, *STAGE)[0] == 0
     assert footage(project) == FILES
     # Not what the server sent: that counts the kernel's buffers, which a reader that stops leaves full.

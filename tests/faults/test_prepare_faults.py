@@ -41,7 +41,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_set_stays(tmp_path: Path) -> No
     videos, out, work = tmp_path / "raw/ivslab_train/JPEGImages/All/a.mp4", tmp_path / "out", tmp_path / "work"
     videos.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for number in range(FRAMES):  # later frames are rougher, and their pictures larger
+    for number in range(FRAMES):  # later frames are rougher, and their images larger
         rough = rng.integers(0, 255, (9 + 3 * number, 16 + 5 * number, 3), np.uint8)
         cv2.imwrite(str(videos / f"a.mp4_{number:05d}.jpg"), cv2.resize(rough, (320, 180)))
     assert start(1 << 30, tmp_path / "raw", out, work).returncode == 0

@@ -101,7 +101,7 @@ return [...document.images].map(each => {
 
 
 def check_page(browser: Browser, page: Path) -> None:
-    """Fail where a reader would turn away: a picture that is blank, a page wider than the phone, an error, no paper."""
+    """Fail where a reader would turn away: an image that is blank, a page wider than the phone, an error, no paper."""
     for size, dark in ((DESKTOP, False), (PHONE, False), (PHONE, True)):
         browser.open(page, size, dark=dark)
         complaints, wide = browser.complaints(), browser.ask(WIDER_THAN_THE_WINDOW)

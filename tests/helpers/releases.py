@@ -1,4 +1,4 @@
-"""Models and pictures, and bundles of them."""
+"""Models and images, and bundles of them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.helpers.trust import MODEL, Fleet
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three precisions of one detector and two pictures."""
+    """Three precisions of one detector and two images."""
     folder = tmp_path_factory.mktemp("material")
     for precision in ("fp32", "fp16", "int8"):
         tiny_detector(folder / f"student.{precision}.onnx", precision)

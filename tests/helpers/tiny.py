@@ -1,4 +1,4 @@
-"""A detector of a few kilobytes whose answers depend on the picture."""
+"""A detector of a few kilobytes whose answers depend on the image."""
 
 from pathlib import Path
 

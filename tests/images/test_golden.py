@@ -31,9 +31,9 @@ from mobile_centernet.inference.onnx import Detector
 
 HEIGHT, WIDTH = 64, 96
 K = HEIGHT * WIDTH * 3 // 4
-SCALE = 4  # values up to 255 / 4 lie inside the picture and are not clipped; a power of two loses nothing
+SCALE = 4  # values up to 255 / 4 lie inside the image and are not clipped; a power of two loses nothing
 
-# SHA-256 of the input made of the golden picture, 640x384 → 96x64 (OpenCV 4.14.0, x86-64).
+# SHA-256 of the input made of the golden image, 640x384 → 96x64 (OpenCV 4.14.0, x86-64).
 GOLDEN = "25d9e724442ccc8cfba64463f7076886191fd4125fc9233ccf53a3495fe58f21"
 
 

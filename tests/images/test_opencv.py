@@ -14,7 +14,7 @@ from mobile_centernet.images.opencv import decode_image, encode_jpeg
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """A picture that compresses well and has another colour in each corner."""
+    """An image that compresses well and has another colour in each corner."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([255 * x / width, 255 * y / height, 255 - 255 * x / width], axis=2).astype(np.uint8)
 
@@ -99,7 +99,7 @@ def test_grey_pictures_become_rgb(tmp_path):
 
 
 def test_a_missing_picture_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.jpg: expected a picture"):
+    with pytest.raises(DataError, match=r"nowhere\.jpg: expected an image"):
         read_image(tmp_path / "nowhere.jpg")
 
 
@@ -109,7 +109,7 @@ def test_a_jpeg_cut_off_anywhere_is_refused(kept, progressive):
     _, buffer = cv2.imencode(".jpg", smooth(64, 96), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])
     whole = buffer.tobytes()
     end = int(kept * len(whole)) if isinstance(kept, float) else kept
-    with pytest.raises(DataError, match=r"frame 7: expected a .*picture"):
+    with pytest.raises(DataError, match=r"frame 7: expected an? .*image"):
         decode_image(whole[:end], "frame 7")
 
 

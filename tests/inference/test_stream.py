@@ -27,7 +27,7 @@ def frame(number: int) -> Array:
 
 
 def detect(image: Array) -> Detections:
-    """A box at the picture's own number."""
+    """A box at the image's own number."""
     number = float(image[0, 0, 0])
     return Detections(np.full((1, 4), number, np.float32), np.array([0.5], np.float32), np.array([0], np.int64))
 

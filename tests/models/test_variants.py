@@ -64,7 +64,7 @@ def pictures() -> list[NDArray[np.uint8]]:
 
 
 def lively(name: str, pictures: list[NDArray[np.uint8]]) -> CenterNet:
-    """A model whose batch norms know the pictures and whose scores differ from place to place."""
+    """A model whose batch norms know the images and whose scores differ from place to place."""
     torch.manual_seed(0)
     model = build_model(name, 2)
     for module in model.modules():

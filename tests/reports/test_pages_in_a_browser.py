@@ -127,7 +127,7 @@ def test_the_ablations_page(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_a_broken_picture_would_be_noticed(browser: Browser, tmp_path: Path) -> None:
-    """The check itself: a truncated picture, a blank one and a table without its scroller do not pass."""
+    """The check itself: a truncated image, a blank one and a table without its scroller do not pass."""
     blank = Picture(cv2.imencode(".png", np.full((90, 90, 3), 255, np.uint8))[1].tobytes(), "blank")
     truncated = Picture(b"\x89PNG\r\n\x1a\n" + b"0" * 50, "truncated")
     for broken, complaint in ((blank, "blank: blank"), (truncated, "not loaded: truncated")):

@@ -248,7 +248,7 @@ def test_findings_are_counted_by_kind_and_action():
         ("outside_box", "ignored", 1),
     ]
     assert groups[0].examples == ("b: x", "0: x")
-    assert groups[0].meaning == "the box reaches outside the picture"
+    assert groups[0].meaning == "the box reaches outside the image"
 
 
 UNMEASURED = "; what distillation brought is not measured in this run: make ablation does that."

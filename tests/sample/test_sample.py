@@ -87,7 +87,7 @@ def test_refuses_a_folder_with_something_in_it(tmp_path: Path) -> None:
 
 
 def bdd_labels(root: Path) -> dict[str, list[str]]:
-    """The names of the train pictures in each of the three layouts."""
+    """The names of the train images in each of the three layouts."""
     det_20 = json.loads((root / "labels/det_20/det_train.json").read_text())
     list_2018 = json.loads((root / "labels/bdd100k_labels_images_train.json").read_text())
     single = [json.loads(path.read_text()) for path in sorted((root / "labels/100k/train").glob("*.json"))]
@@ -103,7 +103,7 @@ def test_bdd_each_picture_is_in_one_layout_and_every_layout_is_used(bdd: Path) -
     layouts = bdd_labels(bdd)
     named = [name for names in layouts.values() for name in names]
     assert all(layouts.values())
-    assert len(named) == len(set(named)) == len(pictures) - 1  # one picture has no entry at all
+    assert len(named) == len(set(named)) == len(pictures) - 1  # one image has no entry at all
     assert set(named) < pictures
     assert len(layouts["det_20"]) > 0.7 * len(pictures)
 

@@ -136,7 +136,7 @@ def test_an_empty_folder_is_named(project: Path, tmp_path: Path) -> None:
 def test_a_folder_of_videos_leads_to_the_right_source(project: Path, tmp_path: Path) -> None:
     (tmp_path / "drives").mkdir()
     (tmp_path / "drives/a.mp4").write_bytes(b"?")
-    with pytest.raises(DataError, match=r"drives: expected pictures, found videos \(fetch_ivslab reads them as"):
+    with pytest.raises(DataError, match=r"drives: expected images, found videos \(fetch_ivslab reads them as"):
         fetch_bdd100k(from_folder(project, tmp_path / "drives"))
 
 

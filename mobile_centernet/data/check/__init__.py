@@ -1,1 +1,1 @@
-"""What is wrong with a set of pictures and labels: read, really decode, compare, report; nothing is changed."""
+"""What is wrong with a set of images and labels: read, really decode, compare, report; nothing is changed."""

@@ -22,9 +22,9 @@ from mobile_centernet.errors import DataError
 
 PROBLEMS: Mapping[str, str] = {
     **{kind: meaning for kind, meaning in FINDING_KINDS.items() if kind not in ("no_split", "numbered_frames")},
-    "no_labels": "none of the pictures has labels",
+    "no_labels": "none of the images has labels",
     "unknown_category": "the category is none of the expected ones",
-    "duplicate_image": "the same bytes as another picture of its split",
+    "duplicate_image": "the same bytes as another image of its split",
     "near_duplicate": "nearly the same view as a frame of another video of its split",
     "leaked_frame": "the same or nearly the same view as a frame of another split",
     "leaked_video": "frames of one video are in two splits",
@@ -35,8 +35,8 @@ NOTES: Mapping[str, str] = {
     **{kind: FINDING_KINDS[kind] for kind in ("no_split", "numbered_frames")},
     "near_copy": "nearly the same view as an earlier frame of its video (subsampling removes most)",
     "category_spelling": "a category in other case or with other spaces, read as if it had not",
-    "rotated_image": "the picture asks to be turned (EXIF); boxes are taken in its stored pixels",
-    "converted_image": "the picture is not 8-bit RGB and is converted when it is read",
+    "rotated_image": "the image asks to be turned (EXIF); boxes are taken in its stored pixels",
+    "converted_image": "the image is not 8-bit RGB and is converted when it is read",
 }
 """What is worth knowing, but harmless."""
 BOX_SIZES = ("small", "medium", "large")

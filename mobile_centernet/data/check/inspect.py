@@ -17,7 +17,7 @@ from mobile_centernet.data.similarity.perceptual import ImageHash, decode_reduce
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.headers import HEADER_ERRORS, orientation
 
-SMALL, MEDIUM = 32**2, 96**2  # upper limits of a box's area, pixels² of the picture as it is: COCO's
+SMALL, MEDIUM = 32**2, 96**2  # upper limits of a box's area, pixels² of the image as it is: COCO's
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,20 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
     try:
         data = entry.read()
     except OSError as error:
-        return _unusable(frame, "missing_image", "a picture", error.strerror or "an unreadable file")
+        return _unusable(frame, "missing_image", "an image", error.strerror or "an unreadable file")
     digest = hashlib.sha256(data).digest()
     try:
         with decoder_warnings() as warnings:
             image, size = decode_reduced(data, frame.name)
     except DataError as error:
         found = str(error).removeprefix(f"{frame.name}: ").partition("found ")[2]
-        return _unusable(frame, "unreadable_image", "a picture that decodes completely", found, digest)
+        return _unusable(frame, "unreadable_image", "an image that decodes completely", found, digest)
 
     turned = orientation(data)
     converted = convert(frame, class_map, size, turned)
     findings = list(converted.findings)
     if warnings:
-        expected = "a picture that decodes without errors"
+        expected = "an image that decodes without errors"
         findings.insert(0, Finding("damaged_image", Action.IGNORED, frame.name, expected, warnings[0]))
     sizes = Counter(
         (class_map.classes[label], "small" if area < SMALL else "medium" if area < MEDIUM else "large")
@@ -80,7 +80,7 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
     except HEADER_ERRORS:
         mode = "RGB"  # it decoded, so that there is nothing to say
     if turned != 1:
-        expected = "EXIF orientation 1: boxes are taken in stored pixels, while viewers turn the picture"
+        expected = "EXIF orientation 1: boxes are taken in stored pixels, while viewers turn the image"
         notes.append(Finding("rotated_image", Action.IGNORED, frame.name, expected, f"orientation {turned}"))
     if mode != "RGB":
         notes.append(Finding("converted_image", Action.REPAIRED, frame.name, "8-bit RGB", f"Pillow's mode {mode}"))

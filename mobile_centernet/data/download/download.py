@@ -1,4 +1,4 @@
-"""Downloads that survive: a killed process or a cut connection goes on where it was, and only verified files count.
+"""Downloads that survive: a killed process or a cut connection resumes where it was, and only verified files count.
 
 A download in `folder` is `<first 16 digits of its sha256>.partial`, beside it what the server said of the file; a
 verified one is `<...>.archive`.
@@ -173,7 +173,7 @@ def _complete(remote: Remote, archive: Archive, partial: Path, policy: RetryPoli
                     _forget(partial)
                 if _size(partial) > furthest:
                     attempts, furthest = policy.attempts(), _size(partial)
-                kept = f"the whole file ({_size(partial)} bytes are kept, the next run goes on from there)"
+                kept = f"the whole file ({_size(partial)} bytes are kept, the next run resumes there)"
                 attempts = _wait(attempts, problem, archive, kept)
 
 
@@ -190,7 +190,7 @@ class _Pace:
         if seconds < self.policy.window:
             return
         if self._bytes < self.policy.least_rate * seconds:
-            found = f"{self._bytes} bytes in {seconds:.0f} s (kept; the next run goes on from there)"
+            found = f"{self._bytes} bytes in {seconds:.0f} s (kept; the next run resumes there)"
             raise DataError(f"{archive.url}: expected {self.policy.least_rate:g} bytes per second, found {found}")
         self._begin, self._bytes = time.monotonic(), 0
 
@@ -221,7 +221,7 @@ def _append(reading: Reading, archive: Archive, partial: Path, pace: _Pace, bar:
     except OSError as error:
         raise DataError(
             f"{partial}: expected room for {archive.url} ({size or 'unknown'} bytes), found: {error.strerror} after "
-            f"{_size(partial)} bytes (kept; the next run goes on from there)"
+            f"{_size(partial)} bytes (kept; the next run resumes there)"
         ) from error
     if written > longest and (size is None or size > longest):
         _forget(partial)

@@ -71,7 +71,7 @@ class TransientError(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """An answer under way: `chunks` begin at byte `start`, which is 0 where the server would not go on."""
+    """An answer under way: `chunks` begin at byte `start`, which is 0 where the server did not resume."""
 
     start: int
     version: RemoteVersion

@@ -148,7 +148,7 @@ def prepare(
                     stored.append((frame, prepared.hash))
                     findings += prepared.findings
         if not stored:
-            raise DataError(f"{raw.root}: expected readable pictures, found none in {len(frames)} frames")
+            raise DataError(f"{raw.root}: expected readable images, found none in {len(frames)} frames")
         report = {
             "classes": list(classes),
             "max_size": list(max_size),
@@ -247,7 +247,7 @@ def _store(
         data = frame.image.read_bytes()
     except OSError as error:
         found = error.strerror or "an unreadable file"
-        return quarantined("missing_image", item, "a picture", found)
+        return quarantined("missing_image", item, "an image", found)
     original, reduction = jpeg_size(data), 1
     if original is not None:  # a JPEG may be shrunk while it is decoded, unless that ends up smaller than wanted
         wanted = fit(original, max_size, input_size)
@@ -260,14 +260,14 @@ def _store(
             image = decode_image(data, item, reduction)
     except DataError as error:
         found = str(error).removeprefix(f"{item}: ").partition("found ")[2]
-        return quarantined("unreadable_image", item, "a picture that decodes completely", found)
+        return quarantined("unreadable_image", item, "an image that decodes completely", found)
     height, width = original or image.shape[:2]
     small = fit((height, width), max_size, input_size)
     size = small if frame.split == TRAIN else (height, width)
     scale = np.array([size[1] / width, size[0] / height] * 2)
     turned = orientation(data) if frame.declared_size not in (None, (height, width)) else 1
     checked = convert(frame, class_map, (height, width), turned)
-    expected = "a picture that decodes without errors"
+    expected = "an image that decodes without errors"
     damage = [Finding("damaged_image", Action.IGNORED, item, expected, line) for line in warnings[:1]]
     scaled = replace(checked, boxes=checked.boxes * scale, ignore_boxes=checked.ignore_boxes * scale)
     resized = resize(image, small)

@@ -30,7 +30,7 @@ def subsample(frames: Iterable[Frame], stride: int) -> list[Frame]:
 def distinct(frames: Iterable[Frame], hashes: Mapping[str, ImageHash | None], min_distance: int) -> list[Frame]:
     """Keep the frames of each video that differ by `min_distance` bits or more from the last one kept before them.
 
-    `hashes` are the perceptual hashes by frame name. A frame without one (its picture cannot be read) is kept, so
+    `hashes` are the perceptual hashes by frame name. A frame without one (its image cannot be read) is kept, so
     that it ends in the prepared set's report, and compared with none. Order as in `subsample`.
     Raises DataError where `min_distance` is not 0..256.
     """

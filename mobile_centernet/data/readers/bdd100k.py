@@ -2,7 +2,7 @@
 
 - 2020: `labels/det_20/det_train.json`, a list of `{name, attributes, labels: [...]}`; `labels` may be missing or null.
 - 2018: `labels/bdd100k_labels_images_train.json`, the same shape; lanes and drivable areas stand among the labels.
-- One file per picture: `labels/100k/train/<name>.json`, with `labels` as above or `frames: [{objects: [...]}]`.
+- One file per image: `labels/100k/train/<name>.json`, with `labels` as above or `frames: [{objects: [...]}]`.
 """
 
 import json
@@ -26,12 +26,12 @@ IGNORED_CATEGORIES = frozenset({"other person", "other vehicle", "trailer"})
 """Labelled in 2020, but neither object nor background: BDD100K's own evaluation ignores them."""
 ATTRIBUTES = ("weather", "timeofday", "scene")
 LAYOUTS = (r"det_\w+\.json", r"bdd100k_labels_images_\w+\.json", r".*\.json")
-"""File names of the layouts 2020, 2018 and per picture. Where two claim one picture, the earlier in this order wins."""
+"""File names of the layouts 2020, 2018 and per image. Where two claim one image, the earlier in this order wins."""
 OTHER_TASKS = frozenset({
     "bitmasks", "box_track_20", "color_labels", "drivable", "drivable_maps", "ins_seg", "lane", "pan_seg", "pose_21",
     "seg", "seg_track_20", "sem_seg", "track",
 })  # fmt: skip
-"""Folders of BDD100K's other tasks, whose pictures and labels are not detection frames."""
+"""Folders of BDD100K's other tasks, whose images and labels are not detection frames."""
 AREAS = frozenset({
     "alternative", "background", "crosswalk", "direct", "double other", "double white", "double yellow", "drivable",
     "drivable area", "lane", "road curb", "single other", "single white", "single yellow",
@@ -73,7 +73,7 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
     if not images:
         others = "".join(f", {count} {kind}" for kind, count in listing.others.items())
         raise DataError(
-            f"{root}: expected BDD100K pictures (images/100k/train/*.jpg), found none below this folder{others}"
+            f"{root}: expected BDD100K images (images/100k/train/*.jpg), found none below this folder{others}"
         )
     findings: list[Finding] = []
     places = place_images(images, findings)
@@ -159,7 +159,7 @@ def _entries(path: Path, item: str, findings: list[Finding]) -> Iterator[tuple[s
                     return
                 try:
                     entry, position = decoder.raw_decode(text, position)
-                except json.JSONDecodeError as error:  # damaged, or it goes on after what has been read
+                except json.JSONDecodeError as error:  # damaged, or more follows after what has been read
                     begun = len(text) - position
                     more = file.read(max(CHUNK, begun)) if begun < LONGEST_ENTRY else ""
                     if not more:

@@ -57,7 +57,7 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     if not images and xml:
         images = list(listing.images)
     if not images:
-        raise DataError(f"{root}: expected {EXPECTED}, found no picture")
+        raise DataError(f"{root}: expected {EXPECTED}, found no image")
     findings: list[Finding] = []
     places = place_images(images, findings)
     # A set's own name may be that of the root.
@@ -82,7 +82,7 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
             match = index.find(line, near=_set_of(path))
             prefix = f"{_set_of(path)}/" if _set_of(path) else ""
             if match.position is None:
-                expected = f"a picture, named by {'its label' if prefix + line in known else 'ImageSets/All.txt'}"
+                expected = f"an image, named by {'its label' if prefix + line in known else 'ImageSets/All.txt'}"
                 named.add(f"{prefix}{line}")
                 findings.append(
                     quarantined("missing_image", f"{prefix}JPEGImages/{line}.jpg", expected, "no such file")
@@ -142,7 +142,7 @@ def splits_of_lists(
             match = index.find(line, near=_set_of(path))
             if match.position is None:
                 found = ", ".join(match.candidates[:3]) or "no such file"
-                findings.append(quarantined("missing_image", f"{path}: {line}", "a picture", found))
+                findings.append(quarantined("missing_image", f"{path}: {line}", "an image", found))
             else:
                 own[match.position] = split
     prefixes = tuple(f"{each}/" if each else "" for each in sets)
@@ -152,9 +152,9 @@ def splits_of_lists(
         left += unlisted
         placed.append(place._replace(split=UNLISTED if unlisted else own.get(position, place.split)))
     if left:
-        found = f"{left} pictures in none of them: they do not train"
+        found = f"{left} images in none of them: they do not train"
         item = sorted(lists)[0].rpartition("/")[0] or "lists"
-        findings.append(Finding("unknown_split", Action.IGNORED, item, "all pictures in its lists", found))
+        findings.append(Finding("unknown_split", Action.IGNORED, item, "all images in its lists", found))
     return placed
 
 

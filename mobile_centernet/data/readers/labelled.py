@@ -1,4 +1,4 @@
-"""Any labelled set as what mAP@0.5 needs: pictures, and a COCO document in the classes of one model."""
+"""Any labelled set as what mAP@0.5 needs: images, and a COCO document in the classes of one model."""
 
 import math
 from collections import Counter
@@ -141,7 +141,7 @@ def _raw_set(
             try:
                 return decode_image(entry.read(), str(entry.frame.image))
             except OSError as error:
-                raise DataError(f"{entry.frame.image}: expected a picture ({error.strerror})") from error
+                raise DataError(f"{entry.frame.image}: expected an image ({error.strerror})") from error
 
         def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:
             converted = convert(entry.frame, class_map, size)
@@ -190,7 +190,7 @@ def _coco_images(
             if images
             else "in one of the usual folders, found none; name theirs by --images"
         )
-        raise DataError(f"{root}: expected its pictures {where}")
+        raise DataError(f"{root}: expected its images {where}")
     found: list[tuple[Labels, Path, str]] = []
     taken: set[int] = set()
     for entry, match in zip(entries, matches, strict=True):
@@ -200,7 +200,7 @@ def _coco_images(
                 found.append((entry, folder / entry.path, several))
         elif split in (None, entry.split, places[match.position].split):
             if match.position in taken:
-                findings.append(quarantined("duplicate_frame", entry.item, "one entry per picture", entry.path))
+                findings.append(quarantined("duplicate_frame", entry.item, "one entry per image", entry.path))
                 continue
             taken.add(match.position)
             found.append((entry, folder / places[match.position].path, ""))
@@ -230,7 +230,7 @@ def _coco_set(
     def frame(entry: Labels, image: Path, problem: str) -> EvaluationFrame:
         def read() -> NDArray[np.uint8]:
             if problem:
-                raise DataError(f"{image}: expected a picture, found {problem}")
+                raise DataError(f"{image}: expected an image, found {problem}")
             return read_image(image)
 
         def annotate(size: tuple[int, int]) -> tuple[FrameState, list[Document]]:

@@ -28,13 +28,13 @@ VOCABULARIES = {
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """One frame and where the bytes of its picture lie: in a file of its own, or at a place in a shard."""
+    """One frame and where the bytes of its image lie: in a file of its own, or at a place in a shard."""
 
     frame: Frame
     place: ShardRef | None = None
 
     def read(self) -> bytes:
-        """The picture's bytes. Raises OSError where they cannot be read."""
+        """The image's bytes. Raises OSError where they cannot be read."""
         with self.frame.image.open("rb") as file:
             if self.place is None:
                 return file.read()
@@ -65,7 +65,7 @@ class LabelledSource:
                 seen += ", which look like YOLO's"
         elif self.label_files:
             seen = f"none that is of use in {self.label_files:,} label files"
-        expected = f"labels of {len(self.entries):,} pictures"
+        expected = f"labels of {len(self.entries):,} images"
         return [Finding("no_labels", Action.IGNORED, str(self.layout), expected, seen)]
 
 
@@ -80,7 +80,7 @@ def read_source(root: Path, layout: Layout | None = None) -> LabelledSource:
         DataError: there is no set, or more than one.
     """
     root = Path(root)
-    require_folder(root, f"pictures and labels in one of the layouts {', '.join(Layout)}")
+    require_folder(root, f"images and labels in one of the layouts {', '.join(Layout)}")
     seen = _layout(root)
     below = [(root, seen)] if seen else list(_sets_below(root))
     if (layout is None and len({kind for _, kind in below}) > 1) or sum(

@@ -39,7 +39,7 @@ def read_raw(root: Path, layout: Layout | None = None, *, labels: bool = True) -
     """
     listing = walk(Path(root))
     if not listing.images and listing.videos:
-        raise DataError(f"{root}: expected pictures, found videos: cut them into frames (fetch_ivslab, source: videos)")
+        raise DataError(f"{root}: expected images, found videos: cut them into frames (fetch_ivslab, source: videos)")
     layout = layout or detect(listing)
     if layout is Layout.IVSLAB:
         return layout, read_ivslab(root, listing, labels=labels)

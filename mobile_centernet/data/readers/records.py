@@ -62,12 +62,12 @@ def assemble(
                 expected = f"one image that is {name}" + (f" of {each.split}" if each.split else "")
                 findings.append(quarantined("ambiguous_label", each.item, expected, several))
             else:
-                found = f"only {several}, elsewhere" if several else "no such picture"
+                found = f"only {several}, elsewhere" if several else "no such image"
                 findings.append(quarantined("missing_image", each.item, f"{name}.jpg", found))
             continue
         if match.position in own:
             name = places[match.position].name
-            findings.append(quarantined("duplicate_frame", each.item, "one entry per picture", name))
+            findings.append(quarantined("duplicate_frame", each.item, "one entry per image", name))
         if match.position not in own or own[match.position].state is FrameState.UNLABELLED:
             own[match.position] = each
 

@@ -62,7 +62,7 @@ def regroup(raw: RawSet, video_from: str | None, split_file: str | None) -> RawS
                 )
             match = index.find(row[0].strip())
             if match.position is None:
-                found_there = ", ".join(match.candidates[:3]) or "no such picture"
+                found_there = ", ".join(match.candidates[:3]) or "no such image"
                 kind = "ambiguous_label" if len(match.candidates) > 1 else "missing_image"
                 findings.append(quarantined(kind, f"{split_file}#{number}", row[0], found_there))
             else:

@@ -1,4 +1,4 @@
-"""What libjpeg and libpng have to say about a picture that they decode all the same."""
+"""What libjpeg and libpng have to say about an image that they decode all the same."""
 
 import os
 import tempfile

@@ -30,7 +30,7 @@ Allowed: TypeAlias = Callable[[slice, slice], NDArray[np.bool_]]
 
 
 def perceptual_hash(image: NDArray[np.uint8]) -> ImageHash:
-    """The hash of an RGB picture [H, W, 3] of any size: which of its lowest frequencies are above their median."""
+    """The hash of an RGB image [H, W, 3] of any size: which of its lowest frequencies are above their median."""
     side = 4 * FREQUENCIES
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     while min(grey.shape) >= 2 * side and not (grey.shape[0] % 2 or grey.shape[1] % 2):

@@ -1,6 +1,6 @@
 """The prepared set: what training, evaluation and calibration read.
 
-A folder with tar shards of JPEG pictures, `annotations_<split>.json` in COCO format and `report.json`; written by
+A folder with tar shards of JPEG images, `annotations_<split>.json` in COCO format and `report.json`; written by
 `mobile_centernet.data.prepare.prepare`.
 """
 
@@ -23,7 +23,7 @@ REPORT = "report.json"
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
-    """One frame of a prepared set. Boxes are xyxy in pixels of the stored picture."""
+    """One frame of a prepared set. Boxes are xyxy in pixels of the stored image."""
 
     id: int
     name: str
@@ -70,13 +70,13 @@ class PreparedSet:
         return len(self._images)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """The stored picture, RGB [H, W, 3]. Raises DataError where its shard is missing or damaged."""
+        """The stored image, RGB [H, W, 3]. Raises DataError where its shard is missing or damaged."""
         entry = self._images[index]
         place = ShardRef.of(entry)
         try:
             data = self._shards.read(place)
         except OSError as error:
-            raise DataError(f"{self.root / place.shard}: expected a shard of pictures ({error})") from error
+            raise DataError(f"{self.root / place.shard}: expected a shard of images ({error})") from error
         return decode_image(data, f"{self.root / place.shard}: {entry['file_name']}")
 
     def frame(self, index: int) -> StoredFrame:

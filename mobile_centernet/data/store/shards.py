@@ -1,7 +1,7 @@
-"""Pictures in a few large files: uncompressed tar archives, read by offset without unpacking.
+"""Images in a few large files: uncompressed tar archives, read by offset without unpacking.
 
-DVC and object stores suffer from a hundred thousand small files, and training reads pictures in random order. A plain
-tar serves both: `tar xf` opens it anywhere, and one `pread` at a known offset returns one picture.
+DVC and object stores suffer from a hundred thousand small files, and training reads images in random order. A plain
+tar serves both: `tar xf` opens it anywhere, and one `pread` at a known offset returns one image.
 """
 
 import os
@@ -39,9 +39,9 @@ def shard_name(number: int) -> str:
 
 
 class ShardWriter:
-    """Appends pictures to `images-00000.tar`, `images-00001.tar`, ... in one folder, after the first `finished` ones.
+    """Appends images to `images-00000.tar`, `images-00001.tar`, ... in one folder, after the first `finished` ones.
 
-    The same pictures in the same order give the same bytes: owner, mode and time of all members are fixed.
+    The same images in the same order give the same bytes: owner, mode and time of all members are fixed.
     """
 
     def __init__(self, folder: Path, finished: int = 0) -> None:
@@ -92,7 +92,7 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Reads pictures by place. Files open at the first read, so it may be pickled at any time.
+    """Reads images by place. Files open at the first read, so it may be pickled at any time.
 
     `pread` moves no file position, so threads and forked processes may share the open files.
     """
@@ -102,7 +102,7 @@ class ShardReader:
         self._files: dict[str, int] = {}
 
     def read(self, place: ShardRef) -> bytes:
-        """The bytes of one picture; fewer than `place.nbytes` where the shard is cut off."""
+        """The bytes of one image; fewer than `place.nbytes` where the shard is cut off."""
         if place.shard not in self._files:
             self._files[place.shard] = os.open(self._folder / place.shard, os.O_RDONLY)
         return os.pread(self._files[place.shard], place.nbytes, place.offset)

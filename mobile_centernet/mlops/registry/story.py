@@ -72,6 +72,6 @@ def version_story(folder: Path, name: str, tags: Mapping[str, str]) -> VersionSt
         "Files, with latency per image on the machine that trained:",
         markdown_table(("file", "mAP@0.5", "MiB", "median ms"), files),
         f"Made by commit {tags.get('git_commit', 'unknown')}. Use: "
-        f"`mobile-centernet predict PICTURES --model models:/{name}/VERSION --out OUT`.",
+        f"`mobile-centernet predict IMAGES --model models:/{name}/VERSION --out OUT`.",
     ]
     return VersionStory({key: str(value) for key, value in flatten(params)}, metrics, "\n\n".join(sections))

@@ -120,7 +120,7 @@ def latency() -> Latency:
         for row in document["models"]
     )
     measured_on = (
-        f"{document['runs']} pictures ({document['picture']}) after {document['warm_up']} to warm up, on "
+        f"{document['runs']} images ({document['picture']}) after {document['warm_up']} to warm up, on "
         f"{machine['cores']} cores ({machine['processor']}) at a load of {machine['load']:.1f}"
     )
     return Latency(rows, measured_on)

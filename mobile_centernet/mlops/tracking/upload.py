@@ -17,7 +17,7 @@ from mobile_centernet.mlops.tracking.record import END, METRICS, START, Event, R
 RECORD_TAG = "record"  # of the run in MLflow: the record's name
 SYSTEM = "system/"  # what MLflow shows as system metrics
 SYSTEM_PAUSE = 60.0  # seconds between two of their samples
-PAUSE = 5.0  # seconds between two uploads of a run that goes on
+PAUSE = 5.0  # seconds between two uploads of a run that is not over
 LONGEST_PAUSE = 300.0  # between two tries at a server that does not answer
 LAST_WAIT_SERVER, LAST_WAIT_LOCAL = 20.0, 120.0  # seconds that the end of a run waits for what is still on its way
 MOST_METRICS, MOST_PARAMS = 1000, 100  # of MLflow, for one request

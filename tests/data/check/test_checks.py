@@ -196,7 +196,7 @@ def test_pictures_of_other_kinds_are_read_and_noted(ivslab: Path, write_xml: Cal
     assert [found for _, found in items(report, "converted_image")] == [
         "Pillow's mode L", "Pillow's mode CMYK", "Pillow's mode I;16"
     ]  # fmt: skip
-    # A label tool that turned the picture writes the turned size: its boxes are of other pixels, and both say why.
+    # A label tool that turned the image writes the turned size: its boxes are of other pixels, and both say why.
     write_xml(label(ivslab, "a.mp4_00000"), GOOD, size=(64, 36))
     report = run(ivslab)
     assert counts(report) == {"size_mismatch": 1}
@@ -376,7 +376,7 @@ def test_the_layout_is_seen_at_the_folders(ivslab: Path, bdd100k: Path, prepared
     assert read_source(tmp_path / "plain").layout is Layout.BDD100K
     (tmp_path / "drives").mkdir()
     (tmp_path / "drives/a.MP4").touch()
-    with pytest.raises(DataError, match=r"expected pictures, found videos: cut them .*source: videos"):
+    with pytest.raises(DataError, match=r"expected images, found videos: cut them .*source: videos"):
         read_source(tmp_path / "drives")
     with pytest.raises(DataError, match="expected ivslab frames"):
         read_source(bdd100k, Layout.IVSLAB)

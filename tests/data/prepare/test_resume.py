@@ -35,7 +35,7 @@ write(raw_set(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.
 
 @pytest.fixture
 def raw(tmp_path: Path) -> RawSet:
-    """Frames of two splits, large enough to be slow, of which one picture is broken."""
+    """Frames of two splits, large enough to be slow, of which one image is broken."""
     rng = np.random.default_rng(0)
     (tmp_path / "raw").mkdir()
     for number in range(FRAMES):
@@ -88,7 +88,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def spoil(raw: RawSet, frames: int) -> None:
-    """Make the first frames' pictures unreadable, in a way that only reading them shows."""
+    """Make the first frames' images unreadable, in a way that only reading them shows."""
     splits = ("val", "train")  # in the order in which they are written
     for frame in sorted(raw.frames, key=lambda frame: splits.index(frame.split))[:frames]:
         times = frame.image.stat()
@@ -197,7 +197,7 @@ def test_a_frame_that_could_not_be_read_is_read_again_and_other_settings_take_no
     write(raw, tmp_path / "whole", None)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     spoil(raw, FRAMES)
-    with pytest.raises(DataError, match="expected readable pictures"):
+    with pytest.raises(DataError, match="expected readable images"):
         write(raw, tmp_path / "other", None, **settings, quality=50)
 
 

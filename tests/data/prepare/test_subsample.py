@@ -67,7 +67,7 @@ def bits(count: int) -> np.ndarray:
 
 
 def hashed(video: str, *counts: int | None) -> tuple[list[Frame], dict[str, np.ndarray | None]]:
-    """Frames of one video with such hashes; None: the picture cannot be read."""
+    """Frames of one video with such hashes; None: the image cannot be read."""
     frames = [frame(video, f"{n:05d}") for n in range(len(counts))]
     own = (None if count is None else bits(count) for count in counts)
     return frames, {each.name: value for each, value in zip(frames, own, strict=True)}

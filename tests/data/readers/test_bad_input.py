@@ -194,7 +194,7 @@ def test_nothing_to_prepare_is_one_clear_error(root, tmp_path):
         prepare(raw, [], MAP, tmp_path / "out", workers=1, progress=False)
     for frame in raw.frames:
         frame.image.write_bytes(b"no picture")
-    with pytest.raises(DataError, match="expected readable pictures, found none in 4 frames"):
+    with pytest.raises(DataError, match="expected readable images, found none in 4 frames"):
         prepare(raw, raw.frames, MAP, tmp_path / "out", workers=1, progress=False)
     assert not (tmp_path / "out").exists()
 

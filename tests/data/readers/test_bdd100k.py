@@ -95,7 +95,7 @@ def test_the_newest_layout_wins_where_all_claim_a_picture(root, write_json):
     write_json(root / "labels/det_20/det_train.json", newest)
     raw = read_bdd100k(root)
     assert [box.category for box in by_name(raw)["0000f77c-6257be58"].boxes] == ["car"]
-    assert kinds(raw) == {"duplicate_frame": 2 + 3}  # two older claims to this picture, one older claim to the others
+    assert kinds(raw) == {"duplicate_frame": 2 + 3}  # two older claims to this image, one older claim to the others
     assert len(raw.frames) == len(CONTENT)
 
 

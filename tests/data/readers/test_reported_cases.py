@@ -666,5 +666,5 @@ def test_links_to_files_are_read_once_where_a_set_has_them(tmp_path: Path) -> No
 
 def test_only_images_of_kinds_that_are_not_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.heic").touch()
-    with pytest.raises(DataError, match=r"expected BDD100K pictures .* found none below this folder, 1 \.heic"):
+    with pytest.raises(DataError, match=r"expected BDD100K images .* found none below this folder, 1 \.heic"):
         read_source(tmp_path)

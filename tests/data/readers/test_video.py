@@ -305,7 +305,7 @@ def test_drives_that_break_off(drives: list[Path], tmp_path: Path) -> None:
             f"{frames + 1} that decode, of which the last may be half and is left out",
         )
         capture = cv2.VideoCapture(str(drive))
-        for number in range(frames):  # none of them is a grey or smeared picture
+        for number in range(frames):  # none of them is a grey or smeared image
             true = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
             picture = read_image(out / f"JPEGImages/All/cut.mp4/cut.mp4_{number:05d}.jpg")
             assert np.abs(picture.astype(int) - true).mean() < 2

@@ -1,4 +1,4 @@
-"""A prepared set in other tools' files: the same pictures and boxes, and no unlabelled frame as background."""
+"""A prepared set in other tools' files: the same images and boxes, and no unlabelled frame as background."""
 
 import json
 from pathlib import Path

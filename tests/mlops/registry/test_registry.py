@@ -159,7 +159,7 @@ def mobile_centernet(env: dict[str, str], *arguments: str) -> subprocess.Complet
 
 def test_the_group_joins_the_command_line_by_its_entry_point(installed: dict[str, str], tmp_path: Path) -> None:
     help_page = mobile_centernet(installed, "--help").stdout
-    assert re.search(r"^ {2}registry +Versions of the model in MLflow", help_page, re.MULTILINE)
+    assert re.search(r"^ {2}registry +Versions in MLflow", help_page, re.MULTILINE)
     group = mobile_centernet(installed, "registry", "--help").stdout
     assert [
         command for command in ("list", "show", "diff", "download", "rollback") if f"  {command} " not in group

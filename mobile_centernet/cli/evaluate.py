@@ -31,19 +31,13 @@ UNREADABLE = frozenset({"missing_image", "missing_label", "unreadable_image", "u
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--split", help="Split to score.  [default: test, else val, of a prepared set; all of any other set]")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder with the images of a COCO file.")
-@click.option(
-    "--map",
-    "mappings",
-    multiple=True,
-    metavar="CATEGORY=CLASS",
-    help="Score CATEGORY of DATA as CLASS; `CATEGORY=` drops it. Repeatable.",
-)
+@click.option("--map", "mappings", multiple=True, metavar="CATEGORY=CLASS", help="Score as CLASS; CATEGORY= drops it.")
 @click.option(
     "--unmapped",
     type=click.Choice(["refuse", "drop", "ignore"]),
     default="refuse",
     show_default=True,
-    help="What to do with categories that MODEL does not have.",
+    help="Categories that MODEL does not have.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.json and its ground_truth.json.")
 @threads_option

@@ -36,7 +36,7 @@ class Images:
     """Image files by their names: their paths below the folder that they share."""
 
     named: Mapping[str, Path]
-    unit = "picture"
+    unit = "image"
     is_camera = False
 
     @property
@@ -171,7 +171,7 @@ def open_media(sources: Sequence[str], out: Path, limit: int | None) -> Images |
                 images.append(path)
             elif not patterned:
                 raise UserError(
-                    f"{without_password(source)}: expected a picture or a folder of pictures, a pattern or a list "
+                    f"{without_password(source)}: expected an image or a folder of images, a pattern or a list "
                     "(.txt) of them, or, as the only SOURCE, a video, the number of a camera, an address or a "
                     "pipeline, found nothing"
                 )
@@ -179,7 +179,7 @@ def open_media(sources: Sequence[str], out: Path, limit: int | None) -> Images |
     videos = list(dict.fromkeys(videos))
     unread = f"{counted(len(videos), 'video')}, each of which is a SOURCE of its own" if videos else ""
     if not images:
-        raise UserError(f"{shown}: expected pictures ({', '.join(IMAGE_SUFFIXES)}), found {unread or 'none'}")
+        raise UserError(f"{shown}: expected images ({', '.join(IMAGE_SUFFIXES)}), found {unread or 'none'}")
     if unread:
         click.echo(f"not looked at: {unread}: {', '.join(each.name for each in videos[:3])}", err=True)
     for finding in findings:
@@ -195,7 +195,7 @@ def open_media(sources: Sequence[str], out: Path, limit: int | None) -> Images |
 
 
 def _listed(path: Path) -> list[Path]:
-    """The images that a list names, one a line, from the list's folder. Raises DataError where no line is one."""
+    """The images that a list names, one per line, from the list's folder. Raises DataError where no line is one."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
@@ -203,7 +203,7 @@ def _listed(path: Path) -> list[Path]:
     named = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not any(os.path.exists(each) for each in named):  # noqa: PTH110  # as above
         found = f"no path of one in {counted(len(named), 'line')}"
-        raise DataError(f"{path}: expected paths of pictures, one per line, relative to its folder, found {found}")
+        raise DataError(f"{path}: expected paths of images, one per line, relative to its folder, found {found}")
     return named
 
 

@@ -279,7 +279,7 @@ def test_several_sources_are_one_set_of_images(model: Path, pictures: Path, vide
     result = predict(pictures / "b.png", model, tmp_path / "out", pictures, video)
     assert result.exit_code == 0 and "1 video, each of which is a SOURCE of its own" in result.stderr
     assert sorted(names_of(tmp_path / "out")) == ["a.png", "b.png"]
-    assert "expected a picture or a folder" in refused(predict(pictures, model, tmp_path / "no", "rtsp://a:pw@h/1"))
+    assert "expected an image or a folder" in refused(predict(pictures, model, tmp_path / "no", "rtsp://a:pw@h/1"))
     assert "found 1 video," in refused(predict(video, model, tmp_path / "no", str(video) + "*", video))
 
 
@@ -291,8 +291,8 @@ def test_lists_and_patterns_of_nothing(model: Path, pictures: Path, tmp_path: Pa
         ("labels.txt", "found no path of one in 1 line"),
         ("empty.txt", "found no path of one in 0 lines"),
         ("latin.txt", "expected a text in UTF-8"),
-        ("*.gif", "expected a picture or a folder"),
-        ("*.txt", "expected pictures (.jpg"),
+        ("*.gif", "expected an image or a folder"),
+        ("*.txt", "expected images (.jpg"),
     ):
         assert expected in refused(predict(tmp_path / name, model, tmp_path / "out"))
 

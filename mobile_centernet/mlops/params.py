@@ -306,7 +306,8 @@ class Phase(Section):
 
 
 class DistillPhase(Phase):
-    distill_epochs: Annotated[int, Field(ge=0)] = Field(description="first epochs in which the teacher takes part")
+    distill_epochs: Annotated[int, Field(ge=0)] = Field(description="epochs in which the teacher takes part")
+    distill_from: Annotated[int, Field(ge=0)] = Field(default=0, description="the first of them, counted from 0")
 
 
 class Trained(Section):
@@ -374,13 +375,14 @@ class Export(Section):
 
 
 class RowTraining(Section):
-    """What one row changes in the ablation's `training`; milestones and distill_epochs scale along with the epochs."""
+    """What one row changes in the ablation's `training`; milestones and the taught epochs scale along with the epochs."""
 
     epochs: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     milestones: tuple[Positive, ...] | None = None
     ema_decay: Fraction | None = None
     distill_epochs: Annotated[int, Field(ge=0)] | None = None
+    distill_from: Annotated[int, Field(ge=0)] | None = None
 
 
 class RowLoss(Section):
@@ -427,13 +429,14 @@ class Ablation(Section):
         return (*self.teachers, *self.students, *self.distilled)
 
     def recipe(self, row: AblationRow) -> DistillPhase:
-        """The row's own `training`: milestones and distill_epochs stay where they are in it as its length changes."""
+        """The row's own `training`: milestones and taught epochs stay where they are in it as its length changes."""
         changes = row.training.model_dump(exclude_none=True)
         longer = changes.get("epochs", self.training.epochs) / self.training.epochs
         changes.setdefault("milestones", [max(1, round(longer * epoch)) for epoch in self.training.milestones])
-        changes.setdefault("distill_epochs", round(longer * self.training.distill_epochs))
+        for name in ("distill_epochs", "distill_from"):
+            changes.setdefault(name, round(longer * getattr(self.training, name)))
         if not isinstance(row, DistilledRow):
-            changes["distill_epochs"] = 0
+            changes |= {"distill_epochs": 0, "distill_from": 0}
         return DistillPhase.model_validate(self.training.model_dump() | changes)
 
     @model_validator(mode="after")

@@ -84,7 +84,7 @@ def fit_phase(
         kl_direction=params.loss.kl_direction if teacher_file else "student_teacher",
     )
     config = TrainConfig(
-        **phase.model_dump(exclude={"learning_rate", "milestones", "warmup_steps", "distill_epochs"}),
+        **phase.model_dump(exclude={"learning_rate", "milestones", "warmup_steps", "distill_epochs", "distill_from"}),
         schedule=Schedule(phase.learning_rate, phase.milestones, phase.warmup_steps),
         seed=seed,
         workers=params.hardware.workers,
@@ -92,6 +92,7 @@ def fit_phase(
         devices=params.hardware.devices,
         checkpoint_every=params.hardware.checkpoint_every,
         distill_epochs=phase.distill_epochs if isinstance(phase, DistillPhase) else 0,
+        distill_from=phase.distill_from if isinstance(phase, DistillPhase) else 0,
         distill_unlabelled=distill_unlabelled,
         rare_classes=rare_classes,
     )

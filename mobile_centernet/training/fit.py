@@ -53,8 +53,9 @@ class TrainConfig:
 
     precision:      fp32 (equal bytes on one machine), bf16 or auto (the faster one, see `speed`)
     ema_decay:      of the weights' moving average, per step; 0: none, else the average is what is scored and kept
-    distill_epochs: in how many of the first epochs the teacher takes part, None: in all; a teacher that is much
-                    larger than its student helps early and hinders late (Cho and Hariharan, ICCV 2019)
+    distill_epochs: in how many epochs the teacher takes part, None: in all
+    distill_from:   the first of them: a step with a teacher, and with unlabelled frames, costs as much as two or three
+                    without, and a student that can hardly find anything yet learns as much from labels
     distill_unlabelled: whether unlabelled frames join the batches of those epochs, for the distillation terms alone
     devices:        GPUs of this machine, or processes where there is none, that share every batch; each normalises its
                     share of the batch and of the loss by itself, so that two devices give other weights than one
@@ -74,6 +75,7 @@ class TrainConfig:
     precision: str = "auto"
     ema_decay: float = 0.0
     distill_epochs: int | None = None
+    distill_from: int = 0
     distill_unlabelled: bool = False
     rare_classes: float = 0.0
     devices: int = 1
@@ -82,6 +84,12 @@ class TrainConfig:
     validate_every: int = 1
     patience: int | None = None
     checkpoint_every: int = 1
+
+    @property
+    def taught(self) -> range:
+        """The epochs, from 0, in which the teacher takes part."""
+        wanted = self.epochs if self.distill_epochs is None else self.distill_from + self.distill_epochs
+        return range(self.distill_from, min(wanted, self.epochs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +180,7 @@ def _fit(
     pl.seed_everything(config.seed, workers=True, verbose=False)
     batches = _batches(data, config, launch, has_teacher=teacher is not None)
     sample = batches.collate_fn([batches.dataset[i] for i in next(iter(batches.batch_sampler))])  # type: ignore[arg-type]  # ours is one
-    guide = teacher if config.distill_epochs != 0 else None
+    guide = teacher if config.taught else None
     threads, spawned = torch.get_num_threads(), launch.processes == 1 and config.devices > 1
     together, last = spawned or launch.processes > 1, work / "last.ckpt"
     speed = None
@@ -193,7 +201,7 @@ def _fit(
         config.schedule,
         fingerprint=fingerprint,
         teacher=teacher,
-        distill_epochs=config.distill_epochs,
+        distill_epochs=config.taught,
         ema_decay=config.ema_decay,
     )
     score = ScoreEpoch(data.validation_set, data.input_size, config.validate_every)
@@ -245,12 +253,10 @@ def _batches(data: TrainingData, config: TrainConfig, launch: Launch, *, has_tea
         unlabelled=config.distill_unlabelled,
         pseudo_labels=data.pseudo_labels,
     )
-    distilled_epochs = 0
-    if has_teacher:
-        distilled_epochs = config.epochs if config.distill_epochs is None else config.distill_epochs
-    if config.distill_unlabelled and not distilled_epochs:
+    taught = config.taught if has_teacher else range(0)
+    if config.distill_unlabelled and not taught:
         raise UserError("unlabelled frames learn from a teacher alone: expected epochs with one, found none")
-    always_some = samples.labelled > 0 or (len(samples) > 0 and distilled_epochs >= config.epochs)
+    always_some = samples.labelled > 0 or (len(samples) > 0 and len(taught) == config.epochs)
     to_score = bool(labelled_frames(data.validation_set))
     for prepared, enough in ((data.train_set, always_some), (data.validation_set, to_score)):
         if not enough:
@@ -263,7 +269,7 @@ def _batches(data: TrainingData, config: TrainConfig, launch: Launch, *, has_tea
         len(samples) - samples.labelled,
         batch_size=config.batch_size,
         seed=config.seed,
-        unlabelled_epochs=config.distill_epochs,
+        unlabelled_epochs=config.taught,
         factors=factors,
     )
     return DataLoader(

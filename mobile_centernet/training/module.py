@@ -34,7 +34,7 @@ class Schedule:
 
 
 class DetectorTraining(pl.LightningModule):
-    """Trains `student`; with a `teacher`, by structured distillation too in the first `distill_epochs` epochs.
+    """Trains `student`; with a `teacher`, by structured distillation too in `distill_epochs` (None: in all).
 
     With an `ema_decay` above 0 a moving average of the student goes along, and is what counts in the end.
     The teacher is no submodule: its weights stay out of checkpoints and optimizer, its batch norm out of train().
@@ -48,7 +48,7 @@ class DetectorTraining(pl.LightningModule):
         *,
         fingerprint: str,
         teacher: CenterNet | None = None,
-        distill_epochs: int | None = None,
+        distill_epochs: range | None = None,
         ema_decay: float = 0.0,
     ) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class DetectorTraining(pl.LightningModule):
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
         output = self.student(batch["image"])
         teacher_output: CenterNetOutput | None = None
-        if self._teacher and (self.distill_epochs is None or self.current_epoch < self.distill_epochs):
+        if self._teacher and (self.distill_epochs is None or self.current_epoch in self.distill_epochs):
             with torch.no_grad():
                 teacher_output = self._teacher[0](batch["image"])
         terms = self.criterion(output, batch, teacher_output)

@@ -127,7 +127,7 @@ class EpochBatches(Sampler[list[int]]):
     """Batches of indices `epoch * length + i` into TrainingSamples; Lightning calls `set_epoch`.
 
     Every epoch is a new permutation of the labelled frames. The last incomplete batch is left out unless it is the
-    only one: batch norm needs company. In the first `unlabelled_epochs` epochs (None: in all) unlabelled frames join
+    only one: batch norm needs company. In `unlabelled_epochs` (None: in all) unlabelled frames join
     these batches, spread evenly, at most as many as labelled ones; where there are more, every epoch draws others.
     So the labelled frames, their order and the number of steps are the same with and without them.
     Without any labelled frame the unlabelled ones make up the batches, in every epoch.
@@ -145,7 +145,7 @@ class EpochBatches(Sampler[list[int]]):
         *,
         batch_size: int,
         seed: int,
-        unlabelled_epochs: int | None = None,
+        unlabelled_epochs: range | None = None,
         factors: NDArray[np.float64] | None = None,
     ) -> None:
         self.labelled, self.unlabelled = labelled, unlabelled
@@ -174,7 +174,7 @@ class EpochBatches(Sampler[list[int]]):
             order = frames + copies * COPY * (self.labelled + self.unlabelled)
         batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
         joining = np.empty(0, np.int64)
-        if self.labelled and (self.unlabelled_epochs is None or self.epoch < self.unlabelled_epochs):
+        if self.labelled and (self.unlabelled_epochs is None or self.epoch in self.unlabelled_epochs):
             joining = self.labelled + rng.permutation(self.unlabelled)[: batches.size]
         shares = np.array_split(joining, len(self))
         start = self.epoch * (self.labelled + self.unlabelled)

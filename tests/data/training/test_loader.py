@@ -152,7 +152,7 @@ def test_the_last_incomplete_batch_is_left_out_unless_it_is_the_only_one() -> No
 
 def test_unlabelled_frames_join_the_teachers_epochs_and_leave_the_rest_as_it_was() -> None:
     without = epochs(EpochBatches(12, batch_size=3, seed=5), 3)
-    joined = epochs(EpochBatches(12, 6, batch_size=3, seed=5, unlabelled_epochs=2), 3)
+    joined = epochs(EpochBatches(12, 6, batch_size=3, seed=5, unlabelled_epochs=range(2)), 3)
     assert [[[i for i in batch if i < 12] for batch in epoch] for epoch in joined] == without
     for epoch in joined[:2]:
         assert sorted(i for batch in epoch for i in batch if i >= 12) == list(range(12, 18))

@@ -375,7 +375,7 @@ class Export(Section):
 
 
 class RowTraining(Section):
-    """What one row changes in the ablation's `training`; milestones and the taught epochs scale along with the epochs."""
+    """What one row changes in the ablation's `training`; milestones and taught epochs scale along with the epochs."""
 
     epochs: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None

@@ -86,6 +86,8 @@ def make_project(folder: Path) -> Path:
             "fetch_bdd100k.sample": {"train_frames": 12, "val_frames": 6, "seed": 1},
             "fetch_ivslab.source": "folder",
             "fetch_ivslab.path": str(folder / "footage"),
+            "fetch_field.source": "none",
+            "fetch_field.path": "data/upstream/field.json",
             "prepare_bdd100k.class_map": kept | others,
             "prepare_ivslab.class_map": {"vehicle": "vehicle"},
             "prepare_ivslab.split": {"val": 0.15, "test": 0.0},  # the test set is a folder of its own, and stays
@@ -96,7 +98,8 @@ def make_project(folder: Path) -> Path:
             "train_teacher.finetune": ONE_EPOCH,
             "distill_student.model": "hrnet_w16_lite",
             "distill_student.pretrain": {**ONE_EPOCH, "distill_epochs": 0},
-            "distill_student.finetune": {**TEN_EPOCHS, "distill_epochs": 0},
+            "distill_student.finetune": {**TEN_EPOCHS, "distill_epochs": 0, "distill_from": 0},
+            "unlabelled.mode": "skip",
             # A point of mAP on 40 frames is less than one detection of a model that is as little trained as day 1's.
             "export.precisions": {"fp32": params["export"]["precisions"]["fp32"] | {"map50_drop": 0.01}},
             "promotion": params["promotion"] | LIMITS,

@@ -66,8 +66,9 @@ def train(name: str, seed: int) -> None:
     params = params.model_copy(update={"loss": params.loss.model_copy(update=loss)})
     phases = {"training": (section.data_set, section.recipe(row), paths.MODEL_FILE)}
     if section.pretrain:
-        before = section.pretrain.model_copy(update={} if teacher else {"distill_epochs": 0})
+        before = section.pretrain.model_copy(update={} if teacher else {"distill_epochs": 0, "distill_from": 0})
         phases = {"pretrain": ("bdd100k", before, PRETRAINED_FILE), **phases}
+    unlabelled = params.unlabelled.mode == "distill" and teacher is not None
     identity: str | None = None
     chains = {}
     for phase, (data_set, settings, _) in phases.items():
@@ -80,6 +81,7 @@ def train(name: str, seed: int) -> None:
                 "hardware": [params.hardware.precision, params.hardware.devices],
                 "taught_by": teacher and read_run(teacher)["fingerprint"],
                 "split": section.split,
+                **({"unlabelled": "distill"} if unlabelled else {}),
                 "before": identity,
             },
             {"init": row.init},
@@ -112,6 +114,7 @@ def train(name: str, seed: int) -> None:
                 fingerprint=chain,
                 teacher_file=teacher_file,
                 balanced=row.balanced,
+                distill_unlabelled=unlabelled and teacher_file is not None,
                 on_epoch=lambda record: tracker.log(record, step=int(record["epoch"]), prefix=f"{phase}/"),  # noqa: B023 called in this turn of the loop
             )
             history += [{"phase": phase, **record} for record in fitted.history]

@@ -23,6 +23,7 @@ from mobile_centernet.mlops.footage import read_ivslab
 from mobile_centernet.mlops.params import FetchBdd100k, FetchIvslab, FrameSteps, Params, Source
 from mobile_centernet.mlops.sources import SOURCE_FILE, DatasetSource
 from sample.bdd100k import write_bdd100k
+from sample.field import write_field
 from sample.ivslab import write_ivslab
 
 FOOTAGE = "footage"
@@ -105,11 +106,20 @@ def fetch_field(params: Params) -> None:
         logger.info("fetch_field.source is none: %s is an empty set", out)
         write_json(out / SOURCE_FILE, DatasetSource("none", FOOTAGE, {}).to_dict())
         return
+    inbox = section.url or str(section.path)
+    if section.source == "sample":
+        sample, sent = section.sample, paths.WORK / "field_sample"
+        assert sample is not None  # noqa: S101 Params has seen to it
+        shutil.rmtree(sent, ignore_errors=True)
+        write_field(sent, seed=sample.seed, frames=sample.frames, progress=True)
+        inbox = str(sent)
     _, known = read_ivslab(params.prepare_ivslab, labels=False)
     hashes = tqdm(in_order(hash_image, known), "compare", len(known), disable=None)
     views = Views(own for own in hashes if own is not None)
     keep = paths.DOWNLOADS / paths.FIELD if section.source == "url" else None
-    collected = collect(section.url or str(section.path), section.reviewed, views, out / FOOTAGE, keep)
+    collected = collect(inbox, section.reviewed, views, out / FOOTAGE, keep)
+    if section.source == "sample":
+        shutil.rmtree(inbox)
     files, findings = dict(sorted(collected.files.items())), tuple(collected.findings)
     write_json(out / "fetched.json", dict(sorted(collected.fates.items())))
     write_json(out / SOURCE_FILE, DatasetSource(section.source, FOOTAGE, files, findings, format="coco").to_dict())

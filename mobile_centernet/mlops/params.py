@@ -53,6 +53,12 @@ class IvslabSample(Sample):
     test_frames: Positive = Field(description="frames of the flat, unlabelled test set")
 
 
+class FieldSample(Sample):
+    """How much of what devices send the generator renders."""
+
+    frames: Positive = Field(description="frames, each of a clip of its own, without labels")
+
+
 class ArchiveEntry(Section):
     """A zip or tar (plain, gz, bz2, xz) elsewhere. Credentials never stand here: ~/.netrc or variables have them."""
 
@@ -135,18 +141,19 @@ class FetchIvslab(Source):
 class FetchField(Section):
     """Frames that devices sent (docs/field.md)."""
 
-    source: Literal["none", "folder", "url"] = Field(
-        description="none: no frames; folder: `path` holds them; url: a bucket holds them, at `url`"
+    source: Literal["none", "sample", "folder", "url"] = Field(
+        description="none: no frames; sample: synthetic ones; folder: `path` holds them; url: a bucket, at `url`"
     )
     path: Path = Field(
-        description="folder: what devices sent; url: the .json file that `python -m steps.refresh` writes. The stage "
-        "is re-run when it changes."
+        description="sample: the generator's code; folder: what devices sent; url: the .json file that "
+        "`python -m steps.refresh` writes. The stage is re-run when it changes."
     )
     url: str | None = Field(description="for url: s3://bucket/folder, gs://... or what else fsspec knows")
     reviewed: Path = Field(
         description="folder below which the folders of `mobile-centernet label` lie; their reviewed frames train as "
         "labelled. DVC watches it"
     )
+    sample: FieldSample | None = Field(default=None, description="for sample: how much is rendered")
     test_share: Fraction = Field(
         description="share of videos (device, camera, day) whose reviewed frames are tested on"
     )
@@ -155,6 +162,8 @@ class FetchField(Section):
     def _is_complete(self) -> Self:
         if (self.source == "url") != (self.url is not None):
             raise ValueError(f"url belongs to source: url, which needs one; found source: {self.source}")
+        if self.source == "sample" and self.sample is None:
+            raise ValueError("source: sample needs the section `sample`, found none")
         if self.url is not None:
             check_address(self.url)
             if self.path.suffix != ".json":
@@ -604,6 +613,11 @@ def parse_params(text: str, path: Path) -> Params:
             what = "unknown key (misspelt?)" if is_unknown else f"{problem['msg']} (found {problem['input']!r})"
             lines.append(f"{where}: {what}")
         raise UserError(f"{path}: " + "; ".join(lines)) from error
+    if params.fetch_field.source == "sample" and params.fetch_ivslab.source != "sample":
+        raise UserError(
+            f"{path}: fetch_field.source sample draws synthetic streets, and the student would learn from them beside "
+            f"your footage: expected none, folder or url where fetch_ivslab.source is {params.fetch_ivslab.source}"
+        )
     student = params.distill_student
     if params.unlabelled.mode == "distill" and not student.pretrain.distill_epochs + student.finetune.distill_epochs:
         raise UserError(

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL: Mapping[str, object] = {
     "fetch_bdd100k.sample": {"train_frames": 24, "val_frames": 12},
     "fetch_ivslab.sample": {"videos": 12, "frames_per_video": 11, "test_frames": 2},
+    "fetch_field.sample": {"frames": 8},
     "prepare_ivslab.split": {"val": 0.25, "test": 0.25},
     "store.max_size": {"width": 160, "height": 90},
     "input_size": {"width": 96, "height": 64},
@@ -26,6 +27,7 @@ SMALL: Mapping[str, object] = {
     "distill_student.pretrain.distill_epochs": 0,
     "distill_student.finetune.epochs": 1,
     "distill_student.finetune.distill_epochs": 1,
+    "distill_student.finetune.distill_from": 0,
 }
 
 

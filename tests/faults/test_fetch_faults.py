@@ -61,6 +61,7 @@ def project(tmp_path: Path, server: FileServer) -> Path:
     shutil.copy2(ROOT / "dvc.yaml", folder)
     shutil.copy2(ROOT / "params.yaml", folder)
     shutil.copy2(ROOT / "data/upstream/no_links.txt", folder / "data/upstream")
+    change(folder, "fetch_field", source="none")
     section = {"source": "urls", "path": "data/upstream/ivslab.json"}
     change(folder, "fetch_ivslab", **section, archives=[{"url": url(server), "sha256": SHA256}])
     return folder

@@ -61,6 +61,7 @@ def project(tmp_path: Path) -> Path:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["fetch_bdd100k"]["sample"] |= {"train_frames": 5, "val_frames": 2}
     params["fetch_ivslab"]["sample"] |= {"videos": 5, "frames_per_video": 3, "test_frames": 1}
+    params["fetch_field"]["sample"] |= {"frames": 3}
     params["subsample_ivslab"] |= {"mode": "distinct"}
     params["store"]["max_size"] = {"width": 64, "height": 36}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))

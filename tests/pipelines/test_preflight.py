@@ -69,12 +69,14 @@ def change_params(section: str, **values: object) -> None:
 
 
 def test_footage_in_a_folder_of_this_machine(toy: Path) -> None:
+    change_params("fetch_field", source="none", path="data/upstream/field.json")
     change_params("fetch_ivslab", source="folder", path="/data/ivslab")
     (sentence,) = sentences()
     assert "fetch_ivslab.source is folder" in sentence and sentence.endswith("found /data/ivslab.")
 
 
 def test_footage_on_a_volume_that_pods_mount(toy: Path) -> None:
+    change_params("fetch_field", source="none", path="data/upstream/field.json")
     change_params("fetch_ivslab", source="folder", path="/data/ivslab")
     mount = {"pod_settings": {"volume_mounts": [{"name": "footage", "mountPath": "/data"}]}}
     settings = toy / ".work-settings.yaml"

@@ -18,7 +18,8 @@ from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.errors import DataError
-from sample import cars, traffic, write_bdd100k, write_ivslab
+from mobile_centernet.intake import Views, collect
+from sample import cars, traffic, write_bdd100k, write_field, write_ivslab
 from sample.clip import Clip
 from sample.light import Light
 from sample.painter import VisibleObject
@@ -373,3 +374,12 @@ def test_who_stands_behind_a_long_vehicle_is_painted_first() -> None:
     cyclist = Actor(parked(0.5, 22.0).build, 0.5, 22.0, (0.4, 1.0), ("bicycle",))
     assert painted(bus, walker, cyclist)[-1] == "bus"
     assert painted(bus, walker) == ["person", "bus"]
+
+
+def test_the_fleet_s_frames_are_whole_unlabelled_and_the_same_whatever_the_workers(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        write_field(tmp_path / str(workers), seed=5, frames=10, size=SIZE, workers=workers)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+    done = collect(str(tmp_path / "1"), Path("none"), Views(), tmp_path / "set")
+    assert done.fates == {"unlabelled": 10} and not done.findings
+    assert {place.split("/")[0] for place in done.files} == {"car-1_front_2026-01-05.mp4", "car-2_front_2026-01-05.mp4"}

@@ -30,6 +30,7 @@ def write_params(path: Path, **sections: Mapping[str, object]) -> Path:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name, values in sections.items():
         params[name] |= values
+    params["fetch_field"]["source"] = "none"
     path.write_text(yaml.safe_dump(params))
     return path
 

@@ -28,7 +28,7 @@ STAGES_OF = {
     "classes": {"prepare_bdd100k", "prepare_ivslab"},
     "fetch_bdd100k": {"fetch_bdd100k"},
     "fetch_ivslab": {"fetch_ivslab"},
-    **{f"fetch_field.{key}": {"fetch_field"} for key in ("source", "path", "url", "reviewed")},
+    **{f"fetch_field.{key}": {"fetch_field"} for key in ("source", "path", "url", "sample", "reviewed")},
     "fetch_field.test_share": {"prepare_ivslab"},
     "subsample_ivslab": {"subsample_ivslab"},
     "prepare_bdd100k": {"prepare_bdd100k"},

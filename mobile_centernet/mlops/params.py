@@ -153,7 +153,7 @@ class FetchField(Section):
         description="folder below which the folders of `mobile-centernet label` lie; their reviewed frames train as "
         "labelled. DVC watches it"
     )
-    sample: FieldSample | None = Field(default=None, description="for sample: how much is rendered")
+    sample: FieldSample | None = Field(description="for sample: how much is rendered")
     test_share: Fraction = Field(
         description="share of videos (device, camera, day) whose reviewed frames are tested on"
     )

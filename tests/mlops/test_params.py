@@ -169,7 +169,7 @@ def test_a_row_of_the_ablation_that_trains_longer_keeps_the_shape_of_the_recipe(
 def test_the_shipped_ablation_measures_what_distillation_brings_to_the_shipped_pipeline() -> None:
     """Only then can the report say it: rows of other models or recipes are not compared with a run."""
     params = load_params(ROOT / "params.yaml")
-    ablation, (taught,) = params.ablation, params.ablation.distilled
+    ablation, (taught, *_) = params.ablation, params.ablation.distilled
     assert (ablation.data_set, ablation.split) == ("ivslab", params.evaluate.split)
     assert (ablation.pretrain, ablation.recipe(taught)) == (
         params.distill_student.pretrain,

@@ -34,6 +34,7 @@ from mobile_centernet.models.complexity import count
 from mobile_centernet.models.pretrained import load_pretrained
 from mobile_centernet.models.variants import build_model
 from mobile_centernet.processes import processor_name
+from mobile_centernet.training.fit import FitResult
 
 PRETRAINED_FILE = "pretrained.safetensors"
 
@@ -77,11 +78,10 @@ def train(name: str, seed: int) -> None:
             {
                 "phase": settings.model_dump(mode="json"),
                 **{name: getattr(params, name).model_dump(mode="json") for name in ("input_size", "augment", "loss")},
-                "row": [row.model, row.balanced, seed],
+                "row": [row.model, row.balanced, seed, *(["unlabelled"] if unlabelled else [])],
                 "hardware": [params.hardware.precision, params.hardware.devices],
                 "taught_by": teacher and read_run(teacher)["fingerprint"],
                 "split": section.split,
-                **({"unlabelled": "distill"} if unlabelled else {}),
                 "before": identity,
             },
             {"init": row.init},
@@ -119,9 +119,7 @@ def train(name: str, seed: int) -> None:
             )
             history += [{"phase": phase, **record} for record in fitted.history]
             save_model(student, out / file, classes=classes, input_size=params.input_size.hw)
-        measured = _score(student, row, seed, history, params)
-        measured |= {"fingerprint": identity, "best_epoch": fitted.best_epoch, "val_map50": fitted.best_map50}
-        measured |= {"precision": fitted.speed.precision, "threads": fitted.speed.threads}
+        measured = _score(student, row, seed, history, params, fitted) | {"fingerprint": identity}
         write_json(out / paths.RUN_FILE, measured)  # the last file: with it the run is finished
         tracker.log({f"{section.split}.map50": measured["map50"]})
         tracker.finish(out.iterdir())
@@ -130,7 +128,7 @@ def train(name: str, seed: int) -> None:
 
 
 def _score(
-    student: CenterNet, row: AblationRow, seed: int, history: list[dict[str, Any]], params: Params
+    student: CenterNet, row: AblationRow, seed: int, history: list[dict[str, Any]], params: Params, fitted: FitResult
 ) -> dict[str, Any]:
     """Score a trained row on the split that no choice was made by: what the table says of it. Its matches are saved."""
     section, out = params.ablation, paths.ABLATION_RUNS / row.name / str(seed)
@@ -169,6 +167,10 @@ def _score(
         "input_size": params.input_size.model_dump(),
         "params": complexity.params,
         "conv_gmacs": complexity.conv_macs / 1e9,
+        "best_epoch": fitted.best_epoch,
+        "val_map50": fitted.best_map50,
+        "precision": fitted.speed.precision,
+        "threads": fitted.speed.threads,
     }
 
 

@@ -76,12 +76,16 @@ def inspect(entry: SourceFrame, class_map: ClassMap) -> FrameInspection:
     notes = []
     try:
         with Image.open(BytesIO(data)) as header:
-            mode = header.mode
+            mode, several = header.mode, getattr(header, "n_frames", 1) if header.format != "MPO" else 1
     except HEADER_ERRORS:
-        mode = "RGB"  # it decoded, so that there is nothing to say
+        mode, several = "RGB", 1  # it decoded, so that there is nothing to say
     if turned != 1:
         expected = "EXIF orientation 1: boxes are taken in stored pixels, while viewers turn the image"
         notes.append(Finding("rotated_image", Action.IGNORED, frame.name, expected, f"orientation {turned}"))
+    if several > 1:
+        notes.append(
+            Finding("converted_image", Action.REPAIRED, frame.name, "one image", f"{several}; the first is read")
+        )
     if mode != "RGB":
         notes.append(Finding("converted_image", Action.REPAIRED, frame.name, "8-bit RGB", f"Pillow's mode {mode}"))
     return FrameInspection(digest, perceptual_hash(image), sizes, tuple(findings), tuple(notes))

@@ -96,6 +96,8 @@ def read_bdd100k(root: Path, listing: Listing | None = None) -> RawSet:
                 expected, found = "a list of labels, or of frames with objects", "neither"
                 if isinstance(entry, dict) and {"images", "annotations"} <= entry.keys():
                     found = "a COCO document (format: coco)"
+                elif isinstance(entry, dict):
+                    found += f", but {', '.join(map(str, list(entry)[:5]))}"
                 findings.append(quarantined("unreadable_label", item, expected, found))
                 continue
             group = path if item != path else near
@@ -177,7 +179,7 @@ def _parse_entry(entry: JsonObject, item: str, findings: list[Finding]) -> tuple
     if not isinstance(entry, dict) or not {"name", "labels", "frames"} & entry.keys():
         return None, False
     stem = item.rpartition("/")[2].removesuffix(".json")  # files for one image may leave its name to theirs
-    name = str(entry.get("name") or stem)
+    name = stem if entry.get("name") in (None, "") else str(entry["name"])
     given = entry.get("attributes")
     given = given if isinstance(given, dict) else {}
     kept = tuple((key, given[key]) for key in ATTRIBUTES if isinstance(given.get(key), str))
@@ -199,7 +201,7 @@ def _parse_entry(entry: JsonObject, item: str, findings: list[Finding]) -> tuple
 
     boxes, has_areas = [], False
     for each in objects:
-        spelling = str(each.get("category"))
+        spelling = str(each.get("category", "") if each.get("category") is not None else "")
         category = normalise(spelling)
         corners, outline = each.get("box2d"), each.get("poly2d") or each.get("rle") or each.get("segmentation")
         if corners is None and outline and (category in AREAS or category.startswith(("lane/", "area/"))):

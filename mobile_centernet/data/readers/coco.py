@@ -1,6 +1,7 @@
 """Reads COCO documents (`annotations/instances_*.json`, Roboflow's `<split>/_annotations.coco.json`) beside images."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from math import isnan, nan
@@ -14,28 +15,31 @@ from mobile_centernet.data.readers.places import place_images, split_of_labels
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.errors import DataError
 
+OF_BDD100K = re.compile(rb'"(?:labels|frames|objects)"\s*:\s*(?:\[\s*[{\]]|null)|"box2d"')
 CROWD = "ignore region"
 """What crowds are called here: they are to be ignored whatever they are."""
 
 
-def is_coco(path: Path) -> bool:
-    """Whether a JSON file is a COCO document, by its first bytes or, where these do not tell, by all of it."""
+def json_kind(path: Path) -> str:
+    """What a JSON file is: "coco", "bdd100k" or "", by its first bytes or, where these do not tell, by all of it."""
     try:
         with path.open("rb") as file:
-            start = file.read(1 << 16).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")  # or UTF-16
-            if not start.startswith(b"{"):
-                return False
-            if all(word in start for word in (b'"images"', b'"file_name"')):
-                return True
-            text = start + file.read().replace(b"\0", b"")
-            return all(word in text for word in (b'"images"', b'"annotations"', b'"categories"'))
+            text = file.read(1 << 16).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")  # or UTF-16
+            if text.startswith(b"{"):
+                if all(word in text for word in (b'"images"', b'"file_name"')):
+                    return "coco"
+                text += file.read().replace(b"\0", b"")
+                if all(word in text for word in (b'"images"', b'"annotations"', b'"categories"')):
+                    return "coco"
     except OSError:
-        return False
+        return ""
+    return "bdd100k" if OF_BDD100K.search(text) else ""
 
 
 def coco_documents(listing: Listing) -> list[str]:
     """The COCO documents that are read: not captions and keypoints, which are of the same images as the instances."""
-    files = [path for path in listing.labels if path.lower().endswith(".json") and is_coco(listing.root / path)]
+    files = [path for path in listing.labels if path.lower().endswith(".json")]
+    files = [path for path in files if json_kind(listing.root / path) == "coco"]
     instances = {path for path in files if path.lower().rpartition("/")[2].startswith("instances")}
     beside = {path.rpartition("/")[0] for path in instances}
     return [path for path in files if path in instances or path.rpartition("/")[0] not in beside]
@@ -48,7 +52,7 @@ def read_coco(root: Path, listing: Listing | None = None) -> RawSet:
     each image: `read_coco_document`.
 
     Raises:
-        DataError: there is no image or no document, or a document has two images of one id.
+        DataError: there is no image or no document, or a document has two images or categories of one id.
     """
     root = Path(root)
     listing = listing or walk(root)
@@ -87,7 +91,7 @@ def read_coco_document(path: Path, item: str, findings: list[Finding]) -> tuple[
 
     Raises:
         ValueError: it cannot be read, or is no such document; with what was expected, and what was found.
-        DataError: two images have one id.
+        DataError: two images or two categories have one id.
     """
     try:
         document = json.loads(path.read_bytes())  # UTF-8 or -16, as its first bytes say
@@ -100,9 +104,10 @@ def read_coco_document(path: Path, item: str, findings: list[Finding]) -> tuple[
             wanted = f" with {' and '.join(sorted(keys, reverse=True))}" if keys else ""
             raise ValueError(f"a COCO document with a list of {part}{wanted}", "none")
     images, annotations = document["images"], document["annotations"]
-    twice = [each for each, count in Counter(_key(image["id"]) for image in images).items() if count > 1]
-    if twice:
-        raise DataError(f"{path}: expected every image id once, found {len(twice)} twice ({twice[0]})")
+    for kind, rows in (("image", images), ("category", document["categories"])):
+        twice = [each for each, count in Counter(_key(row["id"]) for row in rows).items() if count > 1]
+        if twice:
+            raise DataError(f"{path}: expected every {kind} id once, found {len(twice)} twice ({twice[0]})")
     names = {_key(category["id"]): str(category["name"]) for category in document["categories"]}
     boxes: dict[str, dict[Xyxy | int, Box]] = {_key(image["id"]): {} for image in images}
     strays, normalised = 0, 0

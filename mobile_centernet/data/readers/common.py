@@ -17,9 +17,10 @@ VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".mod",
     ".ts", ".mts", ".m2t", ".m2ts", ".tod", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".dv",
     ".mjpg", ".mjpeg", ".h264", ".264", ".h265", ".265", ".hevc", ".av1", ".ivf", ".y4m", ".rm", ".rmvb", ".dav",
+    ".insv", ".mk3d", ".mp4v", ".m1v", ".mpv", ".m2p", ".tp", ".trp", ".vro", ".wtv", ".3gpp", ".ogm", ".nut",
 )  # fmt: skip
 """What every command reads as a video (OpenCV opens all of them), in lower case."""
-LABEL_SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml", ".names", ".csv")
+LABEL_SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".yml", ".names", ".labels", ".csv")
 """What may say something about images, in lower case."""
 LITTER = frozenset({
     "__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".spotlight-v100", ".trashes", ".fseventsd",
@@ -214,7 +215,7 @@ def number(value: object) -> float:
 
 def is_set(flag: object) -> bool:
     """Whether a flag is on, however its file writes that."""
-    return flag is True or str(flag).strip().lower() in ("1", "1.0", "true", "yes")
+    return flag is True or str(flag).strip().lower() in ("1", "1.0", "true", "yes", "t", "y", "on")
 
 
 def quarantined(kind: str, item: str, expected: str, found: str) -> Finding:

@@ -1,7 +1,8 @@
 """Reads the ivslab data of the embedded detection competition (Pascal VOC XML beside folders of video frames)."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from math import isfinite, nan
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
@@ -13,19 +14,19 @@ from mobile_centernet.data.encodings import decode_text, decode_xml
 from mobile_centernet.data.readers.common import Listing, number, quarantined, reason, walk
 from mobile_centernet.data.readers.places import (
     FRAMES_FOLDER,
-    SPLIT_WORDS,
     PathIndex,
     Place,
     image_stem,
     place_images,
     split_of,
+    split_of_labels,
 )  # fmt: skip
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.data.similarity.duplicates import SPLIT_ORDER
 from mobile_centernet.errors import DataError
 
 EXPECTED = "ivslab frames (ivslab_train/JPEGImages/All/<video>.mp4/*.jpg)"
-LIST = re.compile(r"(?:^|/)imagesets/(?:main/)?([a-z]+)\.txt$", re.IGNORECASE)
+LIST = re.compile(r"(?:^|/)imagesets/(?:main/)?([^/]+)\.txt$", re.IGNORECASE)
 UNLISTED = "unlisted"
 """Split of images that none of the lists in `ImageSets/Main` names."""
 
@@ -63,12 +64,22 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     # A set's own name may be that of the root.
     above = root.resolve().name
     whole = split_of(above) if above.lower().startswith("ivslab") else split_of(above) * above.lower().isalpha()
-    if not any(place.split for place in places):
-        places = [place._replace(split=whole or "train") for place in places]
+    if whole and not any(place.split for place in places):
+        places = [place._replace(split=whole) for place in places]
     named_by = {path: found[1].lower() for path in listing.labels if (found := LIST.search(path))}
-    index, lists = PathIndex(places), [path for path, word in named_by.items() if word == "all" or word in SPLIT_WORDS]
+    lists = {path: split_of(word, alone=True) for path, word in named_by.items()}
+    if not any(lists.values()):  # those of single classes, car_train.txt, do too
+        lists = {path: split_of(word) for path, word in named_by.items()}
+    lists = {path: split for path, split in lists.items() if split or named_by[path] == "all"}
+    index = PathIndex(places)
     keys = {_key(path).removeprefix(f"{_set_of(path)}/") for path in images}
     places = splits_of_lists(root, lists, places, index, findings, keys)
+    # Where neither folders nor lists tell the split of any image, its label's folder may.
+    of_labels = (
+        {} if any(place.split for place in places) else {path: split_of_labels(path, alone=True) for path in xml}
+    )
+    if not any(of_labels.values()):
+        places = [place._replace(split=place.split or "train") for place in places]
     order = {split: number for number, split in enumerate(SPLIT_ORDER)}
     places.sort(key=lambda place: order.get(place.split, len(order)))
 
@@ -96,6 +107,10 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     for path in xml if labels else ():
         own = _read_xml(root / path, path, findings)
         if own is not None and _key(path) not in named:
+            if split := of_labels.get(path, ""):  # folders that the images do not lie in
+                *folders, stem = own.path.split("/")
+                kept = [folder for folder in folders if not split_of(folder, alone=True)]
+                own = replace(own, split=split, path="/".join([*kept, stem]))
             entries.append(own)
     others = len(listing.images) - len(images)
     left_out = {"images outside JPEGImages": others} if others else {}
@@ -125,16 +140,20 @@ def _lines(path: Path, known: Collection[str]) -> list[str]:
 
 
 def splits_of_lists(
-    root: Path, lists: list[str], places: list[Place], index: PathIndex, findings: list[Finding], keys: Collection[str]
+    root: Path,
+    lists: Mapping[str, str],
+    places: list[Place],
+    index: PathIndex,
+    findings: list[Finding],
+    keys: Collection[str],
 ) -> list[Place]:
-    """The images with the splits that lists give them which are called after splits.
+    """The images with the splits of the lists that name them; "" is no split.
 
     Where one is in several, `trainval` says the least.
     """
     own: dict[int, str] = {}
     sets: set[str] = set()
-    for path in sorted(lists, key=lambda path: "trainval" not in path.lower()):
-        split = SPLIT_WORDS.get(path.rpartition("/")[2][:-4].lower(), "")
+    for path, split in sorted(lists.items(), key=lambda each: "trainval" not in each[0].lower()):
         if not split:
             continue
         sets.add(_set_of(path))

@@ -192,17 +192,21 @@ def _coco_images(
         )
         raise DataError(f"{root}: expected its images {where}")
     found: list[tuple[Labels, Path, str]] = []
-    taken: set[int] = set()
+    taken: dict[int, int] = {}  # where each image is in `found`
     for entry, match in zip(entries, matches, strict=True):
         if match.position is None:
             if split in (None, entry.split):
                 several = f"several: {', '.join(match.candidates)}" if match.candidates else "none"
+                if len(match.candidates) == 1:
+                    several = f"only {match.candidates[0]}, elsewhere"
                 found.append((entry, folder / entry.path, several))
         elif split in (None, entry.split, places[match.position].split):
             if match.position in taken:
                 findings.append(quarantined("duplicate_frame", entry.item, "one entry per image", entry.path))
+                if found[taken[match.position]][0].state is FrameState.UNLABELLED:  # the first that knows something
+                    found[taken[match.position]] = (entry, folder / places[match.position].path, "")
                 continue
-            taken.add(match.position)
+            taken[match.position] = len(found)
             found.append((entry, folder / places[match.position].path, ""))
     if split and not found:
         others = ", ".join(sorted({entry.split for entry in entries} - {""})) or "no split"
@@ -292,7 +296,7 @@ def _class_table(
 
 
 def _other_classes(root: Path, found: Iterable[str], classes: Sequence[str], drop: str = "") -> DataError:
-    names = ", ".join(found) or "no box"
+    names = ", ".join(each or "boxes without a category" for each in found) or "no box"
     return DataError(
         f"{root}: expected the classes of the model, {', '.join(classes)}, found {names}; "
         f"say what is what by --map CATEGORY=CLASS{drop}"

@@ -17,12 +17,14 @@ SPLIT_WORDS = {
     word: split
     for split, words in {
         "train": """train training trainset trainval trn trainings trainingsdaten entrenamiento entrainement
-            apprentissage treino treinamento addestramento 訓練 训练 学習 훈련 학습 обуч трениров""",
+            apprentissage treino treinamento addestramento trening treningowy traning opleiding egitim trenovaci
+            antrenare koulutus 訓練 训练 学習 훈련 학습 обуч трениров тренуван تدريب εκπαιδευση""",
         "val": """val valid validate validation vali valset minival dev devel eval evaluation validierung
-            validierungsdaten evaluacion avaliacao validacion validacao validazione
-            驗證 验证 検証 評価 검증 평가 валидац""",
-        "test": """test testing testset testdev tests tst testdaten prueba pruebas teste testes
-            測試 测试 テスト 테스트 тест""",
+            validierungsdaten evaluacion avaliacao validacion validacao validazione validatie walidacja walidacyjny
+            validering dogrulama validacni validare validointi
+            驗證 验证 検証 評価 검증 평가 валидац валідац تحقق επικυρωση""",
+        "test": """test testing testset testdev tests tst testdaten prueba pruebas teste testes testowy toets
+            testovaci testare testi 測試 测试 テスト 테스트 тест اختبار δοκιμη""",
         "unlabelled": "unlabelled unlabeled",
     }.items()
     for word in words.split()
@@ -31,10 +33,16 @@ SPLIT_WORDS = {
 LEFT_TO_TRAIN = frozenset({"", "train", "unlabelled"})
 """Splits whose videos are training footage; every other one is set aside by its source."""
 CONTAINERS = frozenset({
-    "100k", "10k", "all", "annotation", "annotations", "bdd100k", "data", "det_20", "det", "image", "images",
-    "imagesets", "img", "imgs", "jpegimages", "label", "labels", "track", "box_track_20",
+    "100k", "10k", "all", "ann", "anns", "annotation", "annotations", "bdd100k", "data", "det_20", "det", "frames",
+    "gt", "image", "images", "imagesets", "img", "imgs", "jpegimages", "jpgs", "json", "jsons", "label", "labels",
+    "photos", "pictures", "track", "txt", "txts", "xml", "xmls", "box_track_20",
 })  # fmt: skip
 """Folders that tell nothing about the images in them, in lower case."""
+BESIDE_SPLITS = frozenset({
+    "annotation", "annotations", "data", "dataset", "frames", "image", "images", "imgs", "label", "labels", "list",
+    "part", "photos", "private", "public", "samples", "set", "split", "subset",
+})  # fmt: skip
+"""What folders of splits are called besides (`Training Set`, `val_images`), in lower case."""
 FRAMES_FOLDER = "jpegimages"
 CLIP_AND_FRAME = re.compile(r"([0-9a-f]{8})-[0-9a-f]{8}(-\d+)?")
 """BDD100K's names, which no two frames share."""
@@ -45,6 +53,10 @@ COUNTED = frozenset({
     "picture", "sam",
 })  # fmt: skip
 """What cameras and data sets call images that they only count, in lower case."""
+CUT = {"": 3, "image": 5, "images": 5, "img": 5}
+"""What tools that cut videos call the frames in each video's folder, with the digits that cameras have less of."""
+ALBUMS = frozenset({"apple", "batch", "canon", "dataset", "fold", "group", "job", "msdcf", "part", "set", "task"})
+"""Folders of photos that are counted anew in each, in lower case."""
 FASTEST, FEW = 300, 30
 """Frames between two of a video's, at most; and that where there are fewer than five of these."""
 
@@ -57,7 +69,9 @@ _FLATTENED = re.compile(rf"(.+(?:{_SUFFIXES}))__(\1(?![0-9a-z]).*)", re.IGNORECA
 _ROBOFLOW = re.compile(r"_(?:jpe?g|png|webp|bmp|tiff?)\.rf\.[0-9A-Za-z]+")
 """Behind the name of each copy of an image."""
 _ROBOFLOW_FRAME = re.compile(rf"(.+)_({_SUFFIXES.replace(re.escape('.'), '')})-\d+", re.IGNORECASE)
-_NUMBERED = re.compile(r"(.*\D)(\d{3,})")
+_NUMBERED = re.compile(r"(?:(.*\D|)(\d{3,})((?:\D\d{0,2})*)|(.*\D|)(\d{1,2})(\D*))", re.DOTALL)
+"""Before the last number of three or more digits, or else of fewer; that number; behind it."""
+_FIRST_WORD = re.compile(r"(?:coco_)?([^\W\d_]+)\d{0,4}[ _-]", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -79,14 +93,19 @@ class Place(NamedTuple):
         return frozenset(map(str.casefold, self.folders))
 
 
-def split_of(name: str) -> str:
-    """The split that a file or folder is named after: `bdd100k_labels_images_val` → val; "" where there is none."""
+def split_of(name: str, *, alone: bool = False) -> str:
+    """The split that a file or folder is named after: `bdd100k_labels_images_val` → val; "" where there is none.
+
+    `alone`: other words than `BESIDE_SPLITS` in it say that it is called after something else (`test_drive`).
+    """
     if not name.isascii():
         plain = filterfalse(unicodedata.combining, unicodedata.normalize("NFD", name))
         name = unicodedata.normalize("NFC", "".join(plain))
         name = name if name.isascii() else name.lower()
-    found = (SPLIT_WORDS.get(word.lower()) for word in _WORDS.findall(name))
-    return next(filter(None, found), "")
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if alone and any(word not in SPLIT_WORDS and word not in BESIDE_SPLITS for word in words):
+        return ""
+    return next(filter(None, map(SPLIT_WORDS.get, words)), "")
 
 
 class Folder(NamedTuple):
@@ -120,6 +139,7 @@ def describe_folder(folder: str) -> Folder:
         inner = parts[start + (lower[start : start + 1] == ["all"]) :]
         parts, below = parts[:start], start
     exact = [SPLIT_WORDS[part.lower()] for part in parts if part.lower() in SPLIT_WORDS]
+    exact = exact or [split for part in parts if (split := split_of(part, alone=True))]
     candidate = parts[below] if below < len(parts) and not parts[below].lower().endswith(VIDEO_SUFFIXES) else ""
     if exact:
         split = exact[0]
@@ -127,6 +147,8 @@ def describe_folder(folder: str) -> Folder:
         split = split_of(candidate) or re.sub(r"[^\w-]+", "_", candidate)
     else:
         split = next(filter(None, map(split_of, reversed(parts))), "")
+    if inner and not split and (split := split_of(inner[0], alone=True)):  # not a video of a set that says its split
+        inner = inner[1:]
     own = inner or [part for part in telling if part.lower() not in SPLIT_WORDS]
     video = "/".join(own) if own and own[-1].lower().endswith(VIDEO_SUFFIXES) else None
     return Folder(folder, telling, "".join(f"{part}/" for part in inner), split, video)
@@ -173,18 +195,15 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
         counts, rows = Counter(names), zip(paths, of_images, stems, strict=True)
         longer = (("/".join((*folder.telling, stem)), path.rpartition(".")[0], path) for path, folder, stem in rows)
         names = [each[level] if counts[name] > 1 else name for each, name in zip(longer, names, strict=True)]
-
     found = {folder.split for folder in folders}
     unknown = found - set(SPLIT_WORDS.values()) - {""}
     of_none = [each for each in folders if not each.split and each.telling]
     of_sets = {each.path for each in folders if not each.split and FRAMES_FOLDER in each.path.lower().split("/")}
     has_splits = bool(found - unknown - {"", "unlabelled"})
     expected = "a folder that is called after a split: train, val or test"
-    for word in sorted(unknown):
-        if has_splits:
-            findings.append(Finding("unknown_split", Action.IGNORED, word, expected, "another word: it does not train"))
-        else:
-            findings.append(Finding("no_split", Action.IGNORED, word, expected, "a folder of no split: it trains"))
+    fates = ("no_split", "a folder of no split: it trains"), ("unknown_split", "another word: it does not train")
+    kind, what = fates[has_splits]
+    findings += [Finding(kind, Action.IGNORED, word, expected, what) for word in sorted(unknown)]
     strangers: dict[str, str] = {}
     for of_set in sorted(of_sets if has_splits else ()):
         parts = path_parts(of_set)
@@ -192,8 +211,7 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
         strangers[of_set] = re.sub(r"[^\w-]+", "_", parts[-1]) if parts else "root"
     for folder in of_none if has_splits else ():
         strangers.setdefault(folder.path, re.sub(r"[^\w-]+", "_", folder.telling[0]))
-    for word in sorted(set(strangers.values())):
-        findings.append(Finding("unknown_split", Action.IGNORED, word, expected, "another word: it does not train"))
+    findings += [Finding(kind, Action.IGNORED, word, expected, what) for word in sorted(set(strangers.values()))]
 
     if _CLIPS.fullmatch(text) and not any(folder.prefix or folder.video for folder in folders):
         videos = [stem[:8] for stem in stems]
@@ -216,6 +234,10 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
     if strangers or unknown:
         changed = {word: "" for word in unknown if not has_splits}
         splits = [changed.get(each.split, strangers.get(each.path, each.split)) for each in of_images]
+    if stems and not any(splits) and _FIRST_WORD.match(stems[0]):  # train_0001 beside val_0001
+        words = [word[1].lower() if (word := _FIRST_WORD.match(stem)) else "" for stem in stems]
+        if len(set(words)) > 1 and all(word in SPLIT_WORDS for word in set(words)):
+            splits = [SPLIT_WORDS[word] for word in words]
     rows = zip(paths, [folder.telling for folder in of_images], names, videos, splits, own_stems, strict=True)
     return list(map(partial(tuple.__new__, Place), rows))  # without the Python code of Place's own constructor
 
@@ -223,36 +245,54 @@ def place_images(paths: Sequence[str], findings: list[Finding]) -> list[Place]:
 def _numbered(alone: Sequence[tuple[int, Folder, str]], findings: list[Finding]) -> dict[int, str]:
     """The videos of images whose names tell none, by position, as far as these belong together all the same.
 
-    Those of one folder are frames of a video where only a number at the end of their names differs, and grows by the
-    same step; each such video is a note. Photos that a camera or a data set only counts are not. Copies of one image
-    with Roboflow's digests in their names belong together, too.
+    Those of one folder are frames of a video where only one number in their names differs, and grows by the same step;
+    each such video is a note. Photos that a camera or a data set only counts are not, unless each of several numbered
+    folders begins anew (`CUT`). Copies of one image with Roboflow's digests in their names belong together, too.
     """
     videos: dict[int, str] = {}
-    series: dict[tuple[Folder, str], list[tuple[int, int, str]]] = {}
+    series: dict[tuple[Folder, str, str], list[tuple[int, int, str]]] = {}
     for position, folder, stem in alone:
         if ".rf." in stem and (plain := _ROBOFLOW.sub("", stem)) != stem:
             frame = _ROBOFLOW_FRAME.fullmatch(plain)
             stem, videos[position] = plain, f"{frame[1]}.{frame[2]}" if frame else plain
-        if number := _NUMBERED.fullmatch(stem):
-            words = "".join(filter(str.isalpha, number[1])).lower()
-            if words not in COUNTED and words not in SPLIT_WORDS:
-                series.setdefault((folder, number[1]), []).append((int(number[2]), position, stem))
-    taken: dict[str, set[int]] = {}
-    for (folder, prefix), members in series.items():
+        if found := _NUMBERED.fullmatch(stem):
+            before, number, behind = filter(lambda part: part is not None, found.groups())
+            series.setdefault((folder, before, behind), []).append((int(number), position, stem))
+    runs: list[tuple[Folder, tuple[str, ...], str, bool, set[int], list[tuple[int, int, str]]]] = []
+    for (folder, before, behind), members in series.items():
         members.sort()
         numbers = sorted({number for number, _, _ in members})
         steps = Counter(map(sub, numbers[1:], numbers))
         step, alike = steps.most_common(1)[0] if steps else (0, 0)
         if not 0 < step <= (FEW if len(numbers) < 5 else FASTEST) or alike < 0.8 * (len(numbers) - 1):
             continue
-        of_folder = [part for part in folder.telling if part.lower() not in SPLIT_WORDS]
-        video = "_".join((*of_folder, prefix.rstrip(" ._-")))
-        if not taken.setdefault(video, set()).isdisjoint(numbers):  # each split counts for itself
-            video = f"{folder.path.replace('/', '_')}_{prefix.rstrip(' ._-')}"
-        taken.setdefault(video, set()).update(numbers)
+        words = "".join(filter(str.isalpha, before + behind)).lower()
+        digits = max(len(stem) for _, _, stem in members) - len(before + behind)
+        own = tuple(part for part in folder.telling if part.lower() not in SPLIT_WORDS)
+        is_counted = words in COUNTED or words in SPLIT_WORDS
+        if is_counted:
+            of_folders = {word.lower() for part in own for word in _WORDS.findall(part)}
+            if digits < CUT.get(words, 99) or not any(map(str.isdigit, "".join(own))) or of_folders & ALBUMS:
+                continue
+        elif digits < 3 and "frame" not in words:
+            continue
+        name = f"{before.rstrip(' ._-')}{behind}".strip(" ._-")
+        runs.append((folder, own, name, is_counted, set(numbers), members))
+    taken: dict[str, set[int]] = {}
+    for folder, own, name, is_counted, numbers_here, members in runs:
+        if is_counted and all(
+            other[1] == own or other[2] != name or numbers_here.isdisjoint(other[4]) for other in runs if other[3]
+        ):
+            continue  # no other folder begins anew
+        video = "_".join(filter(None, (*own, name)))
+        if not taken.setdefault(video, set()).isdisjoint(numbers_here):  # each split counts for itself
+            video = f"{folder.path.replace('/', '_')}_{name}"
+        taken.setdefault(video, set()).update(numbers_here)
         videos |= {position: video for _, position, _ in members}
-        found = f"{members[0][2]} ... {members[-1][2]}, {len(members)} images: taken for frames of one video"
-        findings.append(Finding("numbered_frames", Action.IGNORED, video, "a name of the video (or video_from)", found))
+        found_here = f"{members[0][2]} ... {members[-1][2]}, {len(members)} images: taken for frames of one video"
+        findings.append(
+            Finding("numbered_frames", Action.IGNORED, video, "a name of the video (or video_from)", found_here)
+        )
     return videos
 
 
@@ -337,7 +377,7 @@ def image_stem(file: str) -> str:
 
 
 def _telling(parts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(part for part in parts if part.lower() not in CONTAINERS)
+    return tuple(part for part in parts if part.lower() not in CONTAINERS and part != "..")
 
 
 def common_tail(one: Sequence[str], other: Sequence[str], fold: Callable[[str], str]) -> int:

@@ -6,14 +6,13 @@ from pathlib import Path
 from mobile_centernet.data.annotations import RawSet
 from mobile_centernet.data.encodings import decode_text
 from mobile_centernet.data.readers.bdd100k import read_bdd100k
-from mobile_centernet.data.readers.coco import is_coco, read_coco
+from mobile_centernet.data.readers.coco import json_kind, read_coco
 from mobile_centernet.data.readers.common import Listing, walk
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.data.readers.places import FRAMES_FOLDER
-from mobile_centernet.data.readers.yolo import OF_YOLO, read_yolo
+from mobile_centernet.data.readers.yolo import OF_NAMES, OF_YOLO, read_yolo
 from mobile_centernet.errors import DataError
 
-OF_BDD100K = (b'"labels"', b'"frames"', b'"box2d"', b'"objects"')
 SNIFFED = 200
 """Label files that are looked into, at most, to know a layout."""
 
@@ -48,17 +47,18 @@ def read_raw(root: Path, layout: Layout | None = None, *, labels: bool = True) -
 
 def detect(listing: Listing) -> Layout:
     """The layout that the files show; BDD100K's where they show none."""
-    if any(FRAMES_FOLDER in path.lower().split("/") for path in listing.images):
+    of_frames = any(FRAMES_FOLDER in path.lower().split("/") for path in listing.images)
+    has_xml = any(path.lower().endswith(".xml") for path in listing.labels)
+    if of_frames and has_xml:
         return Layout.IVSLAB
     files = [path for path in listing.labels if path.lower().endswith(".json")]
-    kinds = [is_coco(listing.root / path) for path in files[:SNIFFED]]
-    others = [listing.root / path for path, is_one in zip(files, kinds, strict=False) if not is_one]
-    if any(kinds) and not any(word in path.read_bytes()[: 1 << 16] for path in others for word in OF_BDD100K):
-        return Layout.COCO
-    if not files and any(path.lower().endswith(".xml") for path in listing.labels):
-        return Layout.IVSLAB
-    of_names = [path for path in listing.labels if path.lower().endswith((".yaml", ".yml", ".names", "classes.txt"))]
-    if not files and of_names and looks_like_yolo(listing):
+    kinds = {
+        json_kind(listing.root / path) for path in files[:SNIFFED]
+    }  # other files are lists of classes and the like
+    if "bdd100k" not in kinds and ("coco" in kinds or has_xml):
+        return Layout.COCO if "coco" in kinds else Layout.IVSLAB
+    of_names = [path for path in listing.labels if OF_NAMES.search(path)]
+    if "bdd100k" not in kinds and of_names and looks_like_yolo(listing):
         return Layout.YOLO
     stems = {path.rpartition("/")[2].rpartition(".")[0].lower() for path in listing.images}
     texts = (path.rpartition("/")[2].lower() for path in listing.labels)
@@ -67,7 +67,7 @@ def detect(listing: Listing) -> Layout:
         for path in of_names
     ):  # fmt: skip
         return Layout.YOLO  # whatever is in them
-    return Layout.BDD100K
+    return Layout.IVSLAB if of_frames else Layout.BDD100K
 
 
 def looks_like_yolo(listing: Listing) -> int:

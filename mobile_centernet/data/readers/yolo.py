@@ -1,54 +1,89 @@
 """Reads YOLO folders: one text file per image, `class x y width height` per line in shares of its sides."""
 
 import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, normalise
 from mobile_centernet.data.encodings import decode_text
-from mobile_centernet.data.readers.common import Listing, number, path_parts, quarantined, reason, walk
+from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, Listing, number, path_parts, quarantined, reason, walk
 from mobile_centernet.data.readers.ivslab import splits_of_lists
-from mobile_centernet.data.readers.places import SPLIT_WORDS, PathIndex, Place, place_images, split_of_labels
+from mobile_centernet.data.readers.places import (
+    SPLIT_WORDS,
+    PathIndex,
+    Place,
+    image_stem,
+    place_images,
+    split_of,
+    split_of_labels,
+)  # fmt: skip
 from mobile_centernet.data.readers.records import Labels, assemble
 from mobile_centernet.errors import DataError
 from mobile_centernet.images.headers import image_size
 
 OF_YOLO = re.compile(r"(\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4,}\s*\n?)*", re.IGNORECASE)
+OF_NAMES = re.compile(r"(?:^|/)(?:[^/]*\.(?:ya?ml|names|labels)|(?:[^/]*_)?classes\.txt)$", re.IGNORECASE)
 LISTS = frozenset(f"{word}.txt" for word in SPLIT_WORDS)
-NO_LABELS = frozenset({"classes.txt", "readme.txt", "license.txt", "requirements.txt", "notes.txt"})
+NO_LABELS = frozenset({"readme", "license", "requirements", "notes"})
+
+
+class Classes(NamedTuple):
+    """What a file says about a YOLO set.
+
+    Attributes:
+        path: the file, below the root.
+        names: of the classes, by number as text; empty where it has none.
+        declared: which folder or list of images has which split.
+        pose: how many numbers there are in a line with a pose's points behind its box; 0 without poses.
+    """
+
+    path: str
+    names: Mapping[str, str]
+    declared: Sequence[tuple[str, str]]
+    pose: int
 
 
 def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
     """Read every image below `root` with the text file of its name below `labels`, or beside it.
 
-    Names of the classes: `names` in data.yaml, else the lines of classes.txt or of Darknet's `*.names`. An empty text
-    file is a verified empty image; one without a file is unlabelled, because a folder with a lost file is more common
-    than a set that leaves out empty ones. Outlines (more than four numbers) give their boxes. Where folders tell no
-    split, data.yaml's `train`, `val` and `test` do, and lists of images (train.txt).
+    Names of the classes: `names` in data.yaml, the lines of classes.txt or of Darknet's `*.names`; of the folders above
+    the label file, where several have some. An empty text file is a verified empty image; one without a file is
+    unlabelled, because a folder with a lost file is more common than a set that leaves out empty ones. Outlines (six
+    numbers or more) give their boxes. Where folders tell no split, data.yaml's `train`, `val` and `test` do, and lists
+    of images (train.txt).
 
     Raises:
-        DataError: there is no image, or no list of names.
+        DataError: there is no image, no list of names, or there are two that contradict each other.
     """
     root = Path(root)
     listing = listing or walk(root)
     if not listing.images:
         raise DataError(f"{root}: expected images and YOLO's labels, found no image")
-    names, used, declared = _names(root, listing)
+    said = _said(root, listing)
     findings: list[Finding] = []
     places = place_images(listing.images, findings)
-    texts = [
-        path
-        for path in listing.labels
-        if path.lower().endswith(".txt") and path.lower().rpartition("/")[2] not in NO_LABELS
-    ]
-    stems = {path.rpartition(".")[0].rpartition("/")[2] for path in listing.images}
-    texts = [path for path in texts if "labels" in path.lower().split("/") or path[:-4].rpartition("/")[2] in stems]
-    lists = [path for path in listing.labels if path.lower().rpartition("/")[2] in LISTS and path not in texts]
+    # Names in one form of Unicode and case: other systems change both.
+    stems = {unicodedata.normalize("NFC", place.stem).casefold() for place in places}
+    texts, others = [], []
+    for path in listing.labels:
+        if not path.lower().endswith(".txt") or OF_NAMES.search(path):
+            continue
+        *folders, file = path.lower().split("/")
+        is_of_image = unicodedata.normalize("NFC", image_stem(file[:-4])).casefold() in stems
+        is_label = is_of_image or ("labels" in folders and file[:-4] not in NO_LABELS)
+        (texts if is_label else others).append(path)
+    lists: Mapping[str, str] = {}
     if not all(place.split in SPLIT_WORDS.values() for place in places):
-        places = _declared_splits(root, places, declared, lists, findings)
-        used = [*used, *lists]
+        lists = _lists(root, others, said)
+        places = _declared_splits(root, places, said, lists, findings)
+    used = [*texts, *lists, *(each.path for each in said)]
+    names_of = {folder: _names_for(root, folder, said) for folder in {path.rpartition("/")[0] for path in texts}}
+    poses = {each.pose for each in said}
     index, labels = PathIndex(places), list[Labels]()
     for path in texts:
         size, near, split = None, path.rpartition("/")[0], split_of_labels(path, alone=True)
@@ -71,14 +106,14 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
             continue
         for row in rows:
             values = [number(value) for value in row]
-            category = names.get(row[0].partition(".")[0], f"class {row[0]}")
+            category = names_of[near].get(row[0].partition(".")[0], f"class {row[0]}")
             corners = (float("nan"),) * 4
             if size is not None and len(values) >= 5:
                 x, y, w, h = values[1:5]
                 edges = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-                if len(values) >= 7:  # an outline's corners
+                if len(values) >= 7 and len(values) not in poses:  # an outline's corners
                     xs, ys = values[1::2], values[2::2]
-                    edges = min(xs), min(ys), max(xs), max(ys)
+                    edges = min(xs), min(ys), max(xs), max(ys) if len(xs) == len(ys) else float("nan")
                 if all(-0.5 <= value <= 1.5 for value in edges):  # else pixels, or nothing that is known
                     corners = edges[0] * size[1], edges[1] * size[0], edges[2] * size[1], edges[3] * size[0]
             spelling = normalise(category)
@@ -89,18 +124,33 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
         found = f"{len(labels)} empty label files: nobody has looked for objects"
         findings.append(Finding("no_objects", Action.IGNORED, "labels", "boxes of objects", found))
         labels = [replace(each, state=FrameState.UNLABELLED) for each in labels]
-    raw = assemble(listing, places, labels, frozenset([*texts, *used]), findings)
-    return replace(raw, categories=frozenset(map(normalise, names.values())))
+    raw = assemble(listing, places, labels, frozenset(used), findings)
+    return replace(raw, categories=frozenset(normalise(name) for each in said for name in each.names.values()))
+
+
+def _lists(root: Path, texts: Sequence[str], said: Sequence[Classes]) -> dict[str, str]:
+    """Which of the text files list images of which split: as data.yaml says, or by their names."""
+    lists = {}
+    for each in said:
+        for listed, split in each.declared:
+            name = "/".join(path_parts(listed)[-1:])
+            lists |= {path: split for path in texts if path.rpartition("/")[2] == name}
+    lists |= {path: split_of(path.rpartition("/")[2]) for path in texts if path.lower().rpartition("/")[2] in LISTS}
+    for path in () if lists else texts:  # autosplit_train.txt, 2007_val.txt
+        first = decode_text((root / path).read_bytes()).strip().partition("\n")[0].strip()
+        if (split := split_of(path.rpartition("/")[2][:-4])) and first.lower().endswith(IMAGE_SUFFIXES):
+            lists[path] = split
+    return lists
 
 
 def _declared_splits(
-    root: Path, places: list[Place], declared: list[tuple[str, str]], lists: list[str], findings: list[Finding]
+    root: Path, places: list[Place], said: Sequence[Classes], lists: Mapping[str, str], findings: list[Finding]
 ) -> list[Place]:
     """The images with the splits that data.yaml gives their folders, and lists to them."""
     parents = {f"/{'/'.join(path_parts(place.path)[:-1])}/".casefold() for place in places}
     folders: dict[str, str] = {}
-    for each, split in declared:
-        parts = [part for part in path_parts(each.casefold()) if part != ".." and "*" not in part]
+    for own, split in ((f"{each.path}/../{value}", split) for each in said for value, split in each.declared):
+        parts = [part for part in path_parts(own.casefold()) if part != ".." and "*" not in part]
         # The machine that wrote it may have had the set elsewhere: /data/set/images/a is images/a.
         tails = (f"/{'/'.join(parts[cut:])}/" for cut in range(len(parts)))
         folders.setdefault(next((tail for tail in tails if any(tail in parent for parent in parents)), ""), split)
@@ -117,30 +167,63 @@ def _declared_splits(
     return placed
 
 
-def _names(root: Path, listing: Listing) -> tuple[dict[str, str], list[str], list[tuple[str, str]]]:
-    """Class names by number as text, the files that were read for them, and which split which folder is said to be."""
-    for path in listing.labels:
-        file = path.lower().rpartition("/")[2]
+def _said(root: Path, listing: Listing) -> list[Classes]:
+    """What says how classes are called and which split is where. Raises DataError where nothing names the classes."""
+    said = []
+    for path in filter(OF_NAMES.search, listing.labels):
+        text = "names"
         try:
-            if file.endswith((".yaml", ".yml")):
-                document = yaml.safe_load(decode_text((root / path).read_bytes()))
-                document = document if isinstance(document, dict) else {}
-                names = document.get("names")
-                if isinstance(names, list):
-                    names = dict(enumerate(names))
-                if isinstance(names, dict):
-                    said = [(SPLIT_WORDS.get(str(key).lower(), ""), value) for key, value in document.items()]
-                    folders = [
-                        (split, each)
-                        for split, value in said
-                        if split
-                        for each in (value if isinstance(value, list) else [value])
-                    ]
-                    declared = [(str(each), split) for split, each in folders if not str(each).lower().endswith(".txt")]
-                    return {str(number): str(name) for number, name in names.items()}, [path], declared
-            elif file == "classes.txt" or file.endswith(".names"):
-                lines = decode_text((root / path).read_bytes()).splitlines()
-                return {str(number): line.strip() for number, line in enumerate(lines)}, [path], []
+            text = decode_text((root / path).read_bytes())
+            if not path.lower().endswith((".yaml", ".yml")):
+                lines = [line.strip() for line in text.splitlines()]
+                said.append(Classes(path, {str(number): line for number, line in enumerate(lines) if line}, (), 0))
+                continue
+            document = yaml.safe_load(text)
         except (OSError, yaml.YAMLError) as error:
+            if "names" not in text:
+                continue  # it is about something else
             raise DataError(f"{root / path}: expected YAML, found {' '.join(str(error).split())}") from error
-    raise DataError(f"{root}: expected the names of YOLO's classes (names in data.yaml, or classes.txt), found none")
+        document = document if isinstance(document, dict) else {}
+        names = document.get("names", {})
+        if isinstance(names, list):
+            names = dict(enumerate(names))
+        if not isinstance(names, dict):
+            raise DataError(f"{root / path}: expected names as a list, or by number, found {str(names)[:60]!r}")
+        if (
+            names
+            and all(isinstance(each, int) for each in names.values())
+            and not any(map(str.isdecimal, map(str, names)))
+        ):
+            names = {each: name for name, each in names.items()}
+        declared = [
+            (str(each), SPLIT_WORDS[str(key).lower()])
+            for key, value in document.items()
+            if str(key).lower() in SPLIT_WORDS and value
+            for each in (value if isinstance(value, list) else [value])
+        ]
+        points = document.get("kpt_shape")
+        is_pose = isinstance(points, list) and len(points) == 2 and all(isinstance(each, int) for each in points)
+        if names or declared:
+            of_classes = {str(number): str(name) for number, name in names.items()}
+            said.append(Classes(path, of_classes, declared, 5 + points[0] * points[1] if is_pose else 0))
+    if not any(each.names for each in said):
+        raise DataError(
+            f"{root}: expected the names of YOLO's classes (names in data.yaml, or classes.txt), found none"
+        )
+    return said
+
+
+def _names_for(root: Path, folder: str, said: Sequence[Classes]) -> Mapping[str, str]:
+    """The names of the classes in the label files of a folder: those said in it or above, else everywhere."""
+    named = [each for each in said if each.names]
+    above = [each for each in named if f"{folder}/".startswith(each.path[: each.path.rfind("/") + 1])]
+    names: dict[str, str] = {}
+    for each in (above := above or named):
+        for index, name in each.names.items():
+            if normalise(names.setdefault(index, name)) != normalise(name):
+                files = " and ".join(f"{one.path} ({', '.join(list(one.names.values())[:5])})" for one in above)
+                where = f"the labels in {folder or 'it'}"
+                raise DataError(
+                    f"{root}: expected one list of YOLO's classes for {where}, found {files}: remove others"
+                )
+    return names

@@ -15,13 +15,14 @@ import pytest
 
 from mobile_centernet.data.readers.labelled import read_set
 from mobile_centernet.data.readers.layouts import read_source
-from mobile_centernet.data.readers.raw import read_raw
+from mobile_centernet.data.readers.raw import Layout, read_raw
 from mobile_centernet.errors import DataError
 
 JPEG = cv2.imencode(".jpg", np.zeros((36, 64, 3), np.uint8))[1].tobytes()
 CAR = {"category": "car", "box2d": {"x1": 10, "y1": 5, "x2": 40, "y2": 30}}
 LANE = {"category": "lane/single white", "poly2d": [{"vertices": [[0, 1], [5, 9]]}]}
 YOLO = b"0 0.5 0.5 0.3 0.4\n"
+NAMES = b"names: [car]\n"
 Files = dict[str, bytes]
 
 
@@ -40,7 +41,7 @@ def text(content: object, encoding: str = "utf-8") -> bytes:
     return json.dumps(content, ensure_ascii=False).encode(encoding)
 
 
-def entries(*names: str, labels: tuple[dict, ...] = (CAR,), **more: object) -> list[dict]:
+def entries(*names: str | int, labels: tuple[dict, ...] = (CAR,), **more: object) -> list[dict]:
     return [{"name": name, "labels": list(labels), **more} for name in names]
 
 
@@ -448,6 +449,172 @@ CASES: dict[str, Case] = {
         labelled(1) | labelled(1, "val"),
         2,
     ),
+    "COCO beside a document of the same images without annotations": Case(
+        {"images/a.jpg": JPEG, "annotations/boxes.json": text(coco("a.jpg"))}
+        | {"annotations/all.json": text(coco("a.jpg") | {"annotations": []})},
+        labelled(1, ""),
+        1,
+        ["no_objects", "duplicate_frame"],
+    ),
+    "COCO beside lists of classes": Case(
+        {"data/a.jpg": JPEG, "labels.json": text(coco("../data/a.jpg")), "meta.json": text({"labels": ["car"]})},
+        labelled(1, ""),
+        1,
+        unread={".json": 1},
+    ),
+    "COCO beside JPEGImages, as labelme2coco writes it": Case(
+        {"JPEGImages/a.jpg": JPEG, "annotations.json": text(coco("JPEGImages/a.jpg"))}, labelled(1, ""), 1
+    ),
+    # Others of the same kinds.
+    "YOLO below JPEGImages, as Darknet's script for Pascal VOC writes it": Case(
+        {"VOC/JPEGImages/a.jpg": JPEG, "VOC/labels/a.txt": YOLO, "classes.txt": b"car\n"}, labelled(1, ""), 1
+    ),
+    "YOLO by Label Studio": Case(
+        {"images/1-a.jpg": JPEG, "labels/1-a.txt": YOLO, "classes.txt": b"car\n"}
+        | {"notes.json": text({"categories": [{"id": 0, "name": "car"}], "info": {}})},
+        labelled(1, ""),
+        1,
+        unread={".json": 1},
+    ),
+    "YOLO by Roboflow for Darknet": Case(
+        images("train/a.jpg", "valid/b.jpg")
+        | {"train/a.txt": YOLO, "valid/b.txt": YOLO, "train/_darknet.labels": b"car", "valid/_darknet.labels": b"car"},
+        labelled(1) | labelled(1, "val"),
+        2,
+    ),
+    "YOLO's labels in another form of Unicode and case, or with the image's suffix": Case(
+        {unicodedata.normalize("NFD", "photos/Müll.JPG"): JPEG, "photos/b.png": JPEG, "txt/müll.txt": YOLO}
+        | {"txt/b.png.txt": YOLO, "classes.txt": b"car\n"},
+        labelled(2, ""),
+        2,
+    ),
+    "YOLO's labels of images that are called notes and train": Case(
+        images("images/notes.jpg", "images/train.jpg")
+        | {"labels/notes.txt": YOLO, "labels/train.txt": YOLO, "data.yaml": b"names: [car]"},
+        labelled(2, ""),
+        2,
+    ),
+    "YOLO's splits in data.yaml, its classes in classes.txt": Case(
+        images("images/north/a.jpg", "images/south/b.jpg")
+        | {"labels/north/a.txt": YOLO, "labels/south/b.txt": YOLO, "classes.txt": b"car\n"}
+        | {"data.yaml": b"train: images/north\nval: images/south\nnc: 1\n"},
+        labelled(1) | labelled(1, "val"),
+        2,
+    ),
+    **{
+        f"YOLO's lists of images called {first} and {second}": Case(
+            images("images/a.jpg", "images/b.jpg")
+            | {"labels/a.txt": YOLO, "labels/b.txt": YOLO, first: b"./images/a.jpg\n", second: b"images/b.jpg\r\n"}
+            | {"data.yaml": f"names: [car]\ntrain: {first}\nval: [x/{second}]\n".encode() if declared else NAMES},
+            labelled(1) | labelled(1, "val"),
+            2,
+        )
+        for first, second, declared in (
+            ("autosplit_train.txt", "autosplit_val.txt", False),
+            ("2012_train.txt", "2012_val.txt", False),
+            ("first.txt", "second.txt", True),
+        )
+    },
+    "splits within JPEGImages": Case(
+        images("V/JPEGImages/train/a.jpg", "V/JPEGImages/val/b.jpg")
+        | {"V/Annotations/train/a.xml": xml(), "V/Annotations/val/b.xml": xml()},
+        labelled(1) | labelled(1, "val"),
+        2,
+    ),
+    "splits of folders with XML alone": Case(
+        images("V/JPEGImages/a.jpg", "V/JPEGImages/b.jpg")
+        | {"V/Annotations/train/a.xml": xml(), "V/Annotations/val/b.xml": xml()},
+        labelled(1) | labelled(1, "val"),
+        2,
+    ),
+    **{
+        f"Pascal VOC with {name}": Case(
+            images("V/JPEGImages/a.jpg", "V/JPEGImages/b.jpg")
+            | {"V/Annotations/a.xml": xml(), "V/Annotations/b.xml": xml()}
+            | {f"V/ImageSets/Main/{name.format('train')}": b"a 1\n"}
+            | {f"V/ImageSets/Main/{name.format('val')}": b"b -1\n"},
+            labelled(1) | labelled(1, "val"),
+            2,
+        )
+        for name in ("{}2017.txt", "car_{}.txt")
+    },
+    "Pascal VOC beside JSON of something else": Case(
+        images("images/a.jpg") | {"annotations/a.xml": xml(), "class_names.json": text(["car", "bus"])},
+        labelled(1),
+        1,
+        unread={".json": 1},
+    ),
+    **{
+        f"splits further down: {train}": Case(
+            images(f"{train}/a.jpg", f"{val}/b.jpg") | {"labels.json": text(entries("a.jpg", "b.jpg"))},
+            labelled(1) | labelled(1, "val"),
+            2,
+        )
+        for train, val in (
+            ("set/Training Set", "set/Validation Set"),
+            ("images/mine/train_2", "images/mine/val_2"),
+            ("a/eğitim", "a/doğrulama"),
+        )
+    },
+    "a drive that is called a test drive": Case(
+        images("images/north/test_drive_3/a.jpg") | {"labels.json": text(entries("a.jpg"))},
+        labelled(1, ""),
+        1,
+        ["no_split"],
+    ),
+    "splits in the names of images": Case(
+        images("images/train_0001.jpg", "images/val_0001.jpg", "images/val_0002.jpg"),
+        unlabelled(1) | unlabelled(2, "val"),
+        3,
+        ["no_labels"],
+    ),
+    **{
+        f"frames of each video in a folder of its own: {path}": Case(
+            images(*(path.format(video, n) for video in (11, 12) for n in range(1, 5))),
+            unlabelled(8, split),
+            2,
+            [*notes, "numbered_frames", "numbered_frames", "no_labels"],
+        )
+        for path, split, notes in (
+            ("images/train/{:04d}/{:06d}.jpg", "train", ()),
+            ("train/MOT17-{}/img1/{:06d}.jpg", "train", ()),
+            ("images/MVI_200{}/img{:05d}.jpg", "", ("no_split",) * 2),
+        )
+    },
+    "photos that a camera counts anew in each folder": Case(
+        images(*(f"images/train/{n}CANON/IMG_{m:04d}.jpg" for n in (100, 101) for m in range(4))), unlabelled(8), 8,
+        ["no_labels"],
+    ),
+    "photos that are counted in each split": Case(
+        images(*(f"images/{split}/{m:06d}.jpg" for split in ("train", "val") for m in range(4))),
+        unlabelled(4) | unlabelled(4, "val"),
+        8,
+        ["no_labels"],
+    ),
+    **{
+        f"numbers that are not padded, or not last: {name}": Case(
+            images(*(f"images/train/{name.format(n)}.jpg" for n in numbers)), unlabelled(len(numbers)), 1,
+            ["numbered_frames", "no_labels"],
+        )
+        for name, numbers in (
+            ("frame{}", range(12)),
+            ("driveA_{}", (*range(1, 12), *range(95, 104))),
+            ("drive7_{:06d}_left", range(4)),
+            ("{:05d}-night", range(4)),
+        )
+    },
+    "a name that is a number, and no category": Case(
+        images("images/train/0.jpg", "images/train/12.jpg")
+        | {"labels/det.json": text(entries(0, 12, labels=(CAR, {**CAR, "category": None})))},
+        labelled(2),
+        2,
+    ),
+    "LabelMe's files": Case(
+        {"a.jpg": JPEG, "a.json": text({"version": "5", "shapes": [], "imagePath": "a.jpg"})},
+        unlabelled(1, ""),
+        1,
+        ["unreadable_label", "no_labels"],
+    ),
     "COCO with keypoints and captions beside": Case(
         {"images/val2017/a.jpg": JPEG, "annotations/instances_val2017.json": text(coco("a.jpg"))}
         | {"annotations/person_keypoints_val2017.json": text(coco("a.jpg"))}
@@ -612,6 +779,64 @@ def test_what_the_labels_of_one_image_say(tmp_path: Path, name: str) -> None:
     said, rows = frame.annotate(frame.read().shape[:2])
     assert (str(said), [row["bbox"] for row in rows]) == (state, boxes)
     assert [finding.kind for finding in found.findings if finding.kind != "no_labels"] == kinds
+
+
+@pytest.mark.parametrize("file", ["data.yaml", "classes.txt", "labels/x/classes.txt"])
+def test_each_of_several_lists_of_classes_is_that_of_the_labels_below_it(tmp_path: Path, file: str) -> None:
+    """Merged sets: the same number is another class in each."""
+    for part, names in (("a", "car,bus"), ("b", "bus,car")):
+        content = f"names: [{names}]" if file.endswith("yaml") else names.replace(",", "\n")
+        put = {
+            f"{part}/images/x/{part}.jpg": JPEG,
+            f"{part}/labels/x/{part}.txt": YOLO,
+            f"{part}/{file}": content.encode(),
+        }
+        for path, data in put.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_bytes(data)
+    _, raw = read_raw(tmp_path)
+    assert [[box.category for box in frame.boxes] for frame in raw.frames] == [["car"], ["bus"]]
+    (tmp_path / "data.yaml").write_bytes(b"names: [bus, car, truck]")
+    with pytest.raises(DataError, match=r"expected one list of YOLO's classes for the labels in a/labels/x, found .*"):
+        read_raw(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "yaml", "box"),
+    [
+        ("0 .5 .5 .25 .5 .9", "", (24, 9, 40, 27)),  # a score behind it
+        ("0 .25 .25 .75 .25 .75 .5", "", (16, 9, 48, 18)),
+        ("0 .25 .25 .75 .25 .75 .5 .1", "", None),  # half a corner
+        ("0 .5 .5 .25 .5 .1 .1 2 .9 .9 1", "kpt_shape: [2, 3]", (24, 9, 40, 27)),
+        ("0 .5 .5 .25 .5 .1 .1 .9 .9", "kpt_shape: [2, 2]", (24, 9, 40, 27)),
+    ],
+)
+def test_lines_of_yolo_with_more_than_a_box(tmp_path: Path, line: str, yaml: str, box: tuple[int, ...] | None) -> None:
+    for path, content in (
+        ("a.jpg", JPEG),
+        ("a.txt", line.encode()),
+        ("data.yaml", f"names: {{car: 0}}\n{yaml}".encode()),
+    ):
+        (tmp_path / path).write_bytes(content)
+    (found,) = read_raw(tmp_path)[1].frames[0].boxes
+    assert found.category == "car"
+    assert found.xyxy == box or (box is None and np.isnan(found.xyxy).all())
+
+
+@pytest.mark.parametrize("names", ["names: car, bus", "names: [car", "nc: 2"])
+def test_names_that_are_none_are_one_sentence(tmp_path: Path, names: str) -> None:
+    for path, content in (("a.jpg", JPEG), ("a.txt", YOLO), ("data.yaml", names.encode())):
+        (tmp_path / path).write_bytes(content)
+    with pytest.raises(DataError, match=r"expected (names as a list|YAML|the names of YOLO's classes)"):
+        read_raw(tmp_path, Layout.YOLO)
+
+
+def test_two_categories_of_one_id_are_refused(tmp_path: Path) -> None:
+    two = [{"id": 1, "name": "car"}, {"id": 1, "name": "bus"}]
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "a.json").write_bytes(text({**coco("a.jpg"), "categories": two}))
+    with pytest.raises(DataError, match="expected every category id once, found 1 twice"):
+        read_raw(tmp_path)
 
 
 @pytest.mark.parametrize("encoding", ["gb2312", "GBK", "big5", "shift_jis", "utf-16", "euc-kr", "utf-8-sig"])

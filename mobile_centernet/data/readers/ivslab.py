@@ -67,10 +67,7 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
     if whole and not any(place.split for place in places):
         places = [place._replace(split=whole) for place in places]
     named_by = {path: found[1].lower() for path in listing.labels if (found := LIST.search(path))}
-    lists = {path: split_of(word, alone=True) for path, word in named_by.items()}
-    if not any(lists.values()):  # those of single classes, car_train.txt, do too
-        lists = {path: split_of(word) for path, word in named_by.items()}
-    lists = {path: split for path, split in lists.items() if split or named_by[path] == "all"}
+    lists = dict.fromkeys((path for path, word in named_by.items() if word == "all"), "") | lists_by_name(named_by)
     index = PathIndex(places)
     keys = {_key(path).removeprefix(f"{_set_of(path)}/") for path in images}
     places = splits_of_lists(root, lists, places, index, findings, keys)
@@ -95,25 +92,23 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
             if match.position is None:
                 expected = f"an image, named by {'its label' if prefix + line in known else 'ImageSets/All.txt'}"
                 named.add(f"{prefix}{line}")
-                findings.append(
-                    quarantined("missing_image", f"{prefix}JPEGImages/{line}.jpg", expected, "no such file")
-                )
+                item = f"{prefix}JPEGImages/{line}.jpg"
+                findings.append(quarantined("missing_image", item, expected, "no such file"))
             elif has_labels and _key(places[match.position].path) not in known:
                 expected = "a label file, because ImageSets/All.txt names its frame"
-                findings.append(
-                    quarantined("missing_label", f"{prefix}Annotations/{line}.xml", expected, "no such file")
-                )
+                item = f"{prefix}Annotations/{line}.xml"
+                findings.append(quarantined("missing_label", item, expected, "no such file"))
     entries = []
-    for path in xml if labels else ():
-        own = _read_xml(root / path, path, findings)
+    for path in xml if labels or any(of_labels.values()) else ():
+        bare = Labels(path, path[:-4], FrameState.UNLABELLED, Boxes(), near=_set_of(path), alone=True)
+        own = _read_xml(root / path, path, findings) if labels else bare
         if own is not None and _key(path) not in named:
-            if split := of_labels.get(path, ""):  # folders that the images do not lie in
-                *folders, stem = own.path.split("/")
-                kept = [folder for folder in folders if not split_of(folder, alone=True)]
+            if split := of_labels.get(path, ""):
+                folders, _, stem = own.path.rpartition("/")
+                kept = [folder for folder in folders.split("/") if not split_of(folder, alone=True)]  # the images' own
                 own = replace(own, split=split, path="/".join([*kept, stem]))
             entries.append(own)
-    others = len(listing.images) - len(images)
-    left_out = {"images outside JPEGImages": others} if others else {}
+    left_out = {"images outside JPEGImages": len(listing.images) - len(images)}
     return assemble(listing, places, entries, frozenset([*xml, *lists]), findings, left_out)
 
 
@@ -137,6 +132,14 @@ def _lines(path: Path, known: Collection[str]) -> list[str]:
     text = decode_text(path.read_bytes(), known)
     lines = (re.sub(r"\s+-?[01]$", "", line.strip()).replace("\\", "/") for line in text.splitlines())
     return list(dict.fromkeys(image_stem(line) for line in lines if line))
+
+
+def lists_by_name(words: Mapping[str, str]) -> dict[str, str]:
+    """The splits of lists by their path: those called after one, else those that mention one (`car_train`)."""
+    named = {path: split_of(word, alone=True) for path, word in words.items()}
+    if not any(named.values()):
+        named = {path: split_of(word) for path, word in words.items()}
+    return {path: split for path, split in named.items() if split}
 
 
 def splits_of_lists(

@@ -95,7 +95,7 @@ def assemble(
                 known.attributes,
             )
         )
-    unread = Counter(listing.others) + Counter(left_out or {})
+    unread = Counter(listing.others) + Counter(left_out or {})  # without zeros
     for path in (*listing.labels, *listing.videos):
         if path not in label_files:
             unread[f".{path.rpartition('.')[2].lower()}"] += 1

@@ -12,14 +12,13 @@ import yaml
 from mobile_centernet.data.annotations import Action, Box, Boxes, Finding, FrameState, RawSet, normalise
 from mobile_centernet.data.encodings import decode_text
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, Listing, number, path_parts, quarantined, reason, walk
-from mobile_centernet.data.readers.ivslab import splits_of_lists
+from mobile_centernet.data.readers.ivslab import lists_by_name, splits_of_lists
 from mobile_centernet.data.readers.places import (
     SPLIT_WORDS,
     PathIndex,
     Place,
     image_stem,
     place_images,
-    split_of,
     split_of_labels,
 )  # fmt: skip
 from mobile_centernet.data.readers.records import Labels, assemble
@@ -28,7 +27,6 @@ from mobile_centernet.images.headers import image_size
 
 OF_YOLO = re.compile(r"(\s*\d+(\.0*)?(\s+-?[\d.]+(e-?\d+)?){4,}\s*\n?)*", re.IGNORECASE)
 OF_NAMES = re.compile(r"(?:^|/)(?:[^/]*\.(?:ya?ml|names|labels)|(?:[^/]*_)?classes\.txt)$", re.IGNORECASE)
-LISTS = frozenset(f"{word}.txt" for word in SPLIT_WORDS)
 NO_LABELS = frozenset({"readme", "license", "requirements", "notes"})
 
 
@@ -130,17 +128,19 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
 
 def _lists(root: Path, texts: Sequence[str], said: Sequence[Classes]) -> dict[str, str]:
     """Which of the text files list images of which split: as data.yaml says, or by their names."""
-    lists = {}
+    words, called = {}, dict[str, str]()
+    for path in texts:
+        word = path.rpartition("/")[2][:-4]
+        first = decode_text((root / path).read_bytes()).strip().partition("\n")[0].strip()
+        if word.lower() in SPLIT_WORDS:
+            called[path] = SPLIT_WORDS[word.lower()]
+        elif first.lower().endswith(IMAGE_SUFFIXES):  # 2007_val.txt
+            words[path] = word
     for each in said:
         for listed, split in each.declared:
             name = "/".join(path_parts(listed)[-1:])
-            lists |= {path: split for path in texts if path.rpartition("/")[2] == name}
-    lists |= {path: split_of(path.rpartition("/")[2]) for path in texts if path.lower().rpartition("/")[2] in LISTS}
-    for path in () if lists else texts:  # autosplit_train.txt, 2007_val.txt
-        first = decode_text((root / path).read_bytes()).strip().partition("\n")[0].strip()
-        if (split := split_of(path.rpartition("/")[2][:-4])) and first.lower().endswith(IMAGE_SUFFIXES):
-            lists[path] = split
-    return lists
+            called |= {path: split for path in texts if path.rpartition("/")[2] == name}
+    return called or lists_by_name(words)
 
 
 def _declared_splits(

@@ -640,7 +640,9 @@ def test_a_reported_case(tmp_path: Path, name: str) -> None:
     assert source.unread == case.unread
     assert len(frames) + source.label_files + sum(source.unread.values()) == len(case.files)
 
-    _, raw = read_raw(root)  # as the pipeline does
+    _, bare = read_raw(root, labels=False)  # as the pipeline does, to subsample
+    assert [(frame.name, frame.split) for frame in bare.frames] == [(frame.name, frame.split) for frame in frames]
+    _, raw = read_raw(root)  # as it does, to prepare
     assert [(frame.name, frame.boxes, frame.split) for frame in raw.frames] == [
         (frame.name, frame.boxes, frame.split) for frame in frames
     ]

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,6 +165,10 @@ def _take_stock(section: Source, suffixes: tuple[str, ...] = ("",)) -> dict[str,
         raise DataError(
             f"{root}: expected footage, found {others if suffixes == ('',) else 'none of ' + ', '.join(suffixes)}"
         )
+    if suffixes == VIDEO_SUFFIXES:  # of which no later stage can count what lies beside
+        left = Counter(f".{path.rpartition('.')[2].lower()}" for path in (*listing.images, *listing.labels))
+        for kind, count in (left + Counter(listing.others)).items():
+            logger.warning("%s: files that are not read: %d %s", root, count, kind)
     return {path: file_digest(root / path) for path in tqdm(files, "take stock", unit="file", disable=None)}
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/*/*.md")])
 ROOMS = "ablation|docs|examples|mobile_centernet|overlays|pipelines|sample|steps|tests"
 FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w./{{}},*-]*[\w}}*]")
+TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 TEST_FILE = re.compile(r"(?<![\w./*-])test_\w+\.py")
 NAME = re.compile(r"(?<![\w./-])(?:examples|mobile_centernet|pipelines|sample|steps)(?:\.[A-Za-z_]\w*)+")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
@@ -44,6 +45,7 @@ def test_files(page: Path) -> None:
     named = [path for path in named if not any(part.isupper() for part in path.split("/"))]  # ROW stands for any row
     assert [path for path in named if not any(ROOT.glob(path))] == []
     assert [name for name in TEST_FILE.findall(text) if not any(ROOT.glob(f"tests/**/{name}"))] == []
+    assert [test for file, test in TEST.findall(text) if f"def {test}(" not in (ROOT / file).read_text()] == []
 
 
 def test_the_architecture_names_every_room() -> None:

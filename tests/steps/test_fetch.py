@@ -17,9 +17,11 @@ from mobile_centernet.data.readers.bdd100k import read_bdd100k
 from mobile_centernet.data.readers.ivslab import read_ivslab
 from mobile_centernet.errors import DataError, UserError
 from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.paths import SUBSAMPLE
 from mobile_centernet.mlops.refresh import refresh
 from mobile_centernet.mlops.sources import DatasetSource, read_dataset_source, source_root
 from steps.fetch import fetch_bdd100k, fetch_ivslab
+from steps.subsample import subsample_ivslab
 from tests.helpers.file_server import FileServer, file_server, status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +123,24 @@ def test_links_are_hashed_as_they_are_read_and_must_lead_where_dvc_looks(project
     (disk / "train/b.jpg").write_bytes(jpeg() + b"changed")
     fetch_bdd100k(params_for(project, fetch_bdd100k=section))
     assert read_dataset_source(out).files["images/train/b.jpg"] != before["images/train/b.jpg"]
+
+
+def test_a_set_of_any_name_is_subsampled_and_one_of_test_frames_alone_is_refused(project: Path, tmp_path: Path) -> None:
+    for video in range(2):
+        for number in range(20):
+            path = tmp_path / f"taipei/JPEGImages/All/{video}.MP4/{video}.MP4_{number:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg())
+    params = params_for(project, fetch_ivslab={"source": "folder", "path": str(tmp_path / "taipei")})
+    fetch_ivslab(params)
+    subsample_ivslab(params)
+    kept = json.loads(SUBSAMPLE.read_text())
+    assert (kept["frames_before"], kept["frames_kept"]) == (40, 4)
+    (tmp_path / "taipei").rename(tmp_path / "ivslab_test_public")
+    params = params_for(project, fetch_ivslab={"source": "folder", "path": str(tmp_path / "ivslab_test_public")})
+    fetch_ivslab(params)
+    with pytest.raises(DataError, match="expected training frames, found only the splits test"):
+        subsample_ivslab(params)
 
 
 def test_a_folder_that_is_not_there_is_named(project: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ COUNTED = frozenset({
 CUT = {"": 3, "image": 5, "images": 5, "img": 5}
 """What tools that cut videos call the frames in each video's folder, with the digits that cameras have less of."""
 ALBUMS = frozenset({"apple", "batch", "canon", "dataset", "fold", "group", "job", "msdcf", "part", "set", "task"})
-"""Folders of photos that are counted anew in each, in lower case."""
+"""Folders of photos that are counted again in each, in lower case."""
 FASTEST, FEW = 300, 30
 """Frames between two of a video's, at most; and that where there are fewer than five of these."""
 
@@ -247,7 +247,7 @@ def _numbered(alone: Sequence[tuple[int, Folder, str]], findings: list[Finding])
 
     Those of one folder are frames of a video where only one number in their names differs, and grows by the same step;
     each such video is a note. Photos that a camera or a data set only counts are not, unless each of several numbered
-    folders begins anew (`CUT`). Copies of one image with Roboflow's digests in their names belong together, too.
+    folders begins again (`CUT`). Copies of one image with Roboflow's digests in their names belong together, too.
     """
     videos: dict[int, str] = {}
     series: dict[tuple[Folder, str, str], list[tuple[int, int, str]]] = {}
@@ -283,7 +283,7 @@ def _numbered(alone: Sequence[tuple[int, Folder, str]], findings: list[Finding])
         if is_counted and all(
             other[1] == own or other[2] != name or numbers_here.isdisjoint(other[4]) for other in runs if other[3]
         ):
-            continue  # no other folder begins anew
+            continue  # no other folder begins again
         video = "_".join(filter(None, (*own, name)))
         if not taken.setdefault(video, set()).isdisjoint(numbers_here):  # each split counts for itself
             video = f"{folder.path.replace('/', '_')}_{name}"

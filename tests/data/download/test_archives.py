@@ -80,6 +80,16 @@ def test_whole_archives_whatever_they_are_called(make: Make, tmp_path: Path) -> 
         unpack([archive], tmp_path / "out", progress=False)
 
 
+def test_a_zip_of_64_bits(tmp_path: Path) -> None:
+    """As tools write that do not know how much is to come."""
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name, content in FILES.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(content)
+    unpack([tmp_path / "set.zip"], tmp_path / "out", progress=False)
+    assert read_all(tmp_path / "out") == FILES
+
+
 def test_several_archives_share_a_folder(tmp_path: Path) -> None:
     images = make_zip(tmp_path / "images.zip", {"set/images/a.jpg": b"a", "set/LICENSE": b"same"})
     labels = make_tar_gz(tmp_path / "labels.tgz", {"set/labels/a.json": b"{}", "set/LICENSE": b"same"})

@@ -203,6 +203,13 @@ CASES: dict[str, Case] = {
     "XML beside photos, as labelImg puts it, one named a.jpg.xml": Case(
         images("a.jpg", "b.jpg") | {"a.jpg.xml": xml(), "b.xml": xml()}, labelled(2), 2
     ),
+    "labels and lists without the folder All": Case(
+        images("ivslab_train/JPEGImages/All/a.jpg", "ivslab_train/JPEGImages/All/b.jpg")
+        | {"ivslab_train/Annotations/a.xml": xml(), "ivslab_train/Annotations/b.xml": xml()}
+        | {"ivslab_train/ImageSets/All.txt": b"a\nb\n"},
+        labelled(2),
+        2,
+    ),
     "suffixes in capitals": Case(
         {"ivslab_train/JPEGImages/All/a.JPG": JPEG, "ivslab_train/Annotations/All/a.XML": xml()}
         | {"ivslab_train/ImageSets/All.txt": b"All\\a.JPG 1\r\n"},
@@ -400,6 +407,13 @@ CASES: dict[str, Case] = {
         1,
         unread={"left by desktops": 9},
     ),
+    "litter beside the frames of videos": Case(
+        images(*(f"ivslab_train/JPEGImages/All/{n}drive{k}.mp4_00001.jpg" for k in range(3) for n in ("", "._"))),
+        unlabelled(3),
+        3,
+        ["no_labels"],
+        unread={"left by desktops": 3},
+    ),
     # 12. COCO.
     "COCO by Roboflow": Case(
         {"valid/a.jpg": JPEG, "valid/_annotations.coco.json": text(coco("a.jpg")), "README.roboflow.txt": b"x"},
@@ -581,7 +595,7 @@ CASES: dict[str, Case] = {
             ("images/MVI_200{}/img{:05d}.jpg", "", ("no_split",) * 2),
         )
     },
-    "photos that a camera counts anew in each folder": Case(
+    "photos that a camera counts again in each folder": Case(
         images(*(f"images/train/{n}CANON/IMG_{m:04d}.jpg" for n in (100, 101) for m in range(4))), unlabelled(8), 8,
         ["no_labels"],
     ),
@@ -717,6 +731,12 @@ ONE_IMAGE: dict[str, tuple[tuple[str, bytes], str, list[list[float]], list[str]]
         "labelled",
         ONE,
         [],
+    ),
+    "voc: an & that is none of XML's": (
+        (voc("")[0], voc(f"<folder>R&D</folder><object>{VEHICLE}</object>")[1]),
+        "unlabelled",
+        [],
+        ["unreadable_label"],
     ),
     "voc: a DOCTYPE": (
         (voc("")[0], b"<!DOCTYPE annotation>" + voc(f"<object>{VEHICLE}</object>")[1]),

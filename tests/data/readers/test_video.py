@@ -2,6 +2,7 @@
 
 import struct
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -201,6 +202,48 @@ def test_a_cut_stream_that_does_not_say_its_length_is_found_by_its_last_frame(tm
     assert 5 < frames < 19 and (suffix != ".asf" or 15 < int(finding.expected.split()[0]) < 25)
     for image in (tmp_path / "out").rglob("*.jpg"):
         assert image.read_bytes() == (tmp_path / "whole" / image.relative_to(tmp_path / "out")).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["fragmented", "HEVC", "MKV named mp4", "variable rate", "sound alone"])
+def test_other_recordings_by_that_suffix(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "in").mkdir()
+    options = {"movflags": "frag_keyframe+empty_moov"} if kind == "fragmented" else {}
+    container = "matroska" if kind.startswith("MKV") else "mp4"
+    with av.open(str(tmp_path / "in/drive.mp4"), "w", format=container, container_options=options) as made:
+        if kind == "sound alone":
+            sound = made.add_stream("aac", rate=8000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate = 8000
+            for packet in (*sound.encode(frame), *sound.encode()):
+                made.mux(packet)
+        else:
+            stream = made.add_stream("libx265" if kind == "HEVC" else "mpeg4", rate=30)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 300)
+            for number in range(12):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * number, np.uint8), "rgb24")
+                frame.pts = 10 * number + (number % 3 if kind == "variable rate" else 0)
+                frame.time_base = Fraction(1, 300)
+                for packet in stream.encode(frame):
+                    made.mux(packet)
+            for packet in stream.encode():
+                made.mux(packet)
+    if kind == "sound alone":
+        with pytest.raises(DataError, match="expected videos that decode, found none in 1 files"):
+            cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False)
+        return
+    assert cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False) == (12, [])
+    assert_pictures_are_what_their_names_say(tmp_path / "out")
+
+
+def test_a_recording_of_a_phone_held_upright_is_cut_upright(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "in/a.mp4", 3)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44  # ISO/IEC 14496-12, 8.3.2; here a quarter turn
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    assert cut_videos(tmp_path / "in", tmp_path / "out", FrameStep(), progress=False) == (3, [])
+    assert {read_image(each).shape for each in (tmp_path / "out").rglob("*.jpg")} == {(64, 48, 3)}
 
 
 def test_five_kinds_of_one_name_are_five_videos(tmp_path: Path) -> None:

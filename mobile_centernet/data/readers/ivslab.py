@@ -85,16 +85,17 @@ def read_ivslab(root: Path, listing: Listing | None = None, *, labels: bool = Tr
         if not path.lower().endswith("/all.txt"):
             continue
         has_labels = any(_set_of(each) == _set_of(path) for each in xml)
-        known = {_key(each) for each in xml if _set_of(each) == _set_of(path)}
+        known = {_key(each, loose=True) for each in xml if _set_of(each) == _set_of(path)}
         for line in _lines(root / path, keys):
             match = index.find(line, near=_set_of(path))
             prefix = f"{_set_of(path)}/" if _set_of(path) else ""
             if match.position is None:
-                expected = f"an image, named by {'its label' if prefix + line in known else 'ImageSets/All.txt'}"
+                has_label = _key(f"{prefix}{line}.jpg", loose=True) in known
+                expected = f"an image, named by {'its label' if has_label else 'ImageSets/All.txt'}"
                 named.add(f"{prefix}{line}")
                 item = f"{prefix}JPEGImages/{line}.jpg"
                 findings.append(quarantined("missing_image", item, expected, "no such file"))
-            elif has_labels and _key(places[match.position].path) not in known:
+            elif has_labels and _key(places[match.position].path, loose=True) not in known:
                 expected = "a label file, because ImageSets/All.txt names its frame"
                 item = f"{prefix}Annotations/{line}.xml"
                 findings.append(quarantined("missing_label", item, expected, "no such file"))
@@ -119,12 +120,16 @@ def _set_of(path: str) -> str:
     return "/".join(parts[: ends[0] if ends else -1])
 
 
-def _key(path: str) -> str:
-    """What an image and its label share: the set and the path below JPEGImages or Annotations, without suffix."""
+def _key(path: str, *, loose: bool = False) -> str:
+    """What an image and its label share: the set and the path below JPEGImages or Annotations, without suffix.
+
+    `loose`: in lower case and without the folder All, which some leave out.
+    """
     parts = path.rpartition(".")[0].split("/")
     lower = [part.lower() for part in parts]
     cut = next((lower.index(each) for each in (FRAMES_FOLDER, "annotations") if each in lower), None)
-    return "/".join(part for place, part in enumerate(parts) if place != cut)
+    kept = [part for place, part in enumerate(lower if loose else parts) if place != cut]
+    return "/".join(part for part in kept if part != "all" or not loose)
 
 
 def _lines(path: Path, known: Collection[str]) -> list[str]:

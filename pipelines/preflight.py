@@ -9,7 +9,7 @@ import click
 
 from mobile_centernet.errors import UserError
 from mobile_centernet.mlops import paths
-from mobile_centernet.mlops.params import Params, load_params
+from mobile_centernet.mlops.params import CHAMPION_INIT, Params, load_params
 from pipelines.settings import LOCAL, is_remote, load_settings, mounts
 
 REMOTE_SOURCES = ("sample", "urls", "none", "url")
@@ -45,7 +45,7 @@ def obstacles(params: Params, settings: Path) -> list[str]:
     if params.fetch_field.source != "none":
         local["fetch_field.reviewed"] = params.fetch_field.reviewed
     for name, trained in (("train_teacher", params.train_teacher), ("distill_student", params.distill_student)):
-        if trained.init is not None:
+        if trained.init not in (None, CHAMPION_INIT):
             local[f"{name}.init"] = trained.init
     mounted = list(mounts(load_settings(settings).get("settings", {})))
     for name, path in local.items():

@@ -30,6 +30,7 @@ STAGES: Mapping[str, str] = {
     "pretrain_teacher": "train",
     "train_teacher": "train",
     "pseudo_label": "pseudo_label",
+    "fetch_champion": "champion",
     "pretrain_student": "train",
     "distill_student": "train",
     "evaluate": "evaluate",

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 
 import torch
 
-from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet, image_digests
 from mobile_centernet.data.training.balance import class_shares, repeat_factors
-from mobile_centernet.data.training.loader import TrainingSamples, unlabelled_frames
+from mobile_centernet.data.training.loader import TrainingSamples, labelled_frames, unlabelled_frames
 from mobile_centernet.data.training.pseudo_labels import MODE, PseudoLabels, read_pseudo_labels
+from mobile_centernet.errors import UserError
 from mobile_centernet.files import file_digest, write_atomically, write_json
 from mobile_centernet.mlops import paths
-from mobile_centernet.mlops.params import Params, Phase, Trained
+from mobile_centernet.mlops.params import CHAMPION_INIT, Params, Phase, Trained
 from mobile_centernet.mlops.stages import RESULTLESS, listed_params, settings
 from mobile_centernet.mlops.tracking import tracking
 from mobile_centernet.mlops.training import fit_phase, training_fingerprint
+from mobile_centernet.models.centernet import CenterNet
 from mobile_centernet.models.checkpoint import load_model, save_model
 from mobile_centernet.models.pretrained import load_pretrained
 from mobile_centernet.models.variants import build_model
@@ -45,7 +48,23 @@ def train_teacher(params: Params) -> None:
 
 
 def pretrain_student(params: Params) -> None:
-    """The small network on BDD100K, from labels and, in distill_epochs, from the teacher that was trained there."""
+    """The small network on BDD100K, from labels and, in distill_epochs, from the teacher that was trained there.
+
+    With `init: champion` nothing is trained: its weights are handed on as they are.
+    """
+    if params.distill_student.init == CHAMPION_INIT:
+        file, out, name = paths.CHAMPION / paths.MODEL_FILE, paths.STUDENT_PRETRAINED, params.distill_student.model
+        champion = load_model(file, PreparedSet(paths.PREPARED / "bdd100k", "train").classes).model
+        if champion.name != name:
+            raise UserError(f"distill_student.init: expected a champion that is a {name}, found a {champion.name}")
+        if not Launch.of().leads:
+            return
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        shutil.copyfile(file, out / paths.MODEL_FILE)
+        (out / paths.HISTORY_FILE).touch()
+        write_json(out / "training.json", {"model": name, "init": {"file": str(file), "sha256": file_digest(file)}})
+        return
     phase = params.distill_student.pretrain
     teacher, start = paths.TEACHER_PRETRAINED if phase.distill_epochs else None, params.distill_student
     mode = params.unlabelled.mode
@@ -56,8 +75,17 @@ def distill_student(params: Params) -> None:
     """The small network on ivslab, from labels and, in distill_epochs, from the teacher that was trained there."""
     phase = params.distill_student.finetune
     teacher, start = paths.TEACHER if phase.distill_epochs else None, paths.STUDENT_PRETRAINED
-    mode = params.unlabelled.mode
-    _train("distill_student", params, phase, paths.STUDENT, start=start, teacher=teacher, unlabelled=mode)
+    mode, old = params.unlabelled.mode, list[str]()
+    if params.distill_student.init == CHAMPION_INIT:
+        seen = json.loads((paths.CHAMPION / paths.SEEN_FILE).read_text(encoding="utf-8"))
+        learned = set(seen["pictures"]).difference(seen.get("unlabelled", ()))
+        prepared = PreparedSet(paths.PREPARED / "ivslab", "train")
+        digests = image_digests(prepared.root, prepared.coco)
+        frames = [prepared.frame(i) for i in labelled_frames(prepared)]
+        old = [frame.name for frame in frames if digests[frame.id] in learned]
+        message = "the champion has learned from %d of %d labelled frames; an epoch draws a share of %g of these"
+        logger.info(message, len(old), len(frames), params.distill_student.replay)
+    _train("distill_student", params, phase, paths.STUDENT, start=start, teacher=teacher, unlabelled=mode, old=old)
 
 
 def _train(
@@ -69,6 +97,7 @@ def _train(
     start: Trained | Path,
     teacher: Path | None = None,
     unlabelled: str = "skip",
+    old: Sequence[str] = (),
 ) -> None:
     """Write weights, history.jsonl and training.json of one training to `out`, and what init matched to init.json.
 
@@ -83,6 +112,7 @@ def _train(
         start: what is trained: a new network, or the one in this folder.
         teacher: the folder of the network to distill from.
         unlabelled: what becomes of unlabelled frames: skip, distill or pseudo.
+        old: names of frames that it has learned from already, of which an epoch draws a share.
     """
     data_set = paths.TRAININGS[out.name]
     classes = PreparedSet(paths.PREPARED / data_set, "train").classes
@@ -91,19 +121,11 @@ def _train(
         out.mkdir(parents=True, exist_ok=True)
         (out / INIT_FILE).unlink(missing_ok=True)
     torch.manual_seed(params.seed)
-    if isinstance(start, Path):
-        start_file: Path | None = start / paths.MODEL_FILE
-        student = load_model(start / paths.MODEL_FILE, classes).model
-    else:
-        start_file, student = start.init, build_model(start.model, len(classes))
-        if start_file:
-            report = load_pretrained(student, start_file, classes)
-            logger.info("%s", report)
-    init = {"file": str(start_file), "sha256": file_digest(start_file)} if start_file else None
-    if init and not isinstance(start, Path) and launch.leads:
-        write_json(out / INIT_FILE, init | report.to_dict())
+    student, init = _start_of(start, classes, out / INIT_FILE if launch.leads else None)
     teacher_file = teacher / paths.MODEL_FILE if teacher else None
-    listed, files = listed_params()[stage], {"start": start_file, "teacher": teacher_file}
+    listed, files = listed_params()[stage], {"start": Path(init["file"]) if init else None, "teacher": teacher_file}
+    if old:
+        files["seen"] = paths.CHAMPION / paths.SEEN_FILE
     files["pseudo_labels"] = paths.PSEUDO_LABELS / f"{data_set}.json" if unlabelled == MODE else None
     together = {"processes": launch.processes} if launch.processes > 1 else {}
     digest = training_fingerprint(data_set, settings(params, listed) | together, files)
@@ -124,6 +146,8 @@ def _train(
         distill_unlabelled=use == "distill",
         rare_classes=params.sampling.rare_classes,
         pseudo_labels=pseudo_labels,
+        old=old,
+        replay=params.distill_student.replay if old else 1.0,
     )
     if not launch.leads:
         training(on_epoch=lambda record: None)
@@ -136,10 +160,30 @@ def _train(
         fitted = training(on_epoch=lambda record: tracker.log(record, step=int(record["epoch"])))
         extra = {"fingerprint": digest, "data_set": data_set, "val_map50": f"{fitted.best_map50:.6f}"}
         save_model(student, out / paths.MODEL_FILE, classes=classes, input_size=params.input_size.hw, extra=extra)
-        start_facts = {"model": student.name, "init": init, "data_set": data_set}
+        start_facts: dict[str, Any] = {"model": student.name, "init": init, "data_set": data_set}
+        if old:
+            start_facts["replay"] = {"old": len(old), "share": params.distill_student.replay}
         _describe_training(fitted, out, start_facts | frames, {"fingerprint": digest}, together)
         tracker.finish(out.iterdir(), model_digest=file_digest(out / paths.MODEL_FILE))
     shutil.rmtree(work.parent)
+
+
+def _start_of(
+    start: Trained | Path, classes: Sequence[str], init_file: Path | None
+) -> tuple[CenterNet, dict[str, str] | None]:
+    """The network to train, and the file that it starts from; what a new network took of one goes to `init_file`."""
+    if isinstance(start, Path):
+        file = start / paths.MODEL_FILE
+        return load_model(file, classes).model, {"file": str(file), "sha256": file_digest(file)}
+    student = build_model(start.model, len(classes))
+    if not start.init:
+        return student, None
+    report = load_pretrained(student, start.init, classes)
+    logger.info("%s", report)
+    init = {"file": str(start.init), "sha256": file_digest(start.init)}
+    if init_file:
+        write_json(init_file, init | report.to_dict())
+    return student, init
 
 
 def _describe_training(

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mobile_centernet.data.download.remote import check_address
 from mobile_centernet.errors import UserError
 
+CHAMPION_INIT = Path("champion")
+"""As distill_student.init: not a file, but the champion."""
+
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -139,7 +142,7 @@ class FetchIvslab(Source):
 
 
 class FetchField(Section):
-    """Frames that devices sent (docs/field.md)."""
+    """Frames that devices sent (docs/field_training.md)."""
 
     source: Literal["none", "sample", "folder", "url"] = Field(
         description="none: no frames; sample: synthetic ones; folder: `path` holds them; url: a bucket, at `url`"
@@ -332,8 +335,20 @@ class TrainTeacher(Trained):
 
 
 class DistillStudent(Trained):
+    init: Path | None = Field(
+        description="as the teacher's; or champion: the champion's weights, in place of a pretraining"
+    )
+    replay: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="with init: champion: share of the frames that the champion learned from in each epoch"
+    )
     pretrain: DistillPhase
     finetune: DistillPhase
+
+    @model_validator(mode="after")
+    def _replays_what_was_learned(self) -> Self:
+        if self.replay < 1 and self.init != CHAMPION_INIT:
+            raise ValueError(f"replay below 1 needs init: champion, found init: {self.init}")
+        return self
 
 
 class Evaluate(Section):

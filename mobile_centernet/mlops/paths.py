@@ -32,7 +32,10 @@ TRAININGS: Mapping[str, str] = {
 }
 """The trainings, by the names of their folders in MODELS, and the data set of each."""
 TEACHER_PRETRAINED, TEACHER, STUDENT_PRETRAINED, STUDENT = (MODELS / name for name in TRAININGS)
+CHAMPION = MODELS / "champion"
+"""What a retraining starts from, where it does not start anew."""
 MODEL_FILE = "model.safetensors"
+SEEN_FILE = "seen.json"
 HISTORY_FILE = "history.jsonl"
 
 SUBSAMPLE = RAW / "ivslab_frames.json"

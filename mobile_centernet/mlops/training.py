@@ -1,7 +1,7 @@
 """A phase of training as params.yaml describes it, for the pipeline's networks and for the ablation's."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ def fit_phase(
     distill_unlabelled: bool = False,
     rare_classes: float = 0.0,
     pseudo_labels: PseudoLabels | None = None,
+    old: Collection[str] = (),
+    replay: float = 1.0,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> FitResult:
     """Train `student` in place on the prepared set `data_set`, with the settings of `phase` and `params`.
@@ -67,6 +69,7 @@ def fit_phase(
         distill_unlabelled: unlabelled frames train from the teacher alone.
         rare_classes: a class in fewer than this share of the frames is drawn more often; 0: every frame once.
         pseudo_labels: boxes of unlabelled frames, which train as labelled ones.
+        old: names of frames that `student` has learned from already; an epoch draws a share of them, `replay`.
         on_epoch: receives every epoch's record.
 
     Raises:
@@ -95,14 +98,11 @@ def fit_phase(
         distill_from=phase.distill_from if isinstance(phase, DistillPhase) else 0,
         distill_unlabelled=distill_unlabelled,
         rare_classes=rare_classes,
+        replay=replay,
     )
-    data = TrainingData(
-        PreparedSet(paths.PREPARED / data_set, "train"),
-        PreparedSet(paths.PREPARED / data_set, "val"),
-        params.input_size.hw,
-        Augmentation(**params.augment.model_dump()),
-        pseudo_labels.frames if pseudo_labels else None,
-    )
+    train, val = (PreparedSet(paths.PREPARED / data_set, split) for split in ("train", "val"))
+    augmentation, pseudo = Augmentation(**params.augment.model_dump()), pseudo_labels.frames if pseudo_labels else None
+    data = TrainingData(train, val, params.input_size.hw, augmentation, pseudo, old)
     return fit(
         student,
         criterion,

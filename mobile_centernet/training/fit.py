@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class TrainConfig:
     gradient_clip:  largest norm of a step's gradient; 0: not limited
     accumulate:     batches per step: their gradients' mean is one of a batch so many times as large
     validate_every: epochs between two scores on the validation set; the last epoch is always scored
+    replay:         share of `TrainingData.old` that an epoch draws
     checkpoint_every: epochs between two checkpoints from which a killed training resumes
     patience:       epochs without a better score after which training ends; None: it never ends early
     """
@@ -84,6 +85,7 @@ class TrainConfig:
     validate_every: int = 1
     patience: int | None = None
     checkpoint_every: int = 1
+    replay: float = 1.0
 
     @property
     def taught(self) -> range:
@@ -99,6 +101,7 @@ class TrainingData:
     input_size:    (height, width) that frames are resized to
     augmentation:  of training frames; None: they are only resized
     pseudo_labels: boxes by the name of an unlabelled training frame, which then trains as a labelled one
+    old:           names of training frames that the network has learned from already
     """
 
     train_set: PreparedSet
@@ -106,6 +109,7 @@ class TrainingData:
     input_size: tuple[int, int]
     augmentation: Augmentation | None
     pseudo_labels: Mapping[str, CheckedBoxes] | None = None
+    old: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,9 @@ def _batches(data: TrainingData, config: TrainConfig, launch: Launch, *, has_tea
     factors = None
     if config.rare_classes:
         factors = repeat_factors(samples.labels(), len(data.train_set.classes), config.rare_classes)
+    learned = frozenset(data.old)
+    labelled = enumerate(samples.frames[: samples.labelled])
+    old = [position for position, i in labelled if data.train_set.frame(i).name in learned] if learned else []
     batches = EpochBatches(
         samples.labelled,
         len(samples) - samples.labelled,
@@ -271,6 +278,8 @@ def _batches(data: TrainingData, config: TrainConfig, launch: Launch, *, has_tea
         seed=config.seed,
         unlabelled_epochs=config.taught,
         factors=factors,
+        old=old,
+        replay=config.replay,
     )
     return DataLoader(
         samples,

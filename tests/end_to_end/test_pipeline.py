@@ -138,7 +138,7 @@ def test_a_second_repro_does_nothing(reproduced: Path) -> None:
         ("report.score_threshold", 0.5, {"report"}),
         ("evaluate.split", "val", {"evaluate", "export", "report"}),
         ("export.parity_frames", 3, {"export"}),
-        ("register.name", "another", set()),
+        ("register.name", "another", {"fetch_champion"}),
     ],
 )
 def test_a_changed_value_touches_the_stages_that_read_it_and_no_other(

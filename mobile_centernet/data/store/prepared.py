@@ -4,6 +4,7 @@ A folder with tar shards of JPEG images, `annotations_<split>.json` in COCO form
 `mobile_centernet.data.prepare.prepare`.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,14 @@ class PreparedSet:
             ignore_boxes=self._ignore[regions],
             attributes=dict(entry["attributes"]),
         )
+
+
+def image_digests(root: Path, document: Document) -> dict[int, str]:
+    """Of every image of one split of the prepared folder `root`, by image id: 16 hexadecimal digits."""
+    shards = ShardReader(root)
+    return {
+        image["id"]: hashlib.sha256(shards.read(ShardRef.of(image))).hexdigest()[:16] for image in document["images"]
+    }
 
 
 def _by_image(entries: Iterable[Document], rows: dict[int, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -1,6 +1,7 @@
 """From the prepared store to batches: what one training or validation sample is, and in which order they come."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import cv2
@@ -132,6 +133,9 @@ class EpochBatches(Sampler[list[int]]):
     So the labelled frames, their order and the number of steps are the same with and without them.
     Without any labelled frame the unlabelled ones make up the batches, in every epoch.
 
+    With `old`, positions of labelled frames, an epoch is all others and a `replay` share (0..1, rounded up) of these,
+    every epoch another one, and that much shorter.
+
     With `factors` [labelled] (`balance.repeat_factors`) an epoch is as many labelled frames as ever, but drawn in
     proportion to these: some come twice or more, each time augmented in another way, some not at all.
 
@@ -147,9 +151,13 @@ class EpochBatches(Sampler[list[int]]):
         seed: int,
         unlabelled_epochs: range | None = None,
         factors: NDArray[np.float64] | None = None,
+        old: Sequence[int] = (),
+        replay: float = 1.0,
     ) -> None:
         self.labelled, self.unlabelled = labelled, unlabelled
         self.factors = factors
+        self.old = np.array(old, np.int64)
+        self.replayed = math.ceil(replay * len(old))
         self.batch_size = batch_size
         self.seed = seed
         self.unlabelled_epochs = unlabelled_epochs
@@ -160,18 +168,23 @@ class EpochBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(1, (self.labelled or self.unlabelled) // self.batch_size)
+        labelled = self.labelled - len(self.old) + self.replayed
+        return max(1, (labelled or self.unlabelled) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, processes = 0, 1
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
         rng = np.random.default_rng([self.seed, self.epoch])
+        drawn = np.arange(self.labelled or self.unlabelled)
+        if self.replayed < len(self.old):
+            left = rng.permutation(self.old)[self.replayed :]
+            drawn = np.delete(drawn, left)
         if self.factors is None or not self.labelled:
-            order = rng.permutation(self.labelled or self.unlabelled)
+            order = drawn[rng.permutation(len(drawn))]
         else:  # a repeat's position is one of a later epoch, for its augmentation's sake
-            frames, copies = balance.draw(self.factors, rng)
-            order = frames + copies * COPY * (self.labelled + self.unlabelled)
+            frames, copies = balance.draw(self.factors[drawn], rng)
+            order = drawn[frames] + copies * COPY * (self.labelled + self.unlabelled)
         batches = order[: len(self) * self.batch_size].reshape(len(self), -1)
         joining = np.empty(0, np.int64)
         if self.labelled and (self.unlabelled_epochs is None or self.epoch in self.unlabelled_epochs):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_centernet.data.store.prepared import PreparedSet
+from mobile_centernet.data.store.prepared import PreparedSet, image_digests
 from mobile_centernet.errors import DataError, ModelError
 from mobile_centernet.evaluation.bootstrap import MatchedFrames, paired_bootstrap
 from mobile_centernet.evaluation.coco_eval import CocoResult, MapResult, evaluate_map50, evaluated_images, restricted
@@ -25,7 +25,7 @@ from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.lineage import fingerprint
 from mobile_centernet.mlops.params import Params
 from mobile_centernet.mlops.registry.registry import Version
-from mobile_centernet.mlops.registry.version_files import VersionFiles, image_digests, video_key
+from mobile_centernet.mlops.registry.version_files import VersionFiles, video_key
 
 DATA_SET = "ivslab"
 TIMED_IMAGES = 20

@@ -3,12 +3,12 @@
 manifest.json    every other file's SHA-256 and size; the version's tag `manifest_sha256` pins it
 model.*.onnx     the exported graphs, byte for byte
 student.safetensors   the weights that were exported, to train or export again from
-seen.json        videos and images that training used, so that nobody scores the model on them later
+seen.json        videos and images that training used, so that nobody scores the model on them later, and which of the
+                 images had no labels
 params.yaml, metrics.json, parity.json   as they were
 dvc.lock         which data, weights and files they were made of; by its digests `dvc pull` finds them
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,9 @@ from typing import Any
 
 import yaml
 
-from mobile_centernet.data.store.coco import Document, read_document
-from mobile_centernet.data.store.shards import ShardReader, ShardRef
+from mobile_centernet.data.annotations import FrameState
+from mobile_centernet.data.store.coco import read_document
+from mobile_centernet.data.store.prepared import image_digests
 from mobile_centernet.files import file_digest, write_json
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.mlops import paths
@@ -94,13 +95,18 @@ def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> st
     shutil.copyfile(paths.STUDENT / paths.MODEL_FILE, folder / WEIGHTS)
     videos: set[str] = set()
     images: set[str] = set()
+    unlabelled: set[str] = set()
     for data_set in paths.DATA_SETS:
         for split in TRAINING_SPLITS:
             root = paths.PREPARED / data_set
             document = read_document(root, split)
             videos.update(video_key(data_set, image) for image in document["images"])
-            images.update(image_digests(root, document).values())
-    write_json(folder / TRAINING_IDS, {"videos": sorted(videos), "pictures": sorted(images)})
+            digests = image_digests(root, document)
+            images.update(digests.values())
+            states = {image["id"]: image.get("state") for image in document["images"]}
+            unlabelled.update(digest for image, digest in digests.items() if states[image] == FrameState.UNLABELLED)
+    seen = {"videos": videos, "pictures": images, "unlabelled": unlabelled}
+    write_json(folder / TRAINING_IDS, {name: sorted(each) for name, each in seen.items()})
 
     some = Detector(models[0], provider="cpu")
     files = sorted(folder.iterdir())
@@ -115,14 +121,6 @@ def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> st
     }
     write_json(folder / MANIFEST, manifest)
     return file_digest(folder / MANIFEST)
-
-
-def image_digests(root: Path, document: Document) -> dict[int, str]:
-    """Of every image of one split of the prepared folder `root`, by image id: 16 hexadecimal digits."""
-    shards = ShardReader(root)
-    return {
-        image["id"]: hashlib.sha256(shards.read(ShardRef.of(image))).hexdigest()[:16] for image in document["images"]
-    }
 
 
 def video_key(data_set: str, image: Mapping[str, Any]) -> str:

@@ -57,7 +57,9 @@ def draw_figures(models: Mapping[str, ScoredModel], classes: tuple[str, ...], th
     }
     for training, data_set in paths.TRAININGS.items():
         title = f"{training.replace('_', ', ').capitalize()} on {data_set}"
-        drawn = plots.training_curves(records.history(training))
+        if not (history := records.history(training)):  # the champion took its place
+            continue
+        drawn = plots.training_curves(history)
         figures[f"training_{training}"] = Picture(drawn, f"{title}: losses and mAP@0.5 by epoch", title)
     return figures
 

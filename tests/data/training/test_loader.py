@@ -183,6 +183,27 @@ def test_without_rare_class_sampling_the_order_is_the_one_it_always_was() -> Non
     assert TrainConfig(1, 1, Schedule(1e-3), seed=0).rare_classes == 0
 
 
+@pytest.mark.parametrize("factors", [None, np.ones(10)])
+def test_an_epoch_is_all_new_frames_and_another_share_of_the_old_ones(factors: np.ndarray | None) -> None:
+    old = [0, 2, 4, 6, 8, 9]
+    batches = EpochBatches(
+        10, 3, batch_size=2, seed=0, unlabelled_epochs=range(0), factors=factors, old=old, replay=0.4
+    )
+    drawn = []
+    for epoch in epochs(batches, 8):
+        frames = [frame for batch in epoch for frame in batch]
+        assert len(epoch) == len(batches) == 3  # 4 new ones, and 3 of 6: two fifths, rounded up; the 7th waits
+        assert len(set(frames)) == 6 and len(set(frames) & set(old)) <= 3
+        drawn.append(frames)
+    assert {frame for frames in drawn for frame in frames} == set(range(10))
+    of_new = sum(frame not in old for frames in drawn for frame in frames)
+    assert of_new >= 8 * 3 and max(frames.count(frame) for frames in drawn for frame in frames) == 1
+
+
+def test_all_old_frames_replayed_are_an_epoch_as_ever() -> None:
+    assert epochs(EpochBatches(7, batch_size=3, seed=5, old=[1, 2, 5], replay=1.0), 2) == GOLDEN
+
+
 def test_rare_classes_come_more_often_and_each_copy_is_augmented_anew(prepared: PreparedSet) -> None:
     augmented = samples(prepared, Augmentation())
     batches = EpochBatches(6, batch_size=2, seed=0, factors=np.array([5.0, 1, 1, 1, 1, 1]))

@@ -234,10 +234,12 @@ def video(path: Path) -> Path:
 
 @pytest.mark.parametrize(("step", "kept"), [({"frames": 5}, [0, 5, 10]), ({"seconds": 0.2}, [0, 6])])
 def test_videos_become_unlabelled_frames_and_damaged_ones_findings(
-    project: Path, tmp_path: Path, step: dict[str, float], kept: list[int]
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, step: dict[str, float], kept: list[int]
 ) -> None:
     video(tmp_path / "drives/a.mp4")
     (tmp_path / "drives/b.mp4").write_bytes(b"no video")
+    for beside in ("a.json", "cover.jpg", "a.LRV"):
+        (tmp_path / "drives" / beside).touch()
     section = {"source": "videos", "path": str(tmp_path / "drives"), "frame_step": step}
     for _ in range(2):
         fetch_ivslab(params_for(project, fetch_ivslab=section))
@@ -248,6 +250,7 @@ def test_videos_become_unlabelled_frames_and_damaged_ones_findings(
     footage = read_dataset_source(out)
     assert list(footage.files) == ["a.mp4", "b.mp4"]
     assert [(finding.kind, finding.item) for finding in footage.findings] == [("unreadable_video", "b.mp4")]
+    assert all(f"files that are not read: 1 {kind}" in caplog.text for kind in (".json", ".jpg", ".lrv"))
 
 
 def test_videos_in_an_archive_are_cut_too(project: Path, server: FileServer, tmp_path: Path) -> None:

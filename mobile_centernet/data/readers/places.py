@@ -278,16 +278,18 @@ def _numbered(alone: Sequence[tuple[int, Folder, str]], findings: list[Finding])
             continue
         name = f"{before.rstrip(' ._-')}{behind}".strip(" ._-")
         runs.append((folder, own, name, is_counted, set(numbers), members))
+    folders_of: dict[tuple[str, int], set[tuple[str, ...]]] = {}  # with a frame of that name and number
+    for _, own, name, is_counted, counted, _ in runs:
+        for number in counted if is_counted else ():
+            folders_of.setdefault((name, number), set()).add(own)
     taken: dict[str, set[int]] = {}
-    for folder, own, name, is_counted, numbers_here, members in runs:
-        if is_counted and all(
-            other[1] == own or other[2] != name or numbers_here.isdisjoint(other[4]) for other in runs if other[3]
-        ):
+    for folder, own, name, is_counted, counted, members in runs:
+        if is_counted and all(len(folders_of[name, number]) < 2 for number in counted):
             continue  # no other folder begins again
         video = "_".join(filter(None, (*own, name)))
-        if not taken.setdefault(video, set()).isdisjoint(numbers_here):  # each split counts for itself
+        if not taken.setdefault(video, set()).isdisjoint(counted):  # each split counts for itself
             video = f"{folder.path.replace('/', '_')}_{name}"
-        taken.setdefault(video, set()).update(numbers_here)
+        taken.setdefault(video, set()).update(counted)
         videos |= {position: video for _, position, _ in members}
         found_here = f"{members[0][2]} ... {members[-1][2]}, {len(members)} images: taken for frames of one video"
         findings.append(

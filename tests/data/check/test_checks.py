@@ -180,6 +180,15 @@ def test_one_video_in_two_splits_and_two_videos_of_one_name(ivslab: Path) -> Non
     assert items(report, "same_video_name") == [("b.mp4", "b.mp4, drive2/b.mp4")]
 
 
+def test_a_file_of_several_images_is_its_first_and_noted(ivslab: Path) -> None:
+    image(ivslab, "a.mp4_00000").unlink()
+    first, second = (Image.fromarray(view(seed)[..., ::-1]) for seed in (77, 78))
+    first.save(image(ivslab, "a.mp4_00000").with_suffix(".webp"), save_all=True, append_images=[second], lossless=True)
+    report = run(ivslab)
+    assert report.clean
+    assert items(report, "converted_image") == [("a.mp4/a.mp4_00000", "2; the first is read")]
+
+
 def test_pictures_of_other_kinds_are_read_and_noted(ivslab: Path, write_xml: Callable[..., Path]) -> None:
     picture = Image.fromarray(view(77)[..., ::-1])
     exif = Image.Exif()

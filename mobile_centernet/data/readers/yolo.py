@@ -67,7 +67,7 @@ def read_yolo(root: Path, listing: Listing | None = None) -> RawSet:
     places = place_images(listing.images, findings)
     # Names in one form of Unicode and case: other systems change both.
     stems = {unicodedata.normalize("NFC", place.stem).casefold() for place in places}
-    texts, others = [], []
+    texts, others = list[str](), list[str]()
     for path in listing.labels:
         if not path.lower().endswith(".txt") or OF_NAMES.search(path):
             continue
@@ -202,10 +202,12 @@ def _said(root: Path, listing: Listing) -> list[Classes]:
             for each in (value if isinstance(value, list) else [value])
         ]
         points = document.get("kpt_shape")
-        is_pose = isinstance(points, list) and len(points) == 2 and all(isinstance(each, int) for each in points)
+        pose = 0
+        if isinstance(points, list) and len(points) == 2 and all(isinstance(each, int) for each in points):
+            pose = 5 + points[0] * points[1]
         if names or declared:
             of_classes = {str(number): str(name) for number, name in names.items()}
-            said.append(Classes(path, of_classes, declared, 5 + points[0] * points[1] if is_pose else 0))
+            said.append(Classes(path, of_classes, declared, pose))
     if not any(each.names for each in said):
         raise DataError(
             f"{root}: expected the names of YOLO's classes (names in data.yaml, or classes.txt), found none"

@@ -99,9 +99,9 @@ def test_a_second_agent_is_refused_and_a_rollback_goes_to_the_first(lab: Lab, re
 def test_it_ends_on_sigterm_also_inside_a_trial(lab: Lab, releases: Releases) -> None:
     lab.install(releases[12])
     lab.offer(releases[13])
-    lab.configure(health={"start_s": 600.0})
-    with running(lab) as agent:
-        until(lambda: lab.store.pointed() == releases[13].digest)
+    lab.configure(health={"start_s": 600.0, "window_s": 600.0})
+    with running(lab) as agent, lab.application():
+        until(lambda: json.loads((lab.root / "status.json").read_text())["state"] == "watching")
         agent.send_signal(signal.SIGTERM)
         _, said = agent.communicate(timeout=30)
     assert agent.returncode == 0 and "stopped within its work" in said and "Traceback" not in said

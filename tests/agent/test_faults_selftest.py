@@ -131,15 +131,22 @@ def test_a_self_test_that_is_cut_off_leaves_no_process(device: Lab, releases: Re
     """An operator who wants the release before does not wait for an engine that is built for an hour."""
     device.install(releases[13])
     device.offer(releases[14])
-    script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    script = f"echo $$ > {tmp_path}/pid.tmp; mv {tmp_path}/pid.tmp {tmp_path}/pid; exec sleep 600"
     config = device.configure(proof={"command": command(tmp_path, script)})
     with device.application():
         agent = device.agent(self_test=None)
         agent.start()
-        threading.Timer(0.5, device.store.request.touch).start()
-        began = time.monotonic()
+        asked_at: list[float] = []
+
+        def ask_when_it_runs() -> None:
+            while not (tmp_path / "pid").is_file():
+                time.sleep(0.02)
+            asked_at.append(time.monotonic())
+            device.store.request.touch()
+
+        threading.Thread(target=ask_when_it_runs, daemon=True).start()
         agent.poll()
-        assert time.monotonic() - began < 5 and agent.failures == 0 and agent.state is State.IDLE
+        assert time.monotonic() - asked_at[0] < 5 and agent.failures == 0 and agent.state is State.IDLE
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), 0)
     assert config.proof.timeout_s > 600 and device.running() == releases[13].digest

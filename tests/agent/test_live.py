@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mobile_centernet.agent.health import read_beats
 from mobile_centernet.agent.live import LiveDetector
+from mobile_centernet.agent.store import AgentStore
 from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.errors import ModelError
 from mobile_centernet.inference.onnx import Detector
@@ -61,7 +62,7 @@ def test_a_release_that_does_not_load_is_never_beaten_for(lab: Lab, releases: Re
     lab.offer(releases[13])
     lab.configure(health={"start_s": 0.5})
     with LiveDetector(lab.root, threads=1, look_every_s=0.02, beat_every_s=0.02) as live:
-        live._settings = ("fp16", "cpu", 1)  # which this release does not have
+        live._settings = ("fp16", "cpu", 1, False)  # which this release does not have
         agent = threading.Thread(target=lab.polled)
         agent.start()
         while agent.is_alive():
@@ -90,19 +91,27 @@ def test_it_follows_the_next_release_whatever_the_last_one_raised(
 
     monkeypatch.setattr(Detector, "warm_up", warm_up)
 
-    def until(version: str) -> None:
-        while live._newest.manifest.version != version:
-            assert live._follower.is_alive()
-            time.sleep(0.01)
+    looks: list[str | None] = []
+    pointed = AgentStore.pointed
 
+    def look(store: AgentStore) -> str | None:
+        looks.append(pointed(store))
+        return looks[-1]
+
+    monkeypatch.setattr(AgentStore, "pointed", look)
     with LiveDetector(lab.root, threads=1, look_every_s=0.01) as live:
+
+        def until(holds: Callable[[], object]) -> None:
+            while not holds():
+                assert live._follower.is_alive()
+                time.sleep(0.01)
+
         lab.store.point(releases[13].digest)
-        while failures:
-            time.sleep(0.01)
+        until(lambda: not failures)
         lab.store.point(releases[12].digest)  # as the agent does, which tries it again later
-        time.sleep(0.2)
+        until(lambda: looks[-2:] == [releases[12].digest] * 2)  # by the second look the first has been acted on
         lab.store.point(releases[13].digest)
-        until("13")
+        until(lambda: live._newest.manifest.version == "13")
 
 
 def test_it_loads_no_file_that_is_not_the_releases(lab: Lab, releases: Releases) -> None:

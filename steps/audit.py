@@ -16,15 +16,15 @@ from typing import Any
 import click
 import yaml
 
-from mobile_centernet.errors import exit_on_user_error
+from mobile_centernet.errors import UserError, exit_on_user_error
 from mobile_centernet.files import file_digest
 from mobile_centernet.logs import setup_logging
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.doctor import NOTE, OK, WRONG, Checkup, print_checkups
 from mobile_centernet.mlops.params import load_params
-from mobile_centernet.mlops.registry.published import PINNED, Channel, trust_repository
+from mobile_centernet.mlops.registry.published import Channel, pinned_files, trust_repository
 from mobile_centernet.mlops.registry.registry import Registry, RegistryError, Version
-from mobile_centernet.mlops.registry.version_files import MANIFEST, VersionFiles
+from mobile_centernet.mlops.registry.version_files import MANIFEST
 from mobile_centernet.trust.layout import CHANNELS
 
 SHOWN = 12  # digits of a digest
@@ -40,18 +40,19 @@ def main(which: str) -> None:
     """
     setup_logging()
     with exit_on_user_error("audit"):
-        registry = Registry(load_params(paths.PARAMS).register_.name)
+        params = load_params(paths.PARAMS)
+        registry = Registry(params.register_.name)
         version = registry.resolve(which)
         click.echo(f"{registry.name} version {version.number}, registered {version.created:%Y-%m-%d %H:%M} UTC")
         with TemporaryDirectory() as folder:
             try:
-                files = VersionFiles.checked(registry.download(version, Path(folder)), version.tags.get(PINNED))
-            except RegistryError as error:
+                files = pinned_files(registry, version, Path(folder), params)
+            except UserError as error:
                 found = [Checkup("files", WRONG, str(error), "a backup of MLflow's artifacts")]
             else:
-                held = json.loads((files.folder / MANIFEST).read_bytes())["files"]
+                pin, held = file_digest(files.folder / MANIFEST)[:SHOWN], ", ".join(files.manifest.files)
                 found = [
-                    Checkup("files", OK, f"as manifest {version.tags[PINNED][:SHOWN]} pins them: {', '.join(held)}"),
+                    Checkup("files", OK, f"as manifest {pin} pins them: {held}"),
                     *origin(version, files.folder),
                     *data(files.folder),
                     *again(files.params),

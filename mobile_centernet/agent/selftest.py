@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from mobile_centernet.agent.selftest_runner import REFUSED, SelfTestResult
-from mobile_centernet.bundle.bundle import read_manifest
+from mobile_centernet.bundle.bundle import read_manifest, verify_folder
+from mobile_centernet.bundle.errors import BundleError
 from mobile_centernet.bundle.golden import self_test
 from mobile_centernet.bundle.manifest import Manifest
 from mobile_centernet.errors import UserError
@@ -37,12 +38,22 @@ def check_release(
 
     Raises:
         UserError: the model does not load, or finds something else.
+        OSError: the disk did not let the files be read as they were verified, which says nothing about the release.
     """
-    with Detector(folder / manifest.variants[precision].model, provider=provider, engine_cache=engine) as detector:
-        agreement = self_test(folder, manifest, precision, detector.detect)
-        image = read_image(folder / manifest.pictures[0])
-        (latency,) = median_latencies([detector], [image] * runs)
-        return SelfTestResult(detector.provider, latency, agreement.score, agreement.box)
+    try:
+        with Detector(folder / manifest.variants[precision].model, provider=provider, engine_cache=engine) as detector:
+            agreement = self_test(folder, manifest, precision, detector.detect)
+            image = read_image(folder / manifest.pictures[0])
+            (latency,) = median_latencies([detector], [image] * runs)
+            return SelfTestResult(detector.provider, latency, agreement.score, agreement.box)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from error
+        try:
+            verify_folder(folder)
+        except BundleError as damage:
+            raise OSError(f"{damage}") from error
+        raise
 
 
 @click.command()

@@ -95,13 +95,16 @@ def served(port: int, status: Callable[[], Status]) -> Iterator[int]:
         timeout = 5
 
         def do_GET(self) -> None:
-            if self.path == "/status":
-                text, kind = status().to_json(), "application/json"
+            if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost"):
+                self.send_error(421)  # a name of somebody else leads here, so that a browser reads him the status
+            elif self.path == "/status":
+                self.answer(status().to_json(), "application/json")
             elif self.path == "/metrics":
-                text, kind = metrics(status()), "text/plain; version=0.0.4; charset=utf-8"
+                self.answer(metrics(status()), "text/plain; version=0.0.4; charset=utf-8")
             else:
                 self.send_error(404)
-                return
+
+        def answer(self, text: str, kind: str) -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(text.encode())))

@@ -1,6 +1,7 @@
 """`mobile-centernet data`: is this set fit for training, what does it look like, and hand it to other tools."""
 
 import json
+import shlex
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -144,7 +145,8 @@ def _summary(report: CheckReport) -> list[str]:
         unread = ", ".join(f"{count:,} {kind}" for kind, count in report.source.unread.items())
         rows += ["", f"files that are not read: {unread}"]
     if unknown := [name for name, row in report.categories().items() if name and not row["known"]]:
-        rows += ["", f"If these categories are right, name all that are: --categories ...,{','.join(unknown[:5])}"]
+        named = shlex.quote(",".join(["...", *unknown[:5]]))  # they come from files, and this is for a shell
+        rows += ["", f"If these categories are right, name all that are: --categories {named}"]
     return rows
 
 

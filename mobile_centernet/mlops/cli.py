@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,6 @@ from mobile_centernet.tables import text_table
 if TYPE_CHECKING:
     from mobile_centernet.mlops.params import Params
     from mobile_centernet.mlops.registry.registry import Registry, Version
-    from mobile_centernet.mlops.registry.version_files import VersionFiles
 
 SHOWN_DIGITS = 12
 SHOWN_CHARACTERS = 40
@@ -85,28 +85,27 @@ def list_versions(as_json: bool) -> None:
 @json_option
 def show_version(which: str, as_json: bool) -> None:
     """One version: tags, and its files, downloaded and checked against their digests."""
-    from mobile_centernet.mlops.registry.version_files import MANIFEST
+    from mobile_centernet.mlops.registry.published import pinned_files
 
     found = _registry()
     version = found.resolve(which)
     aliases = _aliases(found)
     with TemporaryDirectory() as folder:
-        files = _checked_files(found, version, Path(folder))
-        manifest = json.loads((files.folder / MANIFEST).read_text(encoding="utf-8"))
-        parity = files.parity
+        files = pinned_files(found, version, Path(folder), _params())
+        manifest, parity = files.manifest, files.parity
     if as_json:
-        click.echo(json.dumps(_to_dict(version, aliases) | {"manifest": manifest, "parity": parity}, indent=2))
+        click.echo(json.dumps(_to_dict(version, aliases) | {"manifest": asdict(manifest), "parity": parity}, indent=2))
         return
     rows = [
         ("version", f"{version.number} of {found.name}"),
         ("aliases", ", ".join(aliases.get(version.number, ())) or "-"),
         ("registered", f"{version.created:%Y-%m-%d %H:%M:%S} UTC"),
-        ("model", manifest["model"]),
-        ("classes", ", ".join(manifest["classes"])),
-        ("input", "{width}x{height}".format(**manifest["input_size"])),
+        ("model", manifest.model),
+        ("classes", ", ".join(manifest.classes)),
+        ("input", "{width}x{height}".format(**manifest.input_size)),
         *((f"parity {key}", "within limits" if value is True else str(value)) for key, value in parity.items()),
         *sorted(version.tags.items()),
-        *((key, f"{file['bytes']} bytes, sha256 {file['sha256']}") for key, file in manifest["files"].items()),
+        *((key, f"{file.bytes} bytes, sha256 {file.sha256}") for key, file in manifest.files.items()),
     ]
     click.echo(text_table(rows, "<"))
 
@@ -118,13 +117,14 @@ def show_version(which: str, as_json: bool) -> None:
 def diff_versions(first: str, second: str, as_json: bool) -> None:
     """What differs between two versions: scores, params, data, code."""
     from mobile_centernet.mlops.lineage import flatten
+    from mobile_centernet.mlops.registry.published import pinned_files
 
     found = _registry()
     versions = [found.resolve(which) for which in (first, second)]
     sides: list[dict[str, str]] = []
     for version in versions:
         with TemporaryDirectory() as folder:
-            params = flatten(_checked_files(found, version, Path(folder)).params)
+            params = flatten(pinned_files(found, version, Path(folder), _params()).params)
         sides.append({f"params {key}": json.dumps(value) for key, value in params} | dict(version.tags))
     left, right = sides
     changed = {key: (left.get(key), right.get(key)) for key in sorted(left | right) if left.get(key) != right.get(key)}
@@ -146,13 +146,15 @@ def diff_versions(first: str, second: str, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New or empty folder to write.")
 def download_version(which: str, out: Path) -> None:
     """The files of one version, checked against their digests; nothing is left in OUT where one does not fit."""
+    from mobile_centernet.mlops.registry.published import pinned_files
+
     found = _registry()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: expected a new or empty folder, found something in it")
     version = found.resolve(which)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        _checked_files(found, version, Path(folder)).folder.rename(out)
+        pinned_files(found, version, Path(folder), _params()).folder.rename(out)
     click.echo(f"{out}: version {version.number} of {found.name}, {len(list(out.iterdir()))} files checked")
 
 
@@ -301,12 +303,6 @@ def _aliases(found: "Registry") -> dict[int, list[str]]:
     for alias, number in sorted(found.aliases().items()):
         aliases.setdefault(number, []).append(alias)
     return aliases
-
-
-def _checked_files(found: "Registry", version: "Version", folder: Path) -> "VersionFiles":
-    from mobile_centernet.mlops.registry.version_files import VersionFiles
-
-    return VersionFiles.checked(found.download(version, folder), version.tags.get("manifest_sha256"))
 
 
 def _to_dict(version: "Version", aliases: Mapping[int, Sequence[str]]) -> dict[str, Any]:

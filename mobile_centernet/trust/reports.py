@@ -84,4 +84,4 @@ def read_reports(tags: Mapping[str, str], enrolled: Mapping[str, Key]) -> tuple[
 
 def read_enrolled(folder: Path) -> dict[str, Key]:
     """The public keys of a folder's files, NAME.pub for the device NAME. Raises TrustError for what is none."""
-    return {path.stem: public_key(str(path)) for path in sorted(folder.glob("*.pub"))}
+    return {path.stem: public_key(str(path)) for path in sorted(folder.glob("[!.]*.pub"))}

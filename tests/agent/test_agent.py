@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
 
 from mobile_centernet.agent.states import TRANSITIONS, State
+from mobile_centernet.trust.errors import TrustError
+from mobile_centernet.trust.keys import generate_key
 from mobile_centernet.trust.reports import PREFIX, DeviceReport, read_enrolled, read_reports
 from tests.helpers.file_server import FileServer, Request, file_server
 from tests.helpers.lab import Lab
@@ -209,6 +212,16 @@ def test_one_key_under_two_names_counts_once() -> None:
         {**signed(key, "a"), **signed(key, "b")}, {"a": key.public_key, "b": key.public_key}
     )
     assert [report.device for report in reports] == ["a"] and unreadable == ["edge.health.b"]
+
+
+def test_what_lies_among_the_keys_of_devices_and_is_none(tmp_path: Path) -> None:
+    """What an editor leaves is passed over; a key in another form is named."""
+    generate_key(tmp_path / "a.key")
+    (tmp_path / ".#b.pub").write_text("an editor's")
+    assert list(read_enrolled(tmp_path)) == ["a"]
+    (tmp_path / "id_rsa.pub").write_text("ssh-rsa AAAA me@host\n")
+    with pytest.raises(TrustError, match=r"id_rsa\.pub: expected a public key in PEM form, found none"):
+        read_enrolled(tmp_path)
 
 
 def test_it_needs_no_repository_to_go_on(lab: Lab, releases: Releases) -> None:

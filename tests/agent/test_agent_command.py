@@ -114,8 +114,9 @@ def test_its_status_over_http(lab: Lab, releases: Releases) -> None:
     port = free_port()
     lab.configure(status={"port": port})
 
-    def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+    def get(path: str, **headers: str) -> str:
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+        with urllib.request.urlopen(asked, timeout=10) as response:  # noqa: S310
             return str(response.read().decode())
 
     def is_up() -> bool:
@@ -135,6 +136,8 @@ def test_its_status_over_http(lab: Lab, releases: Releases) -> None:
         assert {line.split("{")[0].split()[0] for line in lines if not line.startswith("#")} == kinds
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get("/../memory.json")
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            get("/status", Host=f"evil.example:{port}")  # whose name leads here, so that a browser reads it for him
         taken = call(lab, "--verbose", "run")
         assert taken.returncode == 11, "the folder's lock comes before the port"
 

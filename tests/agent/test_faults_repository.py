@@ -3,15 +3,18 @@
 import random
 import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from mobile_centernet.agent import http
 from mobile_centernet.agent.polling import pause
 from tests.helpers.file_server import Fault, Request, cut, hang, redirect, status
 from tests.helpers.lab import Lab
 from tests.helpers.offers import BUNDLES, TIMESTAMP_FILE
 from tests.helpers.outcomes import Releases, recovers, stays
+from tests.helpers.tls import https_server
 
 
 def slowly(body: bytes) -> Fault:
@@ -105,6 +108,27 @@ def test_no_repository_at_all(device: Lab, releases: Releases) -> None:
     assert agent.failures == 9
     device.configure()
     recovers(device, releases)
+
+
+def test_a_server_that_nobody_vouches_for(
+    device: Lab, releases: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an unknown certificate nor one of another host gets a request, and so no password."""
+    (tmp_path / "netrc").write_text("machine localhost login me password hush\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with https_server(tmp_path, "localhost") as (here, of_here), https_server(tmp_path, "other") as (other, of_other):
+        for server, trusted in ((here, of_other), (other, of_other)):
+            monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+            http._tls.cache_clear()
+            device.configure(trust={"url": f"https://localhost:{server.server_port}"})
+            agent = stays(device, releases, "certificate verify failed")
+            assert server.log == [] and agent.problem and "hush" not in agent.problem
+        monkeypatch.setenv("SSL_CERT_FILE", str(of_here))
+        http._tls.cache_clear()
+        here.files.update(device.server.files)
+        device.configure(trust={"url": f"https://localhost:{here.server_port}"})
+        recovers(device, releases)
+    http._tls.cache_clear()
 
 
 def test_pauses_are_spread(device: Lab) -> None:

@@ -145,6 +145,16 @@ def test_names_cannot_break_out_of_the_page(raw: Path, tmp_path: Path) -> None:
     assert "<script" not in text and "&lt;script&gt;alert(1)" in text
 
 
+def test_names_do_nothing_in_a_terminal_or_a_shell(raw: Path) -> None:
+    """Neither a category that is to be typed again, nor a file's name that moves the cursor."""
+    label = raw / "ivslab_train/Annotations/All/a.mp4/1.xml"
+    label.write_text(label.read_text().replace("vehicle", "car; touch /x #"))
+    (raw / "ivslab_train/JPEGImages/All/b.mp4/2.jpg").rename(raw / "ivslab_train/JPEGImages/All/b.mp4/\x1b[2J.jpg")
+    said = run("check", raw).stdout
+    assert "name all that are: --categories '...,car; touch /x #'" in said
+    assert "\x1b" not in said and "x1b[2J" in said
+
+
 def test_usage_errors(raw: Path, tmp_path: Path) -> None:
     assert "nothing there" in refused(run("check", tmp_path / "absent"))
     assert "expected ivslab frames" in refused(run("check", raw / "ivslab_test/JPEGImages", "--layout", "ivslab"))

@@ -13,6 +13,7 @@ ROOMS = "ablation|docs|examples|mobile_centernet|overlays|pipelines|sample|steps
 FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w./{{}},*-]*[\w}}*]")
 TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 TEST_FILE = re.compile(r"(?<![\w./*-])test_\w+\.py")
+TEST, DEFINED = re.compile(r"`(test_\w+)`"), re.compile(r"(?m)^def (test_\w+)\(")
 NAME = re.compile(r"(?<![\w./-])(?:examples|mobile_centernet|pipelines|sample|steps)(?:\.[A-Za-z_]\w*)+")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 
@@ -46,6 +47,14 @@ def test_files(page: Path) -> None:
     assert [path for path in named if not any(ROOT.glob(path))] == []
     assert [name for name in TEST_FILE.findall(text) if not any(ROOT.glob(f"tests/**/{name}"))] == []
     assert [test for file, test in TEST.findall(text) if f"def {test}(" not in (ROOT / file).read_text()] == []
+
+
+@each_page
+def test_tests(page: Path) -> None:
+    named = set(TEST.findall(page.read_text(encoding="utf-8")))
+    if named:
+        defined = {name for file in ROOT.glob("tests/**/test_*.py") for name in DEFINED.findall(file.read_text())}
+        assert named - defined == set()
 
 
 def test_the_architecture_names_every_room() -> None:

@@ -148,6 +148,31 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
         Detector(tmp_path / "missing.onnx")
 
 
+@pytest.mark.parametrize("place", ["/etc/passwd", "../secret.bin", "file:///etc/passwd"])
+def test_weights_elsewhere_on_the_disk_are_not_read(tmp_path: Path, place: str) -> None:
+    (tmp_path / "secret.bin").write_bytes(bytes(12))
+    (tmp_path / "model").mkdir()
+    path = foreign(tmp_path / "model" / "a.onnx", **GraphMetadata("m", CLASSES, (64, 96), "fp32").to_props())
+    model = onnx.load(path)
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    weights.external_data.add(key="location", value=place)
+    model.graph.initializer.append(weights)
+    model.graph.node[0].CopyFrom(helper.make_node("Add", ["x", "w"], ["y"]))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"a\.onnx: expected a complete ONNX file"):
+        Detector(path, provider="cpu")
+
+
+def test_operators_of_somebody_elses_library_are_refused(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.onnx", **GraphMetadata("m", CLASSES, (64, 96), "fp32").to_props())
+    model = onnx.load(path)
+    model.graph.node[0].domain = "com.evil"
+    model.opset_import.append(helper.make_opsetid("com.evil", 1))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"a\.onnx: expected"):
+        Detector(path, provider="cpu")
+
+
 @given(
     model=st.text(),
     classes=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5),

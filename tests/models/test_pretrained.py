@@ -392,6 +392,11 @@ def test_one_flipped_bit_of_a_weight_is_found_by_the_checksum(tmp_path: Path) ->
     [
         ("a.pth", [torch.ones(1)], "expected tensors by name, found a list"),
         ("a.pth", {}, r"found 0 entries and none that fits; `model` must be the network that the file is of"),
+        (
+            "a.pth",
+            {"conv1.weight": torch.ones(1).expand(10**6, 10**6)},  # one number in the file, 4 TB where it is expanded
+            "found 1 entries and none that fits, the first, conv1.weight: ",
+        ),
         ("a.onnx", {}, r"expected a file of weights \(\.safetensors, \.pth, .*\.bin, \.tar\), found '\.onnx'"),
         (
             "a.pth",

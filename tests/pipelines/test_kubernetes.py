@@ -1,6 +1,7 @@
 """The project's own pipeline compiled for Kubernetes, its manifests checked against Kubernetes' schemas. No cluster."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,13 @@ def test_nothing_that_a_run_writes_or_that_is_secret_goes_into_the_image() -> No
     left_out = {line.removeprefix("**/").strip("/") for line in lines if line and not line.startswith("#")}
     assert ".git" not in left_out  # DVC and the tags of a version need the commit
     assert {".venv", ".work", "data/raw", "mlartifacts", ".dvc/cache", ".dvc/config.local"} <= left_out
+    assert {"*.key", "*.pem", "*.netrc", ".netrc", "*.env", ".env", "basic_auth.ini"} <= left_out
+
+
+def test_git_takes_no_secret_either() -> None:
+    secret = ["release.key", "a/root-1.key", "trust/keys/champion", "ci.netrc", "edge.env", "docs/basic_auth.ini"]
+    kept = ["trust/keys/champion.pub", "trust/root.json"]
+    said = subprocess.run(
+        ["git", "check-ignore", "--no-index", *secret, *kept], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert said.stdout.split() == secret

@@ -4,6 +4,7 @@ Credentials never stand in an address: they come from ~/.netrc, from environment
 (`?token=$DATA_TOKEN`), from a variable with a bearer token, or from where s3fs and gcsfs look for them.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,10 +16,8 @@ from urllib3.response import BaseHTTPResponse
 from mobile_centernet.errors import UserError
 
 CHUNK = 1 << 20
-SECRET_KEYS = frozenset({
-    "access_token", "api_key", "apikey", "password", "sig", "signature", "token",
-    "x-amz-security-token", "x-amz-signature", "x-goog-signature",
-})  # fmt: skip
+SECRET_KEY = re.compile(r"auth|cred|key|pass|pwd|secret|session|sig|token", re.IGNORECASE)
+"""In the name of an address's parameter: its value is a secret."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def check_address(url: str) -> None:
     if parts.password is not None or (is_http and parts.username is not None):
         shown = f"{parts.scheme}://...@{parts.hostname}{parts.path}"
         raise UserError(f"{shown}: expected an address without user and password (they belong into ~/.netrc)")
-    for key, value in parse_qsl(parts.query):
-        if key.lower() in SECRET_KEYS and not value.startswith("$"):
+    for key, value in parse_qsl(f"{parts.query}&{parts.fragment}"):
+        if SECRET_KEY.search(key) and not value.startswith("$"):
             shown = f"{parts.scheme}://{parts.hostname}{parts.path}?{key}=..."
             raise UserError(f"{shown}: expected {key} from the environment ({key}=$NAME), found its value")

@@ -21,7 +21,8 @@ from mobile_centernet.data.store.prepared import PreparedSet
 from mobile_centernet.inference.graph import PRECISIONS
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.params import Params
-from mobile_centernet.mlops.registry.registry import CHAMPION, PREVIOUS, Version
+from mobile_centernet.mlops.registry.registry import CHAMPION, PREVIOUS, Registry, Version
+from mobile_centernet.mlops.registry.version_files import VersionFiles
 from mobile_centernet.trust.ceremony import Staged
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.repository import KEPT_STATEMENTS, Repository, SignedState, described, open_repository
@@ -78,6 +79,26 @@ def publish_exported(repository: Repository, version: Version, params: Params, l
         )
         listed = repository.publish_bundle(path.read_bytes(), name, str(version.number), manifest.sha256)
     logger.info("listed for devices, which take it when a statement names it: %s", listed.path)
+
+
+def pinned_files(registry: Registry, version: Version, folder: Path, params: Params | None) -> VersionFiles:
+    """A version's files, downloaded to `folder` and checked.
+
+    Args:
+        registry: where from.
+        version: whose.
+        folder: an empty one.
+        params: of the model's project: what its repository lists as this version pins the files by a signature. Without
+            them, and for versions that are not listed, the registry's own word has to do.
+
+    Raises:
+        UserError: the registry does not answer, or a file is not the registered one.
+    """
+    digest = version.tags.get(PINNED)
+    repository = trust_repository(params) if params and params.trust.repository else None
+    if repository and (release := Channel.read(repository, registry.name, CHAMPION).release(version.number)):
+        digest = release[1].lineage.get(PINNED, digest)
+    return VersionFiles.checked(registry.download(version, folder), digest)
 
 
 @dataclass(frozen=True)

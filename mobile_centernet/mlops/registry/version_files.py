@@ -12,12 +12,13 @@ dvc.lock         which data, weights and files they were made of; by its digests
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mobile_centernet.bundle.manifest import PinnedFile
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.store.coco import read_document
 from mobile_centernet.data.store.prepared import image_digests
@@ -25,11 +26,29 @@ from mobile_centernet.files import file_digest, write_json
 from mobile_centernet.inference.onnx import Detector
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.registry.registry import RegistryError
+from mobile_centernet.outside import parse_object, typed
 
 MANIFEST, TRAINING_IDS, WEIGHTS = "manifest.json", "seen.json", "student.safetensors"
 KIND, FORMAT = "mobile-centernet version", 1
 TRAINING_SPLITS = ("train", "val")  # the best epoch is chosen on val, so val was seen too
 RECORDS = (paths.PARAMS, paths.METRICS, paths.PARITY)
+OF_MLFLOW = ("MLmodel", "registered_model_meta")
+"""Files that MLflow adds to a version and nobody pins."""
+MOST_ALIASES = 20
+"""Of YAML in params: each may double what they stand for."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionManifest:
+    """What manifest.json says; `files` are all others."""
+
+    kind: str
+    format: int
+    model: str
+    classes: tuple[str, ...]
+    input_size: Mapping[str, int]
+    lineage: Mapping[str, str]
+    files: Mapping[str, PinnedFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +64,35 @@ class VersionFiles:
     """A folder that `pack` made, checked."""
 
     folder: Path
+    manifest: VersionManifest
 
     @classmethod
     def checked(cls, folder: Path, manifest_digest: str | None) -> "VersionFiles":
-        """Raises RegistryError, naming the file, where one is missing or not the one that was registered."""
+        """What was downloaded to `folder`; MLflow's own files, which nobody pins, are deleted there.
+
+        Raises:
+            RegistryError: a file is missing, is not the one that was registered, or is one that never was.
+        """
         path = folder / MANIFEST
         if manifest_digest is None or not path.is_file():
             raise RegistryError(f"{folder}: expected a version with {MANIFEST}, as `python -m steps register` makes it")
-        _check(path, manifest_digest)
-        for name, pinned in _read(path)["files"].items():
-            _check(folder / name, pinned["sha256"])
-        return cls(folder)
+        for name in OF_MLFLOW:
+            (folder / name).unlink(missing_ok=True)
+        present = {each.relative_to(folder).as_posix() for each in folder.rglob("*") if not each.is_dir()}
+        pinned = {MANIFEST: manifest_digest}
+        if file_digest(path) == manifest_digest:
+            try:
+                manifest: VersionManifest = typed(parse_object(path.read_bytes()), VersionManifest)
+            except ValueError as error:
+                raise RegistryError(f"{path}: expected what `python -m steps register` writes: {error}") from error
+            pinned |= {name: file.sha256 for name, file in manifest.files.items()}
+        for name, expected in pinned.items():
+            found = file_digest(folder / name) if name in present else "no such file"
+            if found != expected:
+                raise RegistryError(f"{folder / name}: expected the registered file, sha256 {expected}, found {found}")
+        if strange := sorted(present - set(pinned)):
+            raise RegistryError(f"{folder}: expected no files but the registered ones, found {', '.join(strange)}")
+        return cls(folder, manifest)
 
     def model(self, precision: str) -> Path:
         """The exported graph of that precision, which may not be there."""
@@ -81,11 +118,20 @@ class VersionFiles:
     @property
     def weights(self) -> str:
         """Digest of the trained network that the files were exported from; empty where nobody wrote it down."""
-        return str(_read(self.folder / MANIFEST)["lineage"].get("student_sha256", ""))
+        return self.manifest.lineage.get("student_sha256", "")
 
     @property
     def params(self) -> Any:
-        return yaml.safe_load((self.folder / paths.PARAMS.name).read_text(encoding="utf-8"))
+        """Raises RegistryError where they are no YAML, or YAML that grows without bounds."""
+        path = self.folder / paths.PARAMS.name
+        try:
+            text = path.read_text(encoding="utf-8")
+            aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+            if aliases > MOST_ALIASES:
+                raise RegistryError(f"{path}: expected at most {MOST_ALIASES} aliases, found {aliases}")
+            return yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise RegistryError(f"{path}: expected the params of a pipeline, found none ({error!s:.200})") from error
 
 
 def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> str:
@@ -110,27 +156,21 @@ def pack(folder: Path, models: Sequence[Path], lineage: Mapping[str, str]) -> st
 
     some = Detector(models[0], provider="cpu")
     files = sorted(folder.iterdir())
-    manifest = {
-        "kind": KIND,
-        "format": FORMAT,
-        "model": some.metadata.model,
-        "classes": list(some.classes),
-        "input_size": {"height": some.input_size[0], "width": some.input_size[1]},
-        "lineage": dict(lineage),
-        "files": {path.name: {"sha256": file_digest(path), "bytes": path.stat().st_size} for path in files},
-    }
-    write_json(folder / MANIFEST, manifest)
+    manifest = VersionManifest(
+        kind=KIND,
+        format=FORMAT,
+        model=some.metadata.model,
+        classes=some.classes,
+        input_size={"height": some.input_size[0], "width": some.input_size[1]},
+        lineage=lineage,
+        files={path.name: PinnedFile(file_digest(path), path.stat().st_size) for path in files},
+    )
+    write_json(folder / MANIFEST, asdict(manifest))
     return file_digest(folder / MANIFEST)
 
 
 def video_key(data_set: str, image: Mapping[str, Any]) -> str:
     return f"{data_set}/{image['video']}"
-
-
-def _check(path: Path, expected: str) -> None:
-    found = file_digest(path) if path.is_file() else "no such file"
-    if found != expected:
-        raise RegistryError(f"{path}: expected the registered file, sha256 {expected}, found {found}")
 
 
 def _read(path: Path) -> Any:

@@ -16,6 +16,7 @@ from mobile_centernet.data.download.download import RetryPolicy, download, downl
 from mobile_centernet.data.download.remote import Archive, check_address
 from mobile_centernet.errors import DataError, UserError
 from tests.helpers.file_server import FileServer, Request, cut, file_server, hang, redirect, status
+from tests.helpers.tls import https_server
 
 CONTENT = np.random.default_rng(4).bytes(3_000_000)
 OTHER = np.random.default_rng(5).bytes(3_000_000)
@@ -378,6 +379,21 @@ def test_a_token_does_not_follow_a_redirect_to_another_host(
     assert [sent for _, _, sent in server.log] == ["Bearer hush", None]
 
 
+def test_a_server_that_nobody_vouches_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_TOKEN", "hush")
+    with https_server(tmp_path, "localhost") as (here, of_here), https_server(tmp_path, "other") as (other, of_other):
+        for server, trusted, is_right in ((here, of_other, False), (other, of_other, False), (here, of_here, True)):
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
+            server.add("/set.zip", CONTENT)
+            archive = Archive(f"https://localhost:{server.server_port}/set.zip", sha256(CONTENT), "DATA_TOKEN")
+            if is_right:
+                assert download(archive, tmp_path, policy=IMPATIENT).read_bytes() == CONTENT
+                continue
+            with pytest.raises(UserError) as refused:
+                download(archive, tmp_path, policy=IMPATIENT)
+            assert server.log == [] and "hush" not in str(refused.value) and "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -386,6 +402,11 @@ def test_a_token_does_not_follow_a_redirect_to_another_host(
         "s3://me:hush@bucket/set.tar",
         "https://host/set.zip?token=hush",
         "https://host/set.zip?part=1&X-Amz-Signature=hush",
+        "https://host/set.zip?auth=hush",
+        "https://host/set.zip?key=hush",
+        "https://host/set.zip?AccessKey=hush",
+        "https://host/set.zip?X-Amz-Credential=hush",
+        "https://host/set.zip#token=hush",
     ],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(url: str) -> None:

@@ -1,13 +1,17 @@
 """Promotion with a trust repository: what is signed decides, and a registry that lies changes nothing on any device."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from mlflow import MlflowClient
 from securesystemslib.signer import CryptoSigner
 
 from mobile_centernet.files import file_digest
@@ -17,6 +21,7 @@ from mobile_centernet.mlops.params import Params, load_params
 from mobile_centernet.mlops.promotion.promote import DECISION, DONE, REJECTED, STAGED, promote, rollback
 from mobile_centernet.mlops.registry.published import Channel, trust_repository
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
+from mobile_centernet.mlops.registry.uri import fetch
 from mobile_centernet.trust.ceremony import Staged
 from mobile_centernet.trust.errors import TrustError
 from mobile_centernet.trust.layout import CANARY
@@ -209,6 +214,28 @@ def test_files_exchanged_in_the_registry_are_not_scored_for_those_that_were_regi
     registry.tag(2, manifest_sha256="0" * 64)
     assert promote(params).code == REJECTED
     assert runs(fleet) == before
+
+
+def test_files_exchanged_in_the_registry_are_not_downloaded_either(fleet: Fleet, tmp_path: Path) -> None:
+    """Not even with their tag, nor by `models:/`: what is signed pins them."""
+    registered(fleet, "pinned", small.GOOD, small.HALF)
+    registry = Registry("pinned")
+    assert fetch("models:/pinned/1", tmp_path / "honest").is_file()
+    registry.tag(1, manifest_sha256=registry.version(2).tags["manifest_sha256"])
+    assert fetch("models:/pinned/1", tmp_path / "a lying tag").is_file()
+    source, other = (Path(url2pathname(urlparse(source_of("pinned", number)).path)) for number in (1, 2))
+    shutil.copytree(other, source, dirs_exist_ok=True)
+    for command in (["show", "1"], ["diff", "1", "2"], ["download", "1", "--out", str(tmp_path / "out")]):
+        with pytest.raises(RegistryError, match="expected the registered file, sha256 "):
+            CliRunner().invoke(commands, command, catch_exceptions=False)
+    with pytest.raises(RegistryError, match="expected the registered file, sha256 "):
+        fetch("models:/pinned/1", tmp_path / "exchanged")
+    assert not (tmp_path / "out").exists()
+
+
+def source_of(name: str, number: int) -> str:
+    """Where the registry keeps a version's files."""
+    return str(MlflowClient().get_model_version_download_uri(name, str(number)))
 
 
 def test_a_challenger_that_is_not_listed_is_rejected(fleet: Fleet) -> None:

@@ -1,5 +1,6 @@
 """`mobile-centernet registry` on sqlite, and the same registry behind a real MLflow server with passwords."""
 
+import hashlib
 import json
 import os
 import re
@@ -19,10 +20,11 @@ from mobile_centernet.agent.config import load_config
 from mobile_centernet.agent.reports import Outbox
 from mobile_centernet.agent.store import AgentStore, Installed
 from mobile_centernet.cli.main import LazyGroup, main
+from mobile_centernet.files import file_digest
 from mobile_centernet.mlops.cli import registry as commands
 from mobile_centernet.mlops.promotion.promote import DONE, promote
 from mobile_centernet.mlops.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError
-from mobile_centernet.mlops.registry.version_files import VersionFiles
+from mobile_centernet.mlops.registry.version_files import KIND, MANIFEST, VersionFiles
 from steps.register import register
 from tests.helpers import registry_project as small
 from tests.helpers.mlflow_servers import RealServer, free_port, hanging_server
@@ -109,6 +111,53 @@ def test_download_writes_checked_files_into_a_new_folder(three: Registry, tmp_pa
     again = run("download", "champion", "--out", str(out))
     assert (again.exit_code, "expected a new or empty folder" in again.output) == (2, True)
     assert [path.name for path in out.parent.iterdir()] == ["champion"]
+
+
+def pinned(folder: Path, files: object, **others: bytes) -> str:
+    """A version's folder whose manifest says that of its files; returns the digest that pins it."""
+    folder.mkdir()
+    manifest = {"kind": KIND, "format": 1, "model": "m", "classes": ["a"], "input_size": {}, "lineage": {}}
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"files": files}))
+    for name, content in others.items():
+        (folder / name.replace("_", ".")).write_bytes(content)
+    return file_digest(folder / MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("files", "others", "sentence"),
+    [
+        ({}, {"extra_sh": b"rm"}, "expected no files but the registered ones, found extra.sh"),
+        ({"../../../../etc/hostname": {"sha256": "0" * 64, "bytes": 1}}, {}, "found no such file"),
+        ({"/etc/hostname": {"sha256": "0" * 64, "bytes": 1}}, {}, "found no such file"),
+        ({"a.onnx": 5}, {"a_onnx": b""}, "expected what `python -m steps register` writes"),
+        ([], {}, "expected what `python -m steps register` writes"),
+    ],
+)
+def test_a_version_holds_what_its_manifest_names_and_nothing_else(
+    tmp_path: Path, files: object, others: dict[str, bytes], sentence: str
+) -> None:
+    digest = pinned(tmp_path / "version", files, **others)
+    with pytest.raises(RegistryError, match=re.escape(sentence)):
+        VersionFiles.checked(tmp_path / "version", digest)
+
+
+def test_a_manifest_that_is_nested_without_end(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_bytes(b"[" * 100_000)
+    with pytest.raises(RegistryError, match="nested so deep"):
+        VersionFiles.checked(tmp_path, file_digest(tmp_path / MANIFEST))
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+
+
+@pytest.mark.parametrize("params", [BOMB, "a: !!python/object/apply:os.system [true]", "[" * 100_000, "a: \x00"])
+def test_params_that_grow_or_run_are_refused(tmp_path: Path, params: str) -> None:
+    """`registry diff` reads them of versions that anybody may have written."""
+    text = params.encode()
+    row = {"params.yaml": {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}}
+    files = VersionFiles.checked(tmp_path / "version", pinned(tmp_path / "version", row, params_yaml=text))
+    with pytest.raises(RegistryError, match=r"params\.yaml: expected "):
+        print(files.params)
 
 
 @pytest.mark.parametrize(

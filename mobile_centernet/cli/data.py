@@ -21,7 +21,7 @@ from mobile_centernet.data.readers.regroup import regroup
 from mobile_centernet.data.similarity.perceptual import NEAR_BITS
 from mobile_centernet.data.store.formats import ExportFormat, export_set
 from mobile_centernet.data.store.prepared import PreparedSet
-from mobile_centernet.errors import DataError, UserError
+from mobile_centernet.errors import DataError, UserError, printable
 from mobile_centernet.reports.check_page import write_check_page
 from mobile_centernet.reports.drawing import BoxedImage, contact_sheet
 from mobile_centernet.tables import text_table
@@ -79,7 +79,8 @@ def check(
             found = replace(found, entries=tuple(map(SourceFrame, frames)), findings=raw.findings)
         expected = list(section["class_map"]) if expected is None and section.get("class_map") else expected
     report = check_source(found, expected, closer_than=near)
-    text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(_summary(report))
+    lines = "\n".join(_summary(report)).split("\n")
+    text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(map(printable, lines))
     click.echo(text.encode(errors="backslashreplace").decode())  # file names need not be UTF-8
     if page is not None:
         write_check_page(page, report)
@@ -187,7 +188,7 @@ def show(ctx: click.Context, root: Path, out: Path, split: str | None, count: in
     save_image(out, contact_sheet(frames, (*prepared.classes, IGNORED) if has_regions else prepared.classes))
     click.echo(f"{counted(len(frames), 'frame')} of {len(prepared):,} in split {split} → {out}")
     for failure in failures:
-        click.echo(f"not shown: {failure}", err=True)
+        click.echo(printable(f"not shown: {failure}"), err=True)
     ctx.exit(SOME_FAILED if failures else 0)
 
 
@@ -216,5 +217,5 @@ def export(ctx: click.Context, root: Path, format_: str, out: Path) -> None:
             click.echo("Ultralytics trains only with both a train and a val split in data.yaml")
     click.echo(f"→ {out}")
     for item in result.damaged:
-        click.echo(f"left out, because its image is damaged: {item}", err=True)
+        click.echo(printable(f"left out, because its image is damaged: {item}"), err=True)
     ctx.exit(SOME_FAILED if result.damaged else 0)

@@ -15,7 +15,7 @@ from mobile_centernet.cli.options import device_option, json_option, threads_opt
 from mobile_centernet.cli.outputs import RESULTS, SOME_FAILED, TRUTH, make_writable, write_files
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.labelled import EvaluationSet, read_set
-from mobile_centernet.errors import DataError, UserError
+from mobile_centernet.errors import DataError, UserError, printable
 from mobile_centernet.evaluation.coco_eval import CocoResult, evaluate_map50
 from mobile_centernet.evaluation.detect import coco_results
 from mobile_centernet.inference.detector import BaseDetector
@@ -101,7 +101,7 @@ def evaluate(
         write_files(out, {RESULTS: results, TRUTH: truth})
     click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else _table(document))
     for row in errors[:3] if not as_json else ():
-        click.echo(f"left out: {row['file_name']}: {row['error']}", err=True)
+        click.echo(printable(f"left out: {row['file_name']}: {row['error']}"), err=True)
     if len(errors) > 3 and not as_json:
         click.echo(f"… {len(errors) - 3} more: --json", err=True)
     ctx.exit(SOME_FAILED if errors else 0)

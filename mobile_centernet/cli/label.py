@@ -19,7 +19,7 @@ from mobile_centernet.cli.outputs import counted
 from mobile_centernet.data.annotations import FrameState
 from mobile_centernet.data.readers.layouts import read_source
 from mobile_centernet.data.similarity.perceptual import decode_reduced, perceptual_hash
-from mobile_centernet.errors import DataError, UserError
+from mobile_centernet.errors import DataError, UserError, printable
 from mobile_centernet.files import new_folder, write_json
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.intake import DOCUMENT, LeftOut, Views, received
@@ -63,7 +63,7 @@ def export_(inbox: str, model: str, out: Path, against: tuple[Path, ...], thresh
             if isinstance(each, LeftOut):
                 fates[each.fate] += 1
                 if each.found:
-                    click.echo(f"left out: {each.item}: {each.found}", err=True)
+                    click.echo(printable(f"left out: {each.item}: {each.found}"), err=True)
                 continue
             path = folder / "images" / each.place
             path.parent.mkdir(parents=True, exist_ok=True)

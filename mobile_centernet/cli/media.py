@@ -18,7 +18,7 @@ from mobile_centernet.data.annotations import Finding
 from mobile_centernet.data.readers.common import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk
 from mobile_centernet.data.readers.video import shown_frames
 from mobile_centernet.detections import Detections
-from mobile_centernet.errors import DataError, UserError, without_password
+from mobile_centernet.errors import DataError, UserError, printable, without_password
 from mobile_centernet.images import read_image
 from mobile_centernet.inference.detector import BaseDetector
 from mobile_centernet.inference.stream import detect_stream
@@ -181,9 +181,10 @@ def open_media(sources: Sequence[str], out: Path, limit: int | None) -> Images |
     if not images:
         raise UserError(f"{shown}: expected images ({', '.join(IMAGE_SUFFIXES)}), found {unread or 'none'}")
     if unread:
-        click.echo(f"not looked at: {unread}: {', '.join(each.name for each in videos[:3])}", err=True)
+        click.echo(printable(f"not looked at: {unread}: {', '.join(each.name for each in videos[:3])}"), err=True)
     for finding in findings:
-        click.echo(f"not looked at: {finding.item}: expected {finding.expected}, found {finding.found}", err=True)
+        said = f"not looked at: {finding.item}: expected {finding.expected}, found {finding.found}"
+        click.echo(printable(said), err=True)
     if len(sources) == 1 and (root := Path(source)).is_dir():
         named = {each.relative_to(root).as_posix(): each for each in images}
     else:

@@ -21,7 +21,7 @@ from mobile_centernet.cli.outputs import (
     save_image,
 )
 from mobile_centernet.detections import Detections
-from mobile_centernet.errors import UserError, without_password
+from mobile_centernet.errors import UserError, printable, without_password
 from mobile_centernet.inference.load import open_model
 from mobile_centernet.reports.drawing import draw_boxes
 
@@ -104,7 +104,7 @@ def predict(
     if errors:
         names = ", ".join(failure["file_name"] for failure in errors[:3])
         more = ", … (all in detections.json)" if len(errors) > 3 else ""
-        click.echo(f"{counted(len(errors), media.unit)} could not be read: {names}{more}", err=True)
+        click.echo(printable(f"{counted(len(errors), media.unit)} could not be read: {names}{more}"), err=True)
         ctx.exit(SOME_FAILED)
 
 

@@ -149,7 +149,8 @@ def test_names_do_nothing_in_a_terminal_or_a_shell(raw: Path) -> None:
     """Neither a category that is to be typed again, nor a file's name that moves the cursor."""
     label = raw / "ivslab_train/Annotations/All/a.mp4/1.xml"
     label.write_text(label.read_text().replace("vehicle", "car; touch /x #"))
-    (raw / "ivslab_train/JPEGImages/All/b.mp4/2.jpg").rename(raw / "ivslab_train/JPEGImages/All/b.mp4/\x1b[2J.jpg")
+    images = raw / "ivslab_train/JPEGImages/All/b.mp4"
+    (images / "\x1b[2J.jpg").write_bytes((images / "2.jpg").read_bytes()[:-300])
     said = run("check", raw).stdout
     assert "name all that are: --categories '...,car; touch /x #'" in said
     assert "\x1b" not in said and "x1b[2J" in said

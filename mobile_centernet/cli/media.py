@@ -183,8 +183,8 @@ def open_media(sources: Sequence[str], out: Path, limit: int | None) -> Images |
     if unread:
         click.echo(printable(f"not looked at: {unread}: {', '.join(each.name for each in videos[:3])}"), err=True)
     for finding in findings:
-        said = f"not looked at: {finding.item}: expected {finding.expected}, found {finding.found}"
-        click.echo(printable(said), err=True)
+        sentence = f"not looked at: {finding.item}: expected {finding.expected}, found {finding.found}"
+        click.echo(printable(sentence), err=True)
     if len(sources) == 1 and (root := Path(source)).is_dir():
         named = {each.relative_to(root).as_posix(): each for each in images}
     else:

@@ -13,7 +13,7 @@ ROOMS = "ablation|docs|examples|mobile_centernet|overlays|pipelines|sample|steps
 FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w./{{}},*-]*[\w}}*]")
 TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 TEST_FILE = re.compile(r"(?<![\w./*-])test_\w+\.py")
-TEST, DEFINED = re.compile(r"`(test_\w+)`"), re.compile(r"(?m)^def (test_\w+)\(")
+NAMED, DEFINED = re.compile(r"`(test_\w+)`"), re.compile(r"(?m)^def (test_\w+)\(")
 NAME = re.compile(r"(?<![\w./-])(?:examples|mobile_centernet|pipelines|sample|steps)(?:\.[A-Za-z_]\w*)+")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 
@@ -50,7 +50,7 @@ def test_files(page: Path) -> None:
 
 
 def test_the_tests_of_every_attack_are_there() -> None:
-    named = set(TEST.findall((ROOT / "docs/dev/attacks.md").read_text(encoding="utf-8")))
+    named = set(NAMED.findall((ROOT / "docs/dev/attacks.md").read_text(encoding="utf-8")))
     defined = {name for file in ROOT.glob("tests/**/test_*.py") for name in DEFINED.findall(file.read_text())}
     assert len(named) > 60 and named - defined == set()
 

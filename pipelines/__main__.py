@@ -42,7 +42,7 @@ def training(settings: Path) -> None:
     with _zenml("training"):
         stale = stale_stages()
         params, remote = load_params(paths.PARAMS), is_remote()
-        if not stale and not remote and registered(params.register_.name):
+        if not stale and not remote and registered(params):
             click.echo("training: nothing to do, every stage is up to date and its version registered")
             return
         from pipelines.preflight import check_stack

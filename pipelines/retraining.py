@@ -52,7 +52,7 @@ def retrain(pipeline: Callable[[list[str]], int]) -> int:
         if done.returncode:
             raise UserError(f"`python -m steps.refresh` ended with code {done.returncode}: {done.stderr.strip()}")
         stale = stale_stages()
-        if not stale and registered(params.register_.name) and not UNJUDGED.exists():
+        if not stale and registered(params) and not UNJUDGED.exists():
             code = NO_CHANGE
         else:
             UNJUDGED.touch()
@@ -113,8 +113,8 @@ def publish() -> str:
 def reasons() -> list[str]:
     """What would make a retraining run now, without asking any server: a line per stale stage and reason."""
     lines = [f"{stage}: {json.dumps(why)}" for stage, why in stale_stages().items()]
-    if not registered(load_params(paths.PARAMS).register_.name):
-        lines.append("the exported files are not registered")
+    if not registered(load_params(paths.PARAMS)):
+        lines.append("the exported files, with what register.bundle says to devices, are not registered")
     if UNJUDGED.exists():
         lines.append("the last retraining ended before its version was judged")
     if UNPUBLISHED.exists():

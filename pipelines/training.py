@@ -34,7 +34,7 @@ def register_step(remote: bool) -> Annotated[Registration, "registration"]:
     if remote:
         fetch_inputs("report")  # it reads all that a version is made of
     subprocess.run([sys.executable, "-m", "steps", "register"], check=True)
-    found = registered(load_params(paths.PARAMS).register_.name)
+    found = registered(load_params(paths.PARAMS))
     if found is None:
         raise UserError(f"{paths.REGISTRATION}: expected the version that was just registered, found none")
     log_metadata(found.model_dump())

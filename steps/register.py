@@ -43,7 +43,7 @@ def register(params: Params) -> None:
     models = sorted(paths.EXPORT.glob("model.*.onnx"))
     if paths.ONNX_FP32 not in models:
         raise ModelError(f"{paths.ONNX_FP32}: expected the exported model, found nothing")
-    digest = exported_digest()
+    digest = exported_digest(params)
     registry = Registry(params.register_.name)
     paths.REGISTRATION_LOCK.parent.mkdir(exist_ok=True)
     with FileLock(paths.REGISTRATION_LOCK):  # two at once would make two versions of the same files
@@ -61,7 +61,7 @@ def register(params: Params) -> None:
         tags[EXPORT_TAG] = digest
         version = registry.find(EXPORT_TAG, digest)
         if version is not None:
-            logger.info("%s version %d already holds this file", registry.name, version.number)
+            logger.info("%s version %d already holds these files", registry.name, version.number)
         repository = trust_repository(params)
         if version is None or repository:
             # In a pod not everything is there: that says nothing about the files that are.

@@ -23,7 +23,7 @@ from mobile_centernet.mlops.registration import registered
 def main() -> None:
     """Print both mAPs of the last `dvc repro`, where the report is, how to open MLflow, and what to commit and push."""
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
-    known = registered(load_params(paths.PARAMS).register_.name)
+    known = registered(load_params(paths.PARAMS))
     measured_on = metrics["measured_on"]
     click.echo(f"\nmAP@0.5 on {measured_on['frames']} frames of {measured_on['set']} ({measured_on['source']}):")
     for who in ("teacher", "student"):

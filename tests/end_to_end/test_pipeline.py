@@ -158,7 +158,7 @@ def test_a_changed_value_touches_the_stages_that_read_it_and_no_other(
 def test_the_same_file_is_not_registered_twice(reproduced: Path) -> None:
     again = run(reproduced, sys.executable, "-m", "steps", "register")
     assert again.returncode == 0, again.stderr
-    assert "version 1 already holds this file" in again.stderr
+    assert "version 1 already holds these files" in again.stderr
 
 
 def test_the_summary_says_what_came_out(reproduced: Path) -> None:

@@ -83,13 +83,14 @@ def write_set(root: Path, split: str, *, seed: int | None = None, videos: Sequen
     write_json(root / f"annotations_{split}.json", document)
 
 
-def write_params(name: str, trust: Mapping[str, Any] = {}, **promotion: Any) -> Params:
-    """params.yaml as shipped, for another registered model and two classes, with changes in `promotion` and `trust`."""
+def write_params(name: str, trust: Mapping[str, Any] = {}, bundle: Mapping[str, Any] = {}, **promotion: Any) -> Params:
+    """params.yaml as shipped, for another registered model and two classes, with changes in these sections."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["classes"] = list(CLASSES)
     tree["register"]["name"] = name
     tree["promotion"] |= {"resamples": 60, "max_latency_ms": 2000, **promotion}
     tree["trust"] |= trust
+    tree["register"]["bundle"] |= bundle
     paths.PARAMS.write_text(yaml.safe_dump(tree))
     return load_params(paths.PARAMS)
 

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.pipelines.toy import environment, make_toy, ran, run
 
@@ -73,6 +74,43 @@ def test_stages_that_nobody_pushed_run_again_and_are_named(tmp_path: Path) -> No
     assert sorted(ran(second)) == ["left", "source"]
 
 
+def test_what_a_stage_reads_and_makes_comes_to_a_machine_that_ran_nothing(tmp_path: Path) -> None:
+    """As the gate's pod needs it; without dvc.lock, which nobody commits on a remote stack."""
+    first, second = clones(tmp_path, str(tmp_path / "store"))
+    for command in (["repro", "-q"], ["push", "-q", "--run-cache"]):
+        assert run(first, "-m", "dvc", *command).returncode == 0
+    done = run(second, "-c", "from pipelines.dvc_step import fetch_inputs; fetch_inputs('score')")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert ran(second) == [] and "did not hold" not in done.stderr
+    for name in ("left.txt", "right.txt", "both.txt", "score.json"):
+        assert (second / "data" / name).read_bytes() == (first / "data" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("damaged")], ids=["lost", "damaged"])
+def test_what_the_remote_lost_or_damaged_is_named_and_a_clone_that_has_it_pushes_it_again(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """DVC's words, to which docs/faq.md says what to do; the clone gets everything else, and could also make it."""
+    first, second = clones(tmp_path, str(tmp_path / "store"))
+    for command in ("repro", "push"):
+        assert run(first, "-m", "dvc", command, "-q").returncode == 0
+    (second / "dvc.lock").write_bytes((first / "dvc.lock").read_bytes())
+    digest = yaml.safe_load((first / "dvc.lock").read_text())["stages"]["left"]["outs"][0]["md5"]
+    (kept,) = (tmp_path / "store").rglob(digest[2:])
+    kept.chmod(0o644)
+    harm(kept)
+    done = run(second, "-m", "dvc", "pull")
+    assert done.returncode == 1 and f"Missing cache files:\nmd5: {digest}" in done.stderr
+    assert "Checkout failed for following targets:\ndata/left.txt\n" in done.stderr
+    assert not (second / "data/left.txt").exists() and (second / "data/right.txt").is_file()
+
+    for clone, command in ((first, "push"), (second, "pull"), (second, "repro")):
+        done = run(clone, "-m", "dvc", command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert ran(second) == [] and (second / "data/left.txt").read_text() == "leftfirst"
+
+
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an S3-compatible server on 127.0.0.1 with a bucket `store`."""
@@ -99,3 +137,20 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.slow
 def test_a_second_clone_goes_on_through_s3(tmp_path: Path, s3: str) -> None:
     check_that_the_second_goes_on(*clones(tmp_path, "s3://store/project", endpointurl=s3, region="us-east-1"))
+
+
+@pytest.mark.slow
+def test_a_damaged_object_on_s3_is_told_apart_where_the_remote_is_verified(tmp_path: Path, s3: str) -> None:
+    import boto3
+
+    settings = {"endpointurl": s3, "region": "us-east-1", "verify": "true"}  # as docs/team.md has it
+    first, second = clones(tmp_path, "s3://store/project", **settings)
+    for command in ("repro", "push"):
+        assert run(first, "-m", "dvc", command, "-q").returncode == 0
+    (second / "dvc.lock").write_bytes((first / "dvc.lock").read_bytes())
+    digest = yaml.safe_load((first / "dvc.lock").read_text())["stages"]["left"]["outs"][0]["md5"]
+    key = f"project/files/md5/{digest[:2]}/{digest[2:]}"
+    boto3.client("s3", endpoint_url=s3, region_name="us-east-1").put_object(Bucket="store", Key=key, Body=b"damaged")
+    done = run(second, "-m", "dvc", "pull")
+    assert done.returncode == 1 and "data/left.txt" in done.stderr, done.stdout + done.stderr
+    assert not (second / "data/left.txt").exists()

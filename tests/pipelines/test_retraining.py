@@ -16,6 +16,7 @@ from pipelines import retraining
 from pipelines.dvc_step import StageFailedError, run_dvc
 from pipelines.retraining import retrain
 from pipelines.settings import RunFailedError
+from tests.helpers.trust import Fleet
 from tests.pipelines.toy import environment, make_toy, ran, run
 
 
@@ -89,8 +90,39 @@ def test_an_experiment_that_was_applied_is_registered_and_judged_though_nothing_
     export = toy / "data/export/model.fp32.onnx"
     export.parent.mkdir()
     export.write_bytes(b"the winner")
-    assert retraining.reasons() == ["the exported files are not registered"]
+    said = ["the exported files, with what register.bundle says to devices, are not registered"]
+    assert retraining.reasons() == said
     assert [retrain(pipeline(0)), retrain(pipeline(0))] == [0, 10]
+    params = toy / "params.yaml"
+    params.write_text(params.read_text().replace("      default: 0.3\n", "      default: 0.4\n"))
+    assert retraining.reasons() == said  # no stage reads the threshold
+    assert [retrain(pipeline(0)), retrain(pipeline(0))] == [0, 10]
+
+
+def test_every_night_re_signs_what_expires_and_one_that_cannot_says_so_and_goes_on(
+    toy: Path, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+
+    def timestamp() -> int:
+        return fleet.repository().state().roles["timestamp"].signed.version
+
+    def settings(**trust: object) -> None:
+        tree = yaml.safe_load((toy / "params.yaml").read_text())
+        tree["trust"] |= trust
+        (toy / "params.yaml").write_text(yaml.safe_dump(tree))
+
+    settings(repository=str(fleet.served), root=str(fleet.root_file), keys=fleet.places)
+    before = timestamp()
+    assert [retrain(pipeline(0)), retrain(pipeline(0))] == [0, 10]
+    with FileLock(retraining.LOCK):  # a training that goes on for days
+        assert retrain(pipeline(0)) == 11
+    assert timestamp() == before + 3
+    settings(keys={role: [] for role in fleet.places})
+    assert retrain(pipeline(0)) == 10
+    said = capfd.readouterr().err
+    assert "timestamp: expected 1 more of the signatures" in said and "trust refresh ended with code 2" in said
+    assert timestamp() == before + 3
 
 
 @pytest.fixture

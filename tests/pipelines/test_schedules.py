@@ -10,14 +10,23 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from mobile_centernet.cli.main import main as command_line
+from mobile_centernet.trust.layout import LIFE_DAYS
 from pipelines.retraining import ENDINGS, FAILED
 from pipelines.settings import load_settings
+from tests.helpers.trust import Fleet
 from tests.pipelines.toy import ROOT, environment, make_toy
 
 SCHEDULES = ROOT / "docs/schedules"
 CALL = ["-m", "pipelines", "retraining"]
 ANSWERS = {code for code in ENDINGS if code != FAILED}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Fleet(tmp_path_factory.mktemp("fleet")).folder
 
 
 def unit(name: str) -> ConfigParser:
@@ -43,11 +52,29 @@ def test_the_unit_keeps_dvc_s_state_and_reads_the_user_s_credentials() -> None:
     assert "ProtectHome=read-only\n" in service  # ~/.netrc
 
 
-def test_systemd_takes_the_unit_and_finds_it_little_exposed() -> None:
+def test_the_trust_unit_re_signs_every_day_what_expires(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, timer = (unit(f"mobile-centernet-trust.{kind}") for kind in ("service", "timer"))
+    days = [LIFE_DAYS[role] for role in ("snapshot", "timestamp")]
+    assert service["Service"]["Restart"] == "on-failure" and min(days) > 1  # a failed day is made up for
+    assert timer["Timer"]["Persistent"] == "true" and timer["Timer"]["OnCalendar"].startswith("*-*-* ")
+    fleet = Fleet.copy(made, tmp_path / "fleet")
+    trust = {"repository": str(fleet.served), "root": str(fleet.root_file), "keys": fleet.places}
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump({"trust": trust}))
+    before = fleet.repository().state().roles["timestamp"].signed.version
+    done = CliRunner().invoke(command_line, shlex.split(service["Service"]["ExecStart"])[1:])
+    assert (done.exit_code, done.output) == (0, "renewed: timestamp\n")
+    assert fleet.repository().state().roles["timestamp"].signed.version == before + 1
+
+
+@pytest.mark.parametrize("place", sorted(map(str, SCHEDULES.glob("*.service"))), ids=lambda place: Path(place).stem)
+def test_systemd_takes_the_unit_and_finds_it_little_exposed(place: str) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
-    place = str(SCHEDULES / "mobile-centernet-retraining.service")
-    done = subprocess.run(["systemd-analyze", "verify", place], capture_output=True, text=True, check=False)
+    timer = place.replace(".service", ".timer")
+    done = subprocess.run(["systemd-analyze", "verify", place, timer], capture_output=True, text=True, check=False)
     assert [line for line in done.stderr.splitlines() if "is not executable" not in line] == []
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=40", place]  # 4.0
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -128,4 +155,4 @@ def test_the_image_starts_as_its_own_user_with_volumes_that_it_may_write() -> No
 def test_every_file_is_listed() -> None:
     page = (SCHEDULES / "README.md").read_text()
     for path in SCHEDULES.iterdir():
-        assert path == SCHEDULES / "README.md" or Path(path.name).suffix in page
+        assert path == SCHEDULES / "README.md" or path.name in page or f"`{path.stem}.service`, `.timer`" in page

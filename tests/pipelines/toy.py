@@ -53,10 +53,11 @@ with open("ran.txt", "a") as log:
 STEPS_PY = """\
 import sys
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import load_params
 from mobile_centernet.mlops.registration import Registration, exported_digest
 assert sys.argv[1:] == ["register"]
 paths.REPORTS.mkdir(parents=True, exist_ok=True)
-digest = exported_digest()
+digest = exported_digest(load_params(paths.PARAMS))
 made = Registration(name="mobile-centernet", version=7, onnx_sha256=digest, export_sha256=digest)
 paths.REGISTRATION.write_text(made.model_dump_json())
 """

@@ -13,6 +13,8 @@ import pytest
 from mobile_centernet.errors import ModelError, UserError
 from mobile_centernet.files import file_digest
 from mobile_centernet.mlops import paths
+from mobile_centernet.mlops.params import Bundle
+from mobile_centernet.mlops.registration import registered
 from mobile_centernet.mlops.registry.registry import CHALLENGER, Registry, RegistryError, Version
 from mobile_centernet.mlops.registry.version_files import VersionFiles
 from steps.register import register
@@ -78,6 +80,7 @@ def test_the_run_behind_a_version_tells_its_story_and_both_ends_are_linked(monke
     assert [each.dataset.digest for each in run.inputs.dataset_inputs] == ["abc.dir"]
     assert "mlflow.parentRunId" in run.data.tags
     assert "| vehicle | 0.500 | 0.500 |" in version.description and "model.fp32.onnx | 0.500" in version.description
+    assert "score at least 0.3 (default), and may take 200 ms (default) for an image" in version.description
     assert run.data.tags["mlflow.note.content"] == version.description
     assert "distilled" in client.get_registered_model("told").description
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "told", "version": version.version}]
@@ -104,7 +107,7 @@ def test_the_same_files_are_the_same_version_and_others_are_not(caplog: pytest.L
     small.export_model(small.GOOD, "c")
     register(params)
     register(params)
-    assert "same version 1 already holds this file" in caplog.text
+    assert "same version 1 already holds these files" in caplog.text
     small.export_model(small.HALF, "c")
     register(params)
     small.write_model(paths.EXPORT / "model.fp16.onnx", small.HALF, "c16")
@@ -116,6 +119,21 @@ def test_the_same_files_are_the_same_version_and_others_are_not(caplog: pytest.L
     small.export_model(small.GOOD, "c")
     register(params)  # back to the first: dvc checkout of an older commit, say
     assert len(registry.versions()) == 3 and registry.aliases() == {CHALLENGER: 1}
+
+
+@pytest.mark.parametrize("setting", Bundle.model_fields)
+def test_what_devices_are_told_beside_the_files_makes_another_version_too(setting: str) -> None:
+    changed = {"pictures": 3, "thresholds": {"default": 0.4}, "latency_ms": {"default": 150}}[setting]
+    params, name = small.write_params(setting), setting
+    small.export_model(small.GOOD, name)
+    register(params)
+    assert registered(params)
+    params = small.write_params(name, bundle={setting: changed})
+    assert not registered(params)
+    register(params)
+    assert [version.number for version in Registry(name).versions()] == [1, 2]
+    register(small.write_params(name))
+    assert len(Registry(name).versions()) == 2 and Registry(name).aliases() == {CHALLENGER: 1}
 
 
 def test_without_an_exported_file_nothing_is_registered() -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from mobile_centernet.mlops import paths
 from mobile_centernet.mlops.lineage import flatten
+from mobile_centernet.mlops.params import Bundle
 from mobile_centernet.tables import as_markdown, markdown_table
 
 
@@ -32,7 +33,8 @@ def version_story(folder: Path, name: str, tags: Mapping[str, str]) -> VersionSt
 
     Returns:
         AP@0.5 of both networks and every class, and for each exported precision its mAP@0.5, MiB and, where
-        data/reports/latency.json is of these very files, the median of milliseconds per image here.
+        data/reports/latency.json is of these very files, the median of milliseconds per image here. The card also says
+        what devices are told beside the files.
     """
     params, scores, parity, manifest = (
         yaml.safe_load((folder / file).read_text(encoding="utf-8"))  # JSON is YAML
@@ -65,13 +67,20 @@ def version_story(folder: Path, name: str, tags: Mapping[str, str]) -> VersionSt
         found = [metrics.get(f"{role}.ap50.{label}") for role in both]
         rows.append((label, *("-" if value is None else f"{value:.3f}" for value in found)))
     size = "{width}x{height}".format(**manifest["input_size"])
+    told = Bundle.model_validate(params["register"].get("bundle", {}))
+    least, most = (
+        ", ".join(f"{value:g}{unit} ({as_markdown(key)})" for key, value in each.items())
+        for each, unit in ((told.thresholds, ""), (told.latency_ms, " ms"))
+    )
     sections = [
         f"{manifest['model']}, {size}: finds {as_markdown(', '.join(manifest['classes']))}.",
         f"AP@0.5, measured on {as_markdown(tags.get('measured_on', 'unknown frames'))}:",
         markdown_table(("class", *both), rows),
         "Files, with latency per image on the machine that trained:",
         markdown_table(("file", "mAP@0.5", "MiB", "median ms"), files),
-        f"Made by commit {tags.get('git_commit', 'unknown')}. Use: "
-        f"`mobile-centernet predict IMAGES --model models:/{name}/VERSION --out OUT`.",
+        f"Devices show boxes that score at least {least}, and may take {most} for an image. They run what "
+        "`mobile-centernet promote` made the champion; MLflow's own button, Promote model, only copies a version.",
+        f"Made by commit {tags.get('git_commit', 'unknown')}. To try it, with its number for VERSION: "
+        f"`mobile-centernet predict SOURCE --model models:/{name}/VERSION --out OUT`.",
     ]
     return VersionStory({key: str(value) for key, value in flatten(params)}, metrics, "\n\n".join(sections))

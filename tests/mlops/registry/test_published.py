@@ -116,6 +116,24 @@ def test_registered_promoted_rolled_back(fleet: Fleet) -> None:
     assert again is not None and (again.version, again.withdrawn) == ("2", ())
 
 
+def test_another_threshold_for_the_champion_s_files_reaches_devices_as_a_version_of_its_own(fleet: Fleet) -> None:
+    """The same export: equal scores, so that it is promoted, and a rollback brings the old threshold back."""
+    small.export_model(small.GOOD, "threshold")
+    for least in (0.3, 0.6):
+        params = params_of(fleet, "threshold", bundle={"thresholds": {"default": 0.2, "vehicle": least}})
+        register(params)
+        assert promote(params).code == DONE
+    repository = trust_repository(params)
+    assert repository is not None
+    channel = Channel.read(repository, "threshold", CHAMPION)
+    first, second = channel.release(1), channel.release(2)
+    assert first is not None and second is not None and version_of(runs(fleet)) == "2"
+    assert (first[1].thresholds["vehicle"], second[1].thresholds) == (0.3, {"vehicle": 0.6, "pedestrian": 0.2})
+    assert first[1].files["model.fp32.onnx"] == second[1].files["model.fp32.onnx"]
+    assert json.loads(DECISION.read_text())["facts"]["same_weights"] is True
+    assert rollback(params, "Ann").code == DONE and version_of(runs(fleet)) == "1"
+
+
 def test_lineage_comes_from_the_checkout_and_never_from_tags(fleet: Fleet) -> None:
     small.export_model(small.GOOD, "lineage 1")
     register(small.write_params("lineage", **NO_FLOOR))  # unsigned still

@@ -157,6 +157,7 @@ def open_media(sources: Sequence[str], out: Path, limit: int | None) -> Images |
         patterned = [] if is_there else sorted(glob.glob(source, recursive=True))  # noqa: PTH207  # no pattern of ours
         for path in map(Path, patterned or [source]):
             if path.is_dir():
+                _refuse_overwriting(path, out)
                 listing = walk(path)
                 images += [path / each for each in listing.images if earlier not in (path / each).resolve().parents]
                 videos += [path / each for each in listing.videos if earlier not in (path / each).resolve().parents]

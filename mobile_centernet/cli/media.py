@@ -176,11 +176,11 @@ def open_media(sources: Sequence[str], out: Path, limit: int | None) -> Images |
                     "(.txt) of them, or, as the only SOURCE, a video, the number of a camera, an address or a "
                     "pipeline, found nothing"
                 )
-    shown = without_password(" ".join(sources))[:200]
+    given = without_password(" ".join(sources))[:200]
     videos = list(dict.fromkeys(videos))
     unread = f"{counted(len(videos), 'video')}, each of which is a SOURCE of its own" if videos else ""
     if not images:
-        raise UserError(f"{shown}: expected images ({', '.join(IMAGE_SUFFIXES)}), found {unread or 'none'}")
+        raise UserError(f"{given}: expected images ({', '.join(IMAGE_SUFFIXES)}), found {unread or 'none'}")
     if unread:
         click.echo(printable(f"not looked at: {unread}: {', '.join(each.name for each in videos[:3])}"), err=True)
     for finding in findings:

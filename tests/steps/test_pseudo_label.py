@@ -85,7 +85,7 @@ def run(project: Path, stage: str, monkeypatch: pytest.MonkeyPatch, **unlabelled
     params["distill_student"] |= {
         "model": "hrnet_w16_lite",
         "pretrain": params["distill_student"]["pretrain"] | PHASE | {"distill_epochs": 0},
-        "finetune": params["distill_student"]["finetune"] | PHASE | {"distill_epochs": 1},
+        "finetune": params["distill_student"]["finetune"] | PHASE | {"distill_epochs": 1, "distill_from": 0},
     }
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(project)
@@ -206,7 +206,7 @@ def test_a_teacher_of_other_classes_is_refused(
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("mode: skip", "mode: background", "unlabelled.mode: Input should be 'skip', 'distill' or 'pseudo'"),
+        ("mode: distill", "mode: background", "unlabelled.mode: Input should be 'skip', 'distill' or 'pseudo'"),
         ("score_threshold: 0.5", "score_threshold: 50", "unlabelled.score_threshold: Input should be less than"),
     ],
 )
@@ -229,5 +229,8 @@ def test_distill_without_any_epoch_of_the_teacher_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("overlays", CHOICES)
-def test_unlabelled_frames_are_skipped_unless_asked_for(overlays: tuple[str, ...]) -> None:
-    assert shipped_params(*overlays).unlabelled.mode == "skip"
+def test_unlabelled_frames_teach_on_the_sample_and_are_skipped_by_the_paper_s_recipe_and_on_real_photos(
+    overlays: tuple[str, ...],
+) -> None:
+    skips = {"paper", "street"} & set(overlays)
+    assert shipped_params(*overlays).unlabelled.mode == ("skip" if skips else "distill")

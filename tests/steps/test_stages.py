@@ -12,6 +12,7 @@ import yaml
 
 from mobile_centernet.mlops import training
 from mobile_centernet.mlops.params import load_params
+from mobile_centernet.mlops.registry import published
 from mobile_centernet.mlops.stages import ListedParams, listed_params
 from steps.__main__ import STAGES, load_stage
 
@@ -43,16 +44,28 @@ def test_every_dependency_inside_the_project_exists_or_is_made_by_a_stage() -> N
 def test_the_code_of_a_stage_reads_every_key_that_dvc_lists_for_it(name: str) -> None:
     """The other direction, that it reads no other, is enforced when it runs (ListedParams)."""
     source = inspect.getsource(import_module(f"steps.{STAGES[name]}"))
-    if STAGES[name] == "train":
-        source += inspect.getsource(training)
-    read = [
-        ast.unparse(node).removeprefix("params.")
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("params.")
-    ]
+    if helper := {"train": training, "champion": published}.get(STAGES[name]):  # takes the params as they are
+        source += inspect.getsource(helper)
+    nodes = list(ast.walk(ast.parse(source)))
+    called: dict[str, set[str]] = {"params": {""}}  # by the name of a variable: which sections it may stand for
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name | ast.Tuple):
+            sides = [side.elts if isinstance(side, ast.Tuple) else [side] for side in (node.targets[0], node.value)]
+            for variable, value in zip(*sides, strict=False):
+                if (text := ast.unparse(value)).startswith("params."):
+                    called.setdefault(ast.unparse(variable), set()).add(text.removeprefix("params.") + ".")
+    read = {
+        above + key.replace("_.", ".")  # params.register_ is the section register
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        for variable, _, key in [ast.unparse(node).partition(".")]
+        for above in called.get(variable, ())
+    }
+    handed_on = {ast.unparse(value) for node in nodes if isinstance(node, ast.Call) for value in node.args}
     starts = {f"{section}.{key}" for section in ("train_teacher", "distill_student") for key in ("model", "init")}
     for key in DVC[name].get("params", []):
-        assert key in read or (key in starts and key.split(".")[0] in read), key
+        section = key.split(".")[0]
+        assert key in read or (key in starts and section in read) or f"params.{section}" in handed_on, key
 
 
 def test_a_key_that_is_not_listed_cannot_be_read() -> None:

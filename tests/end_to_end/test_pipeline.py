@@ -133,7 +133,7 @@ def test_a_second_repro_does_nothing(reproduced: Path) -> None:
         ("subsample_ivslab.stride", 5, {"subsample_ivslab"}),
         ("class_weights.gamma", 0.5, {"class_weights"}),
         ("loss.lambda_pairwise", 5.0, {"pretrain_student", "distill_student"}),
-        ("unlabelled.mode", "distill", {"pseudo_label", "pretrain_student", "distill_student"}),
+        ("unlabelled.mode", "skip", {"pseudo_label", "pretrain_student", "distill_student"}),
         ("distill_student.finetune.epochs", 2, {"distill_student"}),
         ("report.score_threshold", 0.5, {"report"}),
         ("evaluate.split", "val", {"evaluate", "export", "report"}),
